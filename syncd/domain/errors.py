@@ -1,0 +1,40 @@
+"""The exceptions: bugs, misconfiguration and lost infrastructure only. What an API answers is a value, not an error.
+
+Each class carries the exit code that a command ends with, so that ``cli`` maps no class by hand.
+"""
+
+from __future__ import annotations
+
+
+class SyncdError(Exception):
+    """Root of every exception that syncd raises on purpose; the text is one clear sentence without secrets."""
+
+    exit_code = 1
+
+
+class UserError(SyncdError):
+    """The command line asked for something that cannot be; the text says what to do next. Exit code 2."""
+
+    exit_code = 2
+
+
+class ConfigurationError(SyncdError):
+    """The settings, the schema or the machine must be changed before syncd can work. Exit code 78."""
+
+    exit_code = 78
+
+
+class InfrastructureError(SyncdError):
+    """Something that was there is gone for now (database, network, disk); the same run may work later. Exit code 75."""
+
+    exit_code = 75
+
+
+class MalformedAnswer(SyncdError):
+    """An answer of the CRM that cannot be believed: not JSON, cut off, or of the wrong shape. Nothing is written."""
+
+    exit_code = 1
+
+
+class Fenced(SyncdError):
+    """Another worker has taken over since the lease was given; whatever this one holds is dropped."""

@@ -1,0 +1,84 @@
+"""States are tables: one transition table per machine.
+
+The CHECK constraints of the migrations, the diagrams in the README and the tests are compared with these tables;
+code that changes a state asks ``may_move``.
+
+An **entry** of the outbox waits as ``pending`` until its delivery settles. ``dead`` (the CRM said no, or the budget
+is spent) and ``parked`` (nobody can tell whether it was applied) wait for a person or, where a later value of the
+same facet makes them moot, end as ``superseded``. All other states are final.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class EntryStatus(StrEnum):
+    PENDING = "pending"
+    HELD = "held"
+    VERIFIED = "verified"
+    ACCEPTED = "accepted"
+    DIVERGED = "diverged"
+    SUPERSEDED = "superseded"
+    DEAD = "dead"
+    PARKED = "parked"
+    SKIPPED = "skipped"
+
+
+class RunStatus(StrEnum):
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    REFUSED = "refused"
+    FAILED = "failed"
+    ABANDONED = "abandoned"
+
+
+class DetailStatus(StrEnum):
+    PENDING = "pending"
+    DONE = "done"
+    UNAVAILABLE = "unavailable"
+    FAILED = "failed"
+
+
+_E = EntryStatus
+ENTRY_TRANSITIONS: Mapping[EntryStatus, frozenset[EntryStatus]] = MappingProxyType(
+    {
+        _E.PENDING: frozenset(set(EntryStatus) - {_E.PENDING}),
+        _E.HELD: frozenset({_E.PENDING, _E.SKIPPED}),
+        _E.ACCEPTED: frozenset({_E.VERIFIED, _E.DIVERGED}),
+        _E.DEAD: frozenset({_E.PENDING, _E.SKIPPED, _E.SUPERSEDED}),
+        _E.PARKED: frozenset({_E.PENDING, _E.SKIPPED, _E.SUPERSEDED, _E.VERIFIED}),
+        _E.DIVERGED: frozenset({_E.PENDING, _E.SKIPPED, _E.SUPERSEDED}),
+        _E.VERIFIED: frozenset(),
+        _E.SUPERSEDED: frozenset(),
+        _E.SKIPPED: frozenset(),
+    }
+)
+
+RUN_TRANSITIONS: Mapping[RunStatus, frozenset[RunStatus]] = MappingProxyType(
+    {
+        RunStatus.RUNNING: frozenset(set(RunStatus) - {RunStatus.RUNNING}),
+        RunStatus.SUCCEEDED: frozenset(),
+        RunStatus.REFUSED: frozenset(),
+        RunStatus.FAILED: frozenset(),
+        RunStatus.ABANDONED: frozenset(),
+    }
+)
+
+DETAIL_TRANSITIONS: Mapping[DetailStatus, frozenset[DetailStatus]] = MappingProxyType(
+    {
+        DetailStatus.PENDING: frozenset({DetailStatus.DONE, DetailStatus.UNAVAILABLE, DetailStatus.FAILED}),
+        DetailStatus.FAILED: frozenset({DetailStatus.PENDING, DetailStatus.DONE, DetailStatus.UNAVAILABLE}),
+        DetailStatus.DONE: frozenset({DetailStatus.PENDING}),
+        DetailStatus.UNAVAILABLE: frozenset(),
+    }
+)
+
+UNDELIVERED = frozenset({_E.PENDING, _E.HELD, _E.DEAD, _E.PARKED, _E.DIVERGED})
+
+
+def may_move(before: EntryStatus, after: EntryStatus) -> bool:
+    """Tell whether the entry machine has an arrow from ``before`` to ``after``."""
+    return after in ENTRY_TRANSITIONS[before]

@@ -1,0 +1,67 @@
+"""How a delivery ended: the closed vocabulary that every conversation returns and every settle understands.
+
+Match it with ``assert_never``. Reasons are one sentence for a person, without secrets or addresses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+
+class Proof(StrEnum):
+    """How sure we are that the CRM now holds the value."""
+
+    VERIFIED = "verified"  # the answer, or a read after it, showed the value
+    ACCEPTED = "accepted"  # the CRM said yes; the value cannot be read back, or not yet
+    DIVERGED = "diverged"  # the CRM said yes, and a read shows something else
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The CRM took the change. ``remote_id`` is set when the answer named the relation (bind it with the settle)."""
+
+    proof: Proof
+    remote_id: str | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Retryable:
+    """It did not happen, or happened harmlessly: the same call may be sent again later. Uses up an attempt."""
+
+    reason: str
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """The CRM asked us to slow down. Holds for the whole account; uses up no attempt."""
+
+    reason: str
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unauthorised:
+    """The credentials are refused. Pauses the account; uses up no attempt."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The CRM understood and said no, or nothing was sent because it never could be. Repeating will not help."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The change may or may not have been applied, and reading could not tell (or was not tried yet)."""
+
+    reason: str
+
+
+Outcome: TypeAlias = Delivered | Retryable | Throttled | Unauthorised | Rejected | Unknown

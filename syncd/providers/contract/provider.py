@@ -1,0 +1,96 @@
+"""The provider itself: what it can do, its rows, its streams and its conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from syncd.domain.changes import LocalChange
+from syncd.providers.contract.answers import Response
+from syncd.providers.contract.conversation import Conversation, Target
+from syncd.providers.contract.endpoint import Effect, Endpoint, Place
+from syncd.providers.contract.outcome import Outcome
+from syncd.providers.contract.request import Request
+from syncd.providers.contract.stream import Stream
+
+
+class Capability(StrEnum):
+    """What a CRM can do. A provider declares its set and refuses the rest loudly."""
+
+    RELATIONS_WRITE = "relations_write"
+    EMAIL_CHANGE = "email_change"
+    TAGS_WRITE = "tags_write"
+    FIELDS_WRITE = "fields_write"
+    FIELDS_READ = "fields_read"
+    FIELDS_CREATE = "fields_create"
+    GROUPS_WRITE = "groups_write"
+    LISTS_SUBSCRIBE = "lists_subscribe"
+    SUBSCRIPTIONS_END = "subscriptions_end"
+    ORDERS = "orders"
+    INVOICES = "invoices"
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """Credentials in the form the wire wants them. ``repr`` shows names only: values are secrets."""
+
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Auth(query={sorted(self.query)}, headers={sorted(self.headers)})"
+
+    def secrets(self) -> frozenset[str]:
+        """Return the values that must never be seen outside a request."""
+        return frozenset(value for value in (*self.query.values(), *self.headers.values()) if value)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderOptions:
+    """What settings may change about a provider.
+
+    ``verbs`` and ``places`` override single write operations; ``allowed_operations`` names the local changes that mail
+    people, record consent or end subscriptions and are nevertheless allowed; ``time_zone`` is the zone of naive times.
+    """
+
+    verbs: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, Place] = field(default_factory=dict)
+    allowed_operations: frozenset[str] = frozenset()
+    time_zone: str = "Europe/Amsterdam"
+    full_payload: bool = False
+
+
+class Provider(Protocol):
+    """One CRM behind the contract. Instances are immutable and hold no credentials."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def capabilities(self) -> frozenset[Capability]: ...
+
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint]: ...
+
+    @property
+    def streams(self) -> Mapping[str, Stream]: ...
+
+    def auth(self, credentials: Mapping[str, str]) -> Auth:
+        """Turn an account's credentials (setting name without prefix -> value) into what the wire wants."""
+
+    def effect(self, change: LocalChange) -> Effect:
+        """Return what repeating the delivery of this change would do."""
+
+    def converse(self, change: LocalChange, target: Target) -> Conversation:
+        """Start the conversation that delivers a change."""
+
+    def probe(self) -> Request:
+        """Return a safe, cheap, signed read that proves that the credentials work."""
+
+    def liveness(self) -> Request | None:
+        """Return a secret-free read that proves that the API answers at all, if the CRM has one."""
+
+    def judge(self, response: Response, operation: str) -> Outcome | None:
+        """Classify an answer to a read: None when it is a success to decode, else the outcome it stands for."""

@@ -1,0 +1,27 @@
+"""A request as a value. It holds no secret: ``transport`` signs it with the account's ``Auth`` at the last moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Pairs: TypeAlias = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request relative to the account's base URL.
+
+    ``path`` is already percent-encoded, segment by segment, without a leading slash. At most one of ``form`` and
+    ``json`` is set. ``operation`` names the endpoint row (for logs, limits and attempts); ``is_signed`` is false only
+    for calls that must carry no credentials. ``accept`` is the media type asked for.
+    """
+
+    operation: str
+    verb: str
+    path: str
+    query: Pairs = ()
+    form: Pairs = ()
+    json: bytes | None = None
+    accept: str = "application/json"
+    is_signed: bool = True

@@ -1,0 +1,67 @@
+"""A stream is a remote collection that can be pulled: how to ask for it, how to page it, how to decode it.
+
+``Stream.decode`` turns one complete 2xx answer into batches of rows, lazily, so that a gigabyte needs no gigabyte of
+memory. It raises ``MalformedAnswer`` at the first byte it cannot believe, however late that comes: the caller writes
+in one transaction and rolls back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from syncd.domain.records import Row
+from syncd.providers.contract.answers import Response
+from syncd.providers.contract.paginator import Paginator, SinglePage
+from syncd.providers.contract.request import Request
+
+
+class StreamKind(StrEnum):
+    """How a stream is read. Snapshot: whole. Window: by time. Sweep: one parent at a time. Follow-up: one row each."""
+
+    SNAPSHOT = "snapshot"
+    WINDOW = "window"
+    SWEEP = "sweep"
+    FOLLOW_UP = "follow_up"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamArguments:
+    """What a stream may need to ask. A window stream gets ``asked_from`` and ``now``; a sweep or follow-up ``key``.
+
+    ``now`` is the CRM's time as far as we know it (ours corrected by the measured skew), aware UTC. ``key`` is the
+    remote id of the parent (a group, a relation) or the key of the row (an invoice number).
+    """
+
+    now: datetime
+    asked_from: datetime | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """One batch of rows of one answer, in the answer's order; at most a few thousand rows."""
+
+    rows: Sequence[Row[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One remote collection.
+
+    ``records`` names the domain record the rows hold (``Order``, ``Tag``, ...). ``request`` builds the first request.
+    ``covers_from`` tells, for a window stream, from which instant on an answer to these arguments is complete (the
+    CRM's parameter is coarser than time: whole hours, whole days).
+    """
+
+    name: str
+    kind: StreamKind
+    operation: str
+    records: str
+    request: Callable[[StreamArguments], Request]
+    decode: Callable[[Response], Iterator[Decoded]]
+    paginator: Paginator = field(default_factory=SinglePage)
+    covers_from: Callable[[StreamArguments], datetime] | None = None

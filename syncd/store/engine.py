@@ -1,0 +1,88 @@
+"""The pool and its transactions.
+
+URLs are accepted as people write them (``postgres://``, ``postgresql://``, with or without a driver name) and run on
+asyncpg. Lost connections surface as ``InfrastructureError``; everything else that SQLAlchemy raises is a bug.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+from sqlalchemy import text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from syncd.domain.errors import ConfigurationError, InfrastructureError
+
+Connection: TypeAlias = AsyncConnection
+
+_SET_ORIGIN = text("SELECT set_config('syncd.origin', 'remote', true)")
+
+
+class Store:
+    """One database. Open with ``Store.open``, close with ``close``; share it freely between tasks."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    @classmethod
+    def open(cls, url: str, *, pool_size: int = 8, application_name: str = "syncd") -> Store:
+        """Build the pool; no connection is made yet. Raises ConfigurationError for a URL that is none."""
+        engine = create_async_engine(
+            async_url(url),
+            pool_size=pool_size,
+            max_overflow=4,
+            pool_pre_ping=True,
+            pool_timeout=30,
+            hide_parameters=True,
+            connect_args={"timeout": 10, "server_settings": {"application_name": application_name, "jit": "off"}},
+        )
+        return cls(engine)
+
+    @property
+    def engine(self) -> AsyncEngine:
+        return self._engine
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[Connection]:
+        """Open a transaction: committed when the block ends, rolled back when it raises."""
+        with _lost_connections():
+            async with self._engine.begin() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def begin_remote(self) -> AsyncIterator[Connection]:
+        """Open a transaction whose writes are the CRM's word: they are not captured as local changes."""
+        async with self.begin() as connection:
+            await connection.execute(_SET_ORIGIN)
+            yield connection
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+
+def async_url(url: str) -> URL:
+    """Turn a Postgres URL in any common spelling into SQLAlchemy's, on asyncpg. The text never appears in errors."""
+    try:
+        parsed = make_url(url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url)
+    except ArgumentError:
+        parsed = None
+    if parsed is None or parsed.get_backend_name() != "postgresql":
+        raise ConfigurationError("SYNCD_DATABASE_URL is not a Postgres URL; write postgresql://user:password@host/name")
+    return parsed.set(drivername="postgresql+asyncpg")
+
+
+class _lost_connections:
+    """Translate a lost or refused connection into InfrastructureError; let everything else through."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OperationalError | InterfaceError | OSError | TimeoutError):
+            raise InfrastructureError(f"the database is out of reach ({type(error).__name__}); it is tried again") from error
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            raise InfrastructureError("the database connection was lost; it is tried again") from error

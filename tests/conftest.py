@@ -1,0 +1,87 @@
+"""One Postgres server for the whole run, one migrated template database, one clone of it per test.
+
+``SYNCD_TEST_SERVER`` may name a running server (a URL whose role may create databases); without it the embedded
+Postgres is started for the run, by the code that users run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+
+from syncd.store import Store
+from syncd.store.engine import async_url
+from syncd.store.migrate import upgrade
+
+
+@pytest.fixture(scope="session")
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A URL of a maintenance database on a real server."""
+    given = os.environ.get("SYNCD_TEST_SERVER")
+    if given:
+        yield given
+        return
+    from tests.support.embedded import running_server
+
+    with running_server(tmp_path_factory) as url:
+        yield url
+
+
+async def admin(url: str, *statements: str) -> None:
+    """Run statements outside any transaction."""
+    store = Store.open(url, pool_size=1)
+    try:
+        async with store.engine.connect() as connection:
+            connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
+            for statement in statements:
+                await connection.execute(text(statement))
+    finally:
+        await store.close()
+
+
+def database_url(server_url: str, name: str) -> str:
+    return make_url(server_url).set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def template(server_url: str, worker_id: str) -> Iterator[str]:
+    """The name of a database migrated once per worker; tests clone it, nobody writes to it."""
+    name = f"syncd_template_{worker_id}_{uuid.uuid4().hex[:8]}"
+
+    async def build() -> None:
+        await admin(server_url, f'CREATE DATABASE "{name}" TEMPLATE template0')
+        store = Store.open(database_url(server_url, name), pool_size=1)
+        try:
+            await upgrade(store)
+        finally:
+            await store.close()
+
+    asyncio.run(build())
+    yield name
+    asyncio.run(admin(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
+
+
+@pytest.fixture
+async def database(server_url: str, template: str) -> AsyncIterator[str]:
+    """The URL of a fresh, migrated database that belongs to one test."""
+    name = f"syncd_test_{uuid.uuid4().hex[:12]}"
+    await admin(server_url, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
+    yield database_url(server_url, name)
+    await admin(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+async def store(database: str) -> AsyncIterator[Store]:
+    """An open store on the test's own database."""
+    opened = Store.open(database, pool_size=4)
+    yield opened
+    await opened.close()
+
+
+__all__ = ["admin", "async_url", "database_url"]

@@ -1,0 +1,32 @@
+"""The pool: what it accepts and how it marks our own writes."""
+
+import pytest
+from sqlalchemy import text
+
+from syncd.domain.errors import ConfigurationError, InfrastructureError
+from syncd.store import Store
+
+
+async def test_begin_remote_marks_only_its_own_transaction(store: Store) -> None:
+    """A pooled connection that kept the mark would make the next local edit invisible: a lost change."""
+    async with store.begin_remote() as connection:
+        assert (await connection.execute(text("SELECT current_setting('syncd.origin', true)"))).scalar() == "remote"
+    async with store.begin() as connection:
+        assert (await connection.execute(text("SELECT current_setting('syncd.origin', true)"))).scalar() in ("", None)
+
+
+@pytest.mark.parametrize("url", ["mysql://u:sesame@h/d", "sesame", "postgresql//sesame"])
+def test_wrong_url_is_refused_without_being_printed(url: str) -> None:
+    """Database URLs hold passwords."""
+    with pytest.raises(ConfigurationError) as caught:
+        Store.open(url)
+    assert "sesame" not in str(caught.value)
+
+
+async def test_server_that_is_not_there_is_an_infrastructure_error() -> None:
+    """The daemon waits for a database that is down; it must be able to tell that from a bug."""
+    store = Store.open("postgresql://nobody@127.0.0.1:1/none")
+    with pytest.raises(InfrastructureError):
+        async with store.begin():
+            pass
+    await store.close()
