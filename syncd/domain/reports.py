@@ -1,0 +1,81 @@
+"""What a pipeline hands back: ``ops`` turns these into metrics and into the one canonical log line each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from syncd.domain.ids import RunId
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """One pull of one stream. ``status`` is a value of ``policy.states.RunStatus``; ``reason`` says why it did not
+    succeed. ``deferred`` counts rows left for the next run because an application held them. ``is_fault`` is true when
+    the account itself was the trouble (credentials, host), so that the caller pauses instead of trying the next stream.
+    """
+
+    run_id: RunId | None
+    account: str
+    stream: str
+    trigger: str
+    status: str
+    elapsed_s: float
+    requests: int = 0
+    received: int = 0
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    missing: int = 0
+    deferred: int = 0
+    warnings: tuple[str, ...] = ()
+    reason: str | None = None
+    asked_from: datetime | None = None
+    asked_upto: datetime | None = None
+    is_fault: bool = False
+
+    @property
+    def is_success(self) -> bool:
+        return self.status == "succeeded"
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryReport:
+    """One conversation with the CRM and how it settled. ``outcome`` is the outcome's class name in lower case or, when
+    delivered, its proof. ``is_fenced`` is true when another worker had taken the lane and the result was dropped."""
+
+    account: str
+    lane_id: int
+    entry_ids: tuple[int, ...]
+    operation: str
+    facet: str
+    outcome: str
+    detail: str
+    attempt: int
+    requests: int
+    elapsed_s: float
+    age_s: float
+    is_fenced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DrainReport:
+    """One drain: how much was delivered and what is left. ``is_empty`` is true when nothing undelivered remains;
+    ``blocked`` counts entries that wait for a person; ``paused`` is the reason if the account is paused."""
+
+    account: str
+    elapsed_s: float
+    staged: int = 0
+    delivered: int = 0
+    retried: int = 0
+    dead: int = 0
+    parked: int = 0
+    fenced: int = 0
+    requests: int = 0
+    pending: int = 0
+    blocked: int = 0
+    paused: str | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        return self.pending == 0
