@@ -1,0 +1,68 @@
+"""How often and how far back to read. A cadence of 0 switches a stream off."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from syncd.settings.group import Group
+
+
+class PullSettings(Group):
+    title: ClassVar[str] = "Pulling"
+
+    cadence_orders_s: float = Field(
+        60, ge=0, le=604800, description="Seconds between reads of recent orders; the delay until a new order shows."
+    )
+    cadence_invoices_s: float = Field(
+        300,
+        ge=0,
+        le=604800,
+        description="Seconds between reads of recent invoices; the delay until a new invoice shows.",
+    )
+    cadence_invoice_details_s: float = Field(
+        120,
+        ge=0,
+        le=604800,
+        description="Seconds between rounds that fetch the detail lines of new invoices, one call each.",
+    )
+    cadence_tags_s: float = Field(
+        900,
+        ge=0,
+        le=604800,
+        description="Seconds between reads of the tag list; a tag made in the CRM is unknown until then.",
+    )
+    cadence_fields_s: float = Field(
+        3600,
+        ge=0,
+        le=604800,
+        description="Seconds between reads of the free fields; a new field is unknown until then.",
+    )
+    cadence_groups_s: float = Field(
+        900, ge=0, le=604800, description="Seconds between reads of the group list; a new group is unknown until then."
+    )
+    cadence_lists_s: float = Field(
+        3600, ge=0, le=604800, description="Seconds between reads of the lists; a new list is unknown until then."
+    )
+    cadence_group_members_s: float = Field(
+        3600,
+        ge=0,
+        le=604800,
+        description="Seconds between reads of all group members, one call per group; relations come from here.",
+    )
+    cadence_administration_s: float = Field(
+        86400, ge=0, le=604800, description="Seconds between reads of the administration's own name and state."
+    )
+    overlap_s: float = Field(
+        7200,
+        ge=0,
+        le=604800,
+        description="How far each window reaches back into what is known; it is what unmasks a wrong answer.",
+    )
+    horizon_days: int = Field(
+        90,
+        ge=1,
+        le=36500,
+        description="How far back holes are refilled by the daemon; older time is read by backfill alone.",
+    )

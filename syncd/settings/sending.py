@@ -1,0 +1,87 @@
+"""What may be sent, how hard to try and when to stop."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field, field_validator
+
+from syncd.settings.group import Group
+from syncd.settings.names import nearest
+from syncd.settings.values import Names, Places, Verbs
+
+GUARDED_OPERATIONS = ("subscribe", "subscribe_with_consent", "unsubscribe", "end_subscription")
+
+
+class SendSettings(Group):
+    title: ClassVar[str] = "Sending"
+
+    allowed_operations: Names = Field(
+        frozenset(),
+        description="Local changes that mail people or end subscriptions and may be sent all the same: any of "
+        + ", ".join(GUARDED_OPERATIONS)
+        + ".",
+    )
+    autorespond_verbs: Verbs = Field(
+        {},
+        description="Other HTTP verbs for single Autorespond writes, as tag_add=PUT; its reference names none.",
+    )
+    autorespond_places: Places = Field(
+        {},
+        description="Where single Autorespond writes put their parameters (query, form or json), as field_set=query.",
+    )
+    full_payload: bool = Field(
+        False,
+        description="Sends all profile fields, not the changed ones alone; needed if the CRM blanks what is not sent.",
+    )
+    send_attempts: int = Field(
+        12,
+        ge=1,
+        le=1000,
+        description="Failed tries after which an entry is dead and waits for you; waiting time is not counted.",
+    )
+    send_backoff_s: float = Field(
+        2, gt=0, le=3600, description="Pause after a first failure; it doubles from there, with full jitter."
+    )
+    send_backoff_max_s: float = Field(
+        900, gt=0, le=86400, description="Longest pause between two tries; also how late a mended CRM may be noticed."
+    )
+    send_lease_s: float = Field(
+        120,
+        ge=10,
+        le=3600,
+        description="Time a worker may hold a relation's queue; after a crash its changes wait this long.",
+    )
+    send_poll_s: float = Field(
+        0.05,
+        ge=0.01,
+        le=60,
+        description="Pause between looks into an empty outbox; half of it is added to each delivery.",
+    )
+
+    @field_validator("allowed_operations")
+    @classmethod
+    def _known_operations(cls, value: frozenset[str]) -> frozenset[str]:
+        unknown = sorted(value - set(GUARDED_OPERATIONS))
+        if unknown:
+            raise ValueError("may name " + ", ".join(GUARDED_OPERATIONS) + " alone")
+        return value
+
+    @field_validator("autorespond_verbs", "autorespond_places")
+    @classmethod
+    def _known_writes(cls, value: dict[str, str]) -> dict[str, str]:
+        if not value:
+            return value
+        writes = autorespond_writes()
+        for name in value:
+            if name not in writes:
+                raise ValueError(f"names a write that does not exist; {nearest(name, writes)}")
+        return value
+
+
+def autorespond_writes() -> tuple[str, ...]:
+    """Return the names of Autorespond's write operations, whose verb and place its reference leaves open."""
+    from syncd.providers.autorespond import provider
+    from syncd.providers.contract import Effect
+
+    return tuple(name for name, row in provider().endpoints.items() if row.effect is not Effect.SAFE)

@@ -1,0 +1,121 @@
+"""How a setting's text becomes a value. No message here may repeat the text it was given: it may be a secret."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import SplitResult, urlsplit
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import AfterValidator, BeforeValidator
+from pydantic_settings import NoDecode
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+def _names(value: object) -> object:
+    """Split ``a, b`` into a set; a TOML list passes as it is."""
+    if isinstance(value, str):
+        return frozenset(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _pairs(value: object) -> object:
+    """Split ``a=X, b=Y`` into a mapping; a TOML table passes as it is."""
+    if not isinstance(value, str):
+        return value
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    if any(part.count("=") != 1 for part in parts):
+        raise ValueError("must read like name=value,name=value")
+    return {name.strip(): word.strip() for name, word in (part.split("=") for part in parts)}
+
+
+def _verbs(value: Mapping[str, str]) -> Mapping[str, str]:
+    allowed = {"GET", "POST", "PUT", "PATCH", "DELETE"}
+    if any(verb.upper() not in allowed for verb in value.values()):
+        raise ValueError("each verb must be one of GET, POST, PUT, PATCH, DELETE")
+    return {name: verb.upper() for name, verb in value.items()}
+
+
+def _places(value: Mapping[str, str]) -> Mapping[str, str]:
+    if any(place.lower() not in {"query", "form", "json"} for place in value.values()):
+        raise ValueError("each place must be one of query, form, json")
+    return {name: place.lower() for name, place in value.items()}
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address can only be this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _base_url(value: str) -> str:
+    """Accept https, or plain http to this machine; return it with exactly one slash at its end."""
+    if not value:
+        return ""
+    parts = _split(value)
+    if parts.scheme not in ("https", "http") or not parts.hostname:
+        raise ValueError("must be a URL such as https://api.e-act.nl/api/1.0/")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must hold no user name, password, query or fragment: credentials have settings of their own")
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ValueError("must start with https:// (plain http is for this machine's own addresses, for tests)")
+    return value.rstrip("/") + "/"
+
+
+def _split(value: str) -> SplitResult:
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    return parts
+
+
+def _zone(value: str) -> str:
+    if value not in available_timezones():
+        raise ValueError("is not a time zone name such as Europe/Amsterdam")
+    ZoneInfo(value)
+    return value
+
+
+def _account_name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError(
+            "must be lower-case letters, digits, - or _, at most 63 of them, starting with a letter or digit"
+        )
+    return value
+
+
+def _listen(value: str) -> str:
+    """Accept HOST:PORT (an IPv6 host in brackets) or nothing."""
+    if not value:
+        return ""
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError("must read like 127.0.0.1:9464, or be blank")
+    return value
+
+
+def _path(value: object) -> object:
+    """A blank path is no path; ``~`` is the home directory."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    return Path(str(value)).expanduser()
+
+
+Names = Annotated[frozenset[str], NoDecode, BeforeValidator(_names)]
+Verbs = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_pairs), AfterValidator(_verbs)]
+Places = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_pairs), AfterValidator(_places)]
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+ZoneName = Annotated[str, AfterValidator(_zone)]
+AccountName = Annotated[str, AfterValidator(_account_name)]
+Listen = Annotated[str, AfterValidator(_listen)]
+OptionalPath = Annotated[Path | None, BeforeValidator(_path)]
