@@ -13,8 +13,8 @@ _KUBERNETES = re.compile(
     r"SYNCD_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
 _KUBERNETES_ADDRESS = re.compile(r"(tcp|udp|sctp)://.*")
-# The test suite's own switches (SYNCD_TEST_SERVER) must not stop a command that is run beside it.
-_TESTS = re.compile(r"SYNCD_TEST_\w+")
+# The test suite's own switches must not stop a command that is run beside it.
+_TESTS = re.compile(r"SYNCD_(TEST|HYPOTHESIS)_\w+")
 
 
 def variable(field: str) -> str:

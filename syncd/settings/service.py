@@ -7,15 +7,19 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from syncd.settings.group import Group
-from syncd.settings.values import Listen, OptionalPath
+from syncd.settings.values import OptionalPath
 
 
 class ServiceSettings(Group):
     title: ClassVar[str] = "Service"
 
-    ops_listen: Listen = Field(
-        "127.0.0.1:9464",
-        description="Address of /livez, /readyz and /metrics; blank switches them off, port 0 takes a free one.",
+    ops_host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address of /livez, /readyz and /metrics; they have no password, so keep them off public addresses.",
+    )
+    ops_port: int = Field(
+        9464, ge=0, le=65535, description="Port of /livez, /readyz and /metrics; 0 switches them off."
     )
     log_format: Literal["auto", "json", "pretty"] = Field(
         "auto", description="Shape of log lines; auto is pretty on a terminal and JSON elsewhere."

@@ -94,16 +94,6 @@ def _account_name(value: str) -> str:
     return value
 
 
-def _listen(value: str) -> str:
-    """Accept HOST:PORT (an IPv6 host in brackets) or nothing."""
-    if not value:
-        return ""
-    host, _, port = value.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise ValueError("must read like 127.0.0.1:9464, or be blank")
-    return value
-
-
 def _path(value: object) -> object:
     """A blank path is no path; ``~`` is the home directory."""
     if value is None or (isinstance(value, str) and not value.strip()):
@@ -117,5 +107,4 @@ Places = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_pairs), AfterVa
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 ZoneName = Annotated[str, AfterValidator(_zone)]
 AccountName = Annotated[str, AfterValidator(_account_name)]
-Listen = Annotated[str, AfterValidator(_listen)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_path)]
