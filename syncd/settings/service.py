@@ -16,7 +16,7 @@ class ServiceSettings(Group):
     ops_host: str = Field(
         "127.0.0.1",
         min_length=1,
-        description="Address of /livez, /readyz and /metrics; they have no password, so keep them off public addresses.",
+        description="Address of /livez, /readyz and /metrics; they ask no password, so keep it private.",
     )
     ops_port: int = Field(
         9464, ge=0, le=65535, description="Port of /livez, /readyz and /metrics; 0 switches them off."

@@ -30,7 +30,9 @@ class Sources:
 
 def find_sources(environ: Mapping[str, str], known: Collection[str]) -> Sources:
     """Find ``.env`` and the secret directories, and check every name that claims to be ours."""
-    problems = [f"{name} is not a setting; {nearest(name, known)}" for name in sorted(_strangers(environ, known))]
+    problems = [
+        f"{name} is not a setting; {nearest(name.upper(), known)}" for name in sorted(_strangers(environ, known))
+    ]
     env_file = _env_file(environ, problems)
     secrets_dirs = _secrets_dirs(environ, problems)
     if env_file:
@@ -79,7 +81,8 @@ def _env_file_problems(path: Path, known: Collection[str]) -> list[str]:
             elif binding.key:
                 found[binding.key] = binding.value
     problems += [
-        f"{name} in {path.name} is not a setting; {nearest(name, known)}" for name in sorted(_strangers(found, known))
+        f"{name} in {path.name} is not a setting; {nearest(name.upper(), known)}"
+        for name in sorted(_strangers(found, known))
     ]
     return problems + [line for name in sorted(found) for line in _without_prefix(name, path, known)]
 
@@ -102,7 +105,7 @@ def _secret_problems(directory: Path, known: Collection[str]) -> list[str]:
         if not name.startswith(PREFIX):
             continue
         if name not in known:
-            problems.append(f"secret file {path.name} is not a setting; {nearest(name, known)}")
+            problems.append(f"secret file {path.name} is not a setting; {nearest(name.upper(), known)}")
         elif path.is_file() and not os.access(path, os.R_OK):
             problems.append(f"secret file {path.name} cannot be read by this user")
     return problems
