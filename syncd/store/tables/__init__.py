@@ -1,0 +1,63 @@
+"""The tables of both schemas as SQLAlchemy Core objects: what statements are built from.
+
+The migrations create the database; these objects only describe it. ``tests/migrations`` compares the two, down to the
+text of constraints and indexes, so neither can drift.
+"""
+
+from syncd.store.tables.columns import metadata
+from syncd.store.tables.ledger import (
+    account_states,
+    attempts,
+    captures,
+    changes,
+    conflicts,
+    coverage,
+    entries,
+    lanes,
+    runs,
+)
+from syncd.store.tables.mirror import (
+    accounts,
+    fields,
+    group_members,
+    groups,
+    invoice_files,
+    invoice_lines,
+    invoices,
+    list_subscriptions,
+    lists,
+    order_lines,
+    orders,
+    relation_fields,
+    relation_tags,
+    relations,
+    tags,
+)
+
+__all__ = [
+    "account_states",
+    "accounts",
+    "attempts",
+    "captures",
+    "changes",
+    "conflicts",
+    "coverage",
+    "entries",
+    "fields",
+    "group_members",
+    "groups",
+    "invoice_files",
+    "invoice_lines",
+    "invoices",
+    "lanes",
+    "list_subscriptions",
+    "lists",
+    "metadata",
+    "order_lines",
+    "orders",
+    "relation_fields",
+    "relation_tags",
+    "relations",
+    "runs",
+    "tags",
+]

@@ -1,0 +1,303 @@
+"""Schema ``crm``: the mirror that applications read and edit."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Date,
+    Index,
+    Integer,
+    LargeBinary,
+    Numeric,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from syncd.policy.states import DetailStatus
+from syncd.store.tables.columns import Instant, identity, metadata, mirrored, one_of, reference, seen
+
+accounts = Table(
+    "accounts",
+    metadata,
+    identity(),
+    Column("name", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("remote_id", Text),
+    Column("title", Text),
+    Column("email", Text),
+    Column("service_level", Text),
+    Column("is_locked", Boolean),
+    *mirrored(),
+    UniqueConstraint("name", name="accounts_name_key"),
+    schema="crm",
+)
+
+relations = Table(
+    "relations",
+    metadata,
+    identity(),
+    reference("account_id", "crm.accounts.id"),
+    Column("remote_id", Text),
+    Column("email", Text),
+    Column("first_name", Text),
+    Column("suffix", Text),
+    Column("last_name", Text),
+    Column("gender", Text),
+    Column("type", Text),
+    Column("customer", Text),
+    Column("funnel_state", Text),
+    *mirrored(),
+    Column("missing_since", Instant),
+    Column("detail_at", Instant),
+    UniqueConstraint("account_id", "remote_id", name="relations_remote_id_key"),
+    CheckConstraint("remote_id IS NOT NULL OR email IS NOT NULL", name="relations_identity_check"),
+    Index("relations_email_idx", "account_id", text("lower(email)")),
+    Index(
+        "relations_unbound_email_key",
+        "account_id",
+        text("lower(email)"),
+        unique=True,
+        postgresql_where=text("remote_id IS NULL"),
+    ),
+    Index("relations_name_idx", "account_id", "last_name", "first_name"),
+    Index(
+        "relations_detail_due_idx",
+        "account_id",
+        text("detail_at NULLS FIRST"),
+        postgresql_where=text("remote_id IS NOT NULL"),
+    ),
+    schema="crm",
+    postgresql_with={"fillfactor": 90},
+)
+
+tags = Table(
+    "tags",
+    metadata,
+    identity(),
+    reference("account_id", "crm.accounts.id"),
+    Column("remote_id", Text),
+    Column("name", Text, nullable=False),
+    *mirrored(),
+    Column("missing_since", Instant),
+    UniqueConstraint("account_id", "remote_id", name="tags_remote_id_key"),
+    Index("tags_name_idx", "account_id", "name"),
+    schema="crm",
+)
+
+relation_tags = Table(
+    "relation_tags",
+    metadata,
+    reference("relation_id", "crm.relations.id"),
+    reference("tag_id", "crm.tags.id"),
+    *seen(),
+    Column("missing_since", Instant),
+    PrimaryKeyConstraint("relation_id", "tag_id"),
+    Index("relation_tags_tag_id_idx", "tag_id"),
+    schema="crm",
+)
+
+fields = Table(
+    "fields",
+    metadata,
+    identity(),
+    reference("account_id", "crm.accounts.id"),
+    Column("remote_id", Text),
+    Column("code", Text, nullable=False),
+    Column("name", Text),
+    Column("type", Text),
+    Column("options", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("is_writable", Boolean, nullable=False, server_default=text("true")),
+    *mirrored(),
+    Column("missing_since", Instant),
+    UniqueConstraint("account_id", "remote_id", name="fields_remote_id_key"),
+    Index("fields_code_idx", "account_id", "code"),
+    schema="crm",
+)
+
+relation_fields = Table(
+    "relation_fields",
+    metadata,
+    reference("relation_id", "crm.relations.id"),
+    reference("field_id", "crm.fields.id"),
+    Column("value", Text),
+    *seen(),
+    PrimaryKeyConstraint("relation_id", "field_id"),
+    Index("relation_fields_field_id_idx", "field_id"),
+    schema="crm",
+)
+
+groups = Table(
+    "groups",
+    metadata,
+    identity(),
+    reference("account_id", "crm.accounts.id"),
+    Column("remote_id", Text),
+    Column("title", Text),
+    *mirrored(),
+    Column("missing_since", Instant),
+    UniqueConstraint("account_id", "remote_id", name="groups_remote_id_key"),
+    Index("groups_title_idx", "account_id", "title"),
+    schema="crm",
+)
+
+group_members = Table(
+    "group_members",
+    metadata,
+    reference("group_id", "crm.groups.id"),
+    reference("relation_id", "crm.relations.id"),
+    *seen(),
+    Column("missing_since", Instant),
+    PrimaryKeyConstraint("group_id", "relation_id"),
+    Index("group_members_relation_id_idx", "relation_id"),
+    schema="crm",
+)
+
+lists = Table(
+    "lists",
+    metadata,
+    identity(),
+    reference("account_id", "crm.accounts.id"),
+    Column("remote_id", Text),
+    Column("name", Text),
+    Column("category", Text),
+    Column("code", Text),
+    reference("group_id", "crm.groups.id", nullable=True),
+    Column("group_remote_id", Text),
+    *mirrored(),
+    Column("missing_since", Instant),
+    UniqueConstraint("account_id", "remote_id", name="lists_remote_id_key"),
+    Index("lists_name_idx", "account_id", "name"),
+    schema="crm",
+)
+
+list_subscriptions = Table(
+    "list_subscriptions",
+    metadata,
+    reference("relation_id", "crm.relations.id"),
+    reference("list_id", "crm.lists.id"),
+    Column("status", Text, nullable=False),
+    Column("event_at", Instant),
+    *seen(),
+    Column("missing_since", Instant),
+    PrimaryKeyConstraint("relation_id", "list_id"),
+    Index("list_subscriptions_list_id_idx", "list_id", "status"),
+    schema="crm",
+)
+
+orders = Table(
+    "orders",
+    metadata,
+    identity(),
+    reference("account_id", "crm.accounts.id"),
+    Column("remote_id", Text, nullable=False),
+    reference("relation_id", "crm.relations.id", nullable=True),
+    Column("relation_remote_id", Text),
+    Column("relation_email", Text),
+    Column("relation_name", Text),
+    Column("invoice_number", Text),
+    Column("purchased_at", Instant),
+    Column("is_paid", Boolean),
+    *mirrored(),
+    Column("missing_since", Instant),
+    UniqueConstraint("account_id", "remote_id", name="orders_remote_id_key"),
+    Index("orders_purchased_at_idx", "account_id", "purchased_at"),
+    Index("orders_relation_id_idx", "relation_id"),
+    schema="crm",
+)
+
+order_lines = Table(
+    "order_lines",
+    metadata,
+    reference("order_id", "crm.orders.id", ondelete="CASCADE"),
+    Column("position", Integer, nullable=False),
+    Column("line_type", Text),
+    Column("product_id", Text),
+    Column("product_name", Text),
+    Column("quantity", Numeric),
+    Column("subscription_id", Text),
+    Column("subscription_billed_until", Date),
+    Column("subscription_ends_on", Date),
+    PrimaryKeyConstraint("order_id", "position"),
+    Index("order_lines_subscription_id_idx", "subscription_id", postgresql_where=text("subscription_id IS NOT NULL")),
+    schema="crm",
+)
+
+invoices = Table(
+    "invoices",
+    metadata,
+    identity(),
+    reference("account_id", "crm.accounts.id"),
+    Column("remote_id", Text),
+    Column("number", Text, nullable=False),
+    Column("is_credit", Boolean, nullable=False),
+    reference("relation_id", "crm.relations.id", nullable=True),
+    Column("relation_remote_id", Text),
+    Column("relation_email", Text),
+    Column("order_remote_id", Text),
+    Column("billing_id", Text),
+    Column("description", Text),
+    Column("invoiced_on", Date),
+    Column("amount_incl", Numeric),
+    Column("amount_excl", Numeric),
+    Column("amount_vat", Numeric),
+    Column("full_name", Text),
+    Column("company", Text),
+    Column("address", Text),
+    Column("postal_code", Text),
+    Column("city", Text),
+    Column("country", Text),
+    Column("vat_number", Text),
+    Column("detail_status", Text, nullable=False, server_default=text("'pending'")),
+    Column("detail_attempts", Integer, nullable=False, server_default=text("0")),
+    Column("detail_next_at", Instant, nullable=False, server_default=func.now()),
+    Column("detail_error", Text),
+    Column("detail_raw", JSONB),
+    *mirrored(),
+    Column("missing_since", Instant),
+    one_of("detail_status", tuple(DetailStatus), name="invoices_detail_status_check"),
+    UniqueConstraint("account_id", "number", "is_credit", name="invoices_number_key"),
+    Index("invoices_invoiced_on_idx", "account_id", "invoiced_on"),
+    Index("invoices_relation_id_idx", "relation_id"),
+    Index(
+        "invoices_detail_due_idx", "account_id", "detail_next_at", postgresql_where=text("detail_status = 'pending'")
+    ),
+    schema="crm",
+)
+
+invoice_lines = Table(
+    "invoice_lines",
+    metadata,
+    reference("invoice_id", "crm.invoices.id", ondelete="CASCADE"),
+    Column("position", Integer, nullable=False),
+    Column("sku", Text),
+    Column("description", Text),
+    Column("quantity", Numeric),
+    Column("amount", Numeric),
+    Column("discount", Numeric),
+    Column("vat_amount", Numeric),
+    Column("vat_percentage", Numeric),
+    Column("ledger", Text),
+    PrimaryKeyConstraint("invoice_id", "position"),
+    schema="crm",
+)
+
+invoice_files = Table(
+    "invoice_files",
+    metadata,
+    reference("invoice_id", "crm.invoices.id", ondelete="CASCADE"),
+    Column("path", Text, nullable=False),
+    Column("sha256", LargeBinary, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("fetched_at", Instant, nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("invoice_id"),
+    schema="crm",
+)
