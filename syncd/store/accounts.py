@@ -1,0 +1,32 @@
+"""Accounts: the row that every other row of the mirror belongs to."""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+
+from syncd.domain.account import Account
+from syncd.domain.errors import ConfigurationError
+from syncd.domain.ids import AccountId
+from syncd.store.engine import Connection
+
+_INSERT = text("INSERT INTO crm.accounts (name, provider) VALUES (:name, :provider) ON CONFLICT (name) DO NOTHING")
+_SELECT = text("SELECT id, provider FROM crm.accounts WHERE name = :name")
+_STATE = text("INSERT INTO syncd.account_states (account_id) VALUES (:id) ON CONFLICT (account_id) DO NOTHING")
+
+
+async def ensure_account(connection: Connection, name: str, provider: str) -> Account:
+    """Return the account of this name, creating it and its state row the first time.
+
+    Call inside ``Store.begin_remote``. Raises ConfigurationError when the name belongs to another provider: its rows
+    must never be mixed with another CRM's.
+    """
+    found = (await connection.execute(_SELECT, {"name": name})).one_or_none()
+    if found is None:
+        await connection.execute(_INSERT, {"name": name, "provider": provider})
+        found = (await connection.execute(_SELECT, {"name": name})).one()
+    if found.provider != provider:
+        raise ConfigurationError(
+            f"account {name!r} holds rows of {found.provider}; choose another SYNCD_ACCOUNT for {provider}"
+        )
+    await connection.execute(_STATE, {"id": found.id})
+    return Account(AccountId(found.id), name, provider)
