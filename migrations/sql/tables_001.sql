@@ -178,6 +178,7 @@ CREATE TABLE crm.orders (
 );
 CREATE INDEX orders_purchased_at_idx ON crm.orders (account_id, purchased_at);
 CREATE INDEX orders_relation_id_idx ON crm.orders (relation_id);
+CREATE INDEX orders_unlinked_idx ON crm.orders (account_id, relation_remote_id) WHERE relation_id IS NULL;
 
 CREATE TABLE crm.order_lines (
     order_id bigint NOT NULL CONSTRAINT order_lines_order_id_fkey REFERENCES crm.orders (id) ON DELETE CASCADE,
@@ -232,6 +233,7 @@ CREATE TABLE crm.invoices (
 );
 CREATE INDEX invoices_invoiced_on_idx ON crm.invoices (account_id, invoiced_on);
 CREATE INDEX invoices_relation_id_idx ON crm.invoices (relation_id);
+CREATE INDEX invoices_unlinked_idx ON crm.invoices (account_id, lower(relation_email)) WHERE relation_id IS NULL;
 CREATE INDEX invoices_detail_due_idx ON crm.invoices (account_id, detail_next_at) WHERE detail_status = 'pending';
 
 CREATE TABLE crm.invoice_lines (
@@ -387,6 +389,17 @@ CREATE TABLE syncd.coverage (
     updated_at timestamptz NOT NULL DEFAULT now(),
     run_id bigint,
     CONSTRAINT coverage_pkey PRIMARY KEY (account_id, stream)
+);
+
+-- What is read row by row, and what an answer lacked: when each row was last read, and since when it is absent. It is
+-- no column of the users' tables, so moving a cursor never locks a row that an application edits.
+CREATE TABLE syncd.readings (
+    account_id bigint NOT NULL CONSTRAINT readings_account_id_fkey REFERENCES crm.accounts (id),
+    stream text NOT NULL,
+    row_id bigint NOT NULL,
+    read_at timestamptz NOT NULL DEFAULT now(),
+    absent_since timestamptz,
+    CONSTRAINT readings_pkey PRIMARY KEY (account_id, stream, row_id)
 );
 
 CREATE TABLE syncd.changes (

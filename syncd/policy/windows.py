@@ -49,7 +49,11 @@ def corrected(now: datetime, skew_s: float | None) -> datetime:
 
 
 def proven_by(
-    complete_from: datetime, started_at: datetime, skew_before_s: float | None, skew_after_s: float | None, rule: WindowRule
+    complete_from: datetime,
+    started_at: datetime,
+    skew_before_s: float | None,
+    skew_after_s: float | None,
+    rule: WindowRule,
 ) -> Interval | None:
     """Return what a believed answer proves, or None when the clocks were too far apart to tell.
 

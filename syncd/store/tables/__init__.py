@@ -14,6 +14,7 @@ from syncd.store.tables.ledger import (
     coverage,
     entries,
     lanes,
+    readings,
     runs,
 )
 from syncd.store.tables.mirror import (
@@ -55,6 +56,7 @@ __all__ = [
     "metadata",
     "order_lines",
     "orders",
+    "readings",
     "relation_fields",
     "relation_tags",
     "relations",

@@ -176,6 +176,18 @@ coverage = Table(
     schema="syncd",
 )
 
+readings = Table(
+    "readings",
+    metadata,
+    reference("account_id", "crm.accounts.id"),
+    Column("stream", Text, nullable=False),
+    Column("row_id", BigInteger, nullable=False),
+    Column("read_at", Instant, nullable=False, server_default=func.now()),
+    Column("absent_since", Instant),
+    PrimaryKeyConstraint("account_id", "stream", "row_id"),
+    schema="syncd",
+)
+
 changes = Table(
     "changes",
     metadata,

@@ -210,6 +210,7 @@ orders = Table(
     UniqueConstraint("account_id", "remote_id", name="orders_remote_id_key"),
     Index("orders_purchased_at_idx", "account_id", "purchased_at"),
     Index("orders_relation_id_idx", "relation_id"),
+    Index("orders_unlinked_idx", "account_id", "relation_remote_id", postgresql_where=text("relation_id IS NULL")),
     schema="crm",
 )
 
@@ -266,6 +267,12 @@ invoices = Table(
     UniqueConstraint("account_id", "number", "is_credit", name="invoices_number_key"),
     Index("invoices_invoiced_on_idx", "account_id", "invoiced_on"),
     Index("invoices_relation_id_idx", "relation_id"),
+    Index(
+        "invoices_unlinked_idx",
+        "account_id",
+        func.lower(text("relation_email")),
+        postgresql_where=text("relation_id IS NULL"),
+    ),
     Index(
         "invoices_detail_due_idx", "account_id", "detail_next_at", postgresql_where=text("detail_status = 'pending'")
     ),
