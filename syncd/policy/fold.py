@@ -1,0 +1,211 @@
+"""Fold: which calls does a lane need now, given everything that is not delivered yet?
+
+Decides, for one lane in sequence order, the calls to send, which entries each call settles, and when to look again.
+Two laws hold (``tests/properties``): the CRM's state after the folded calls equals its state after all calls, and
+folding what is left of a fold changes nothing.
+
+* Per facet the last value wins: set_field, add or remove of a tag, join or leave of a group. Profile edits merge.
+* A dead entry of such a facet is superseded by a later value; alone it blocks nothing but itself. A dead profile edit
+  lends its columns to the later edit, so that nothing an application wrote is forgotten.
+* A **barrier** is an identity change (create, e-mail change) or a call that is not repeat-safe. It is sent alone, and
+  nothing is ever folded across one that is not settled: two tag changes around a subscription may mean two mails.
+* An identity entry that cannot be sent now (backing off, held, dead, parked) stops everything behind it, because a
+  call to the wrong relation is worse than a late one. Every other entry stops its own facet only.
+
+It must never reorder two changes of one facet, and never send past an entry that waits for a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import TypeAlias
+
+import msgspec
+
+from syncd.domain.changes import LocalChange
+from syncd.policy.merging import is_last_wins, merged
+from syncd.policy.states import EntryStatus
+
+IDENTITY = "identity"
+
+_PENDING = EntryStatus.PENDING.value
+_DEAD = EntryStatus.DEAD.value
+_DIVERGED = EntryStatus.DIVERGED.value
+_HELD = EntryStatus.HELD.value
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """One undelivered entry. ``change`` is None when its payload cannot be read; ``fault`` says why."""
+
+    id: int
+    seq: int
+    operation: str
+    facet: str
+    status: str
+    attempts: int
+    next_attempt_at: datetime | None
+    is_uncertain: bool
+    captured_at: datetime
+    change: LocalChange | None
+    fault: str = ""
+
+
+class Step(msgspec.Struct, frozen=True, gc=False):
+    """One call: ``change`` after folding, the entry that carries it, and the earlier entries that it supersedes."""
+
+    carrier: Entry
+    change: LocalChange
+    superseded: tuple[Entry, ...] = ()
+    is_barrier: bool = False
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What to do with a lane now.
+
+    ``broken`` entries can never be sent and are to be settled as dead. ``next_at`` is when the earliest back-off ends;
+    ``is_more`` is true when something could be sent as soon as these steps are settled.
+    """
+
+    steps: tuple[Step, ...] = ()
+    broken: tuple[Entry, ...] = ()
+    next_at: datetime | None = None
+    is_more: bool = False
+
+    @property
+    def sending_upto(self) -> int | None:
+        """The intent: the highest sequence number that these steps try to deliver."""
+        return self.steps[-1].carrier.seq if self.steps else None
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.steps and not self.broken
+
+
+RepeatSafe: TypeAlias = Callable[[LocalChange], bool]
+
+
+def fold(entries: Sequence[Entry], is_repeat_safe: RepeatSafe, now: datetime) -> Plan:
+    """Plan one lane. ``entries`` are its undelivered ones in sequence order; the provider says what is repeat-safe."""
+    walk = _Walk(is_repeat_safe, now)
+    for entry in entries:
+        if not walk.take(entry):
+            break
+    return walk.plan(entries[-1].seq if entries else 0)
+
+
+def watermark(entries: Sequence[Entry], settled: frozenset[int] | set[int], tail_seq: int) -> int:
+    """Return the highest sequence number with everything up to it settled; dead and parked ones count as passed.
+
+    ``settled`` are the sequence numbers that no longer wait; ``tail_seq`` is the last one that ``entries`` cover.
+    """
+    for entry in entries:
+        if (entry.status == _PENDING or entry.status == _HELD) and entry.seq not in settled:
+            return entry.seq - 1
+    return tail_seq
+
+
+class _Walk:
+    """One pass over a lane. A facet's trail is its entries so far that a call of this plan may settle."""
+
+    __slots__ = ("barrier", "broken", "closed", "is_more", "is_repeat_safe", "next_at", "now", "trails")
+
+    def __init__(self, is_repeat_safe: RepeatSafe, now: datetime) -> None:
+        self.is_repeat_safe = is_repeat_safe
+        self.now = now
+        self.trails: dict[str, list[Entry]] = {}
+        self.closed: set[str] = set()
+        self.broken: list[Entry] = []
+        self.barrier: Entry | None = None
+        self.next_at: datetime | None = None
+        self.is_more = False
+
+    def take(self, entry: Entry) -> bool:
+        """Take the next entry in order; return False when nothing behind it may be looked at."""
+        if entry.facet == IDENTITY or entry.change is None or not self.is_repeat_safe(entry.change):
+            return self._take_alone(entry)
+        if entry.facet in self.closed:
+            self.is_more = self.is_more or self._is_due(entry)
+        elif entry.status == _PENDING:
+            self._take_pending(entry)
+        elif entry.status == _DIVERGED or (entry.status == _DEAD and is_last_wins(entry.change)):
+            self.trails.setdefault(entry.facet, []).append(entry)
+        else:
+            self.closed.add(entry.facet)
+        return True
+
+    def _take_pending(self, entry: Entry) -> None:
+        if entry.next_attempt_at is not None and entry.next_attempt_at > self.now:
+            self._wait(entry)
+            self.trails.pop(entry.facet, None)
+            return
+        trail = self.trails.setdefault(entry.facet, [])
+        trail.append(entry)
+        if not is_last_wins(entry.change):
+            self.closed.add(entry.facet)
+
+    def _take_alone(self, entry: Entry) -> bool:
+        """A barrier, or an entry that cannot be read: nothing is folded across it."""
+        is_identity = entry.facet == IDENTITY
+        if entry.status == _DIVERGED:
+            return True
+        if entry.facet in self.closed or entry.status != _PENDING:
+            self._fence(entry)
+            return not is_identity
+        if entry.change is None:
+            self.broken.append(entry)
+            self._fence(entry)
+            self.is_more = True
+            return not is_identity
+        if entry.next_attempt_at is not None and entry.next_attempt_at > self.now:
+            self._wait(entry)
+            self._fence(entry)
+            return not is_identity
+        if self.broken or any(_is_sendable(trail) for trail in self.trails.values()):
+            self.is_more = True
+        else:
+            self.barrier = entry
+        return False
+
+    def _wait(self, entry: Entry) -> None:
+        self.closed.add(entry.facet)
+        if entry.next_attempt_at is not None and (self.next_at is None or entry.next_attempt_at < self.next_at):
+            self.next_at = entry.next_attempt_at
+
+    def _fence(self, entry: Entry) -> None:
+        """Let calls that are planned go out as they are; what is dead on this side stays on this side."""
+        self.trails = {facet: trail for facet, trail in self.trails.items() if _is_sendable(trail)}
+        self.closed.update(self.trails)
+        self.closed.add(entry.facet)
+
+    def _is_due(self, entry: Entry) -> bool:
+        """Whether a call of this plan is what keeps this entry waiting: then it is looked at again right after."""
+        return entry.status == _PENDING and _is_sendable(self.trails.get(entry.facet, ()))
+
+    def plan(self, last_seq: int) -> Plan:
+        barrier = self.barrier
+        if barrier is not None and barrier.change is not None:
+            step = Step(barrier, barrier.change, (), True)
+            return Plan((step,), tuple(self.broken), self.next_at, self.is_more or barrier.seq < last_seq)
+        steps = [_step(trail) for trail in self.trails.values() if _is_sendable(trail)]
+        steps.sort(key=_place)
+        return Plan(tuple(steps), tuple(self.broken), self.next_at, self.is_more)
+
+
+def _is_sendable(trail: Sequence[Entry]) -> bool:
+    return any(entry.status == _PENDING for entry in trail)
+
+
+def _place(step: Step) -> int:
+    return step.carrier.seq
+
+
+def _step(trail: list[Entry]) -> Step:
+    """Fold one facet's trail up to its last pending entry; what is dead behind that one stays as it is."""
+    while trail[-1].status != _PENDING:
+        trail.pop()
+    carrier = trail[-1]
+    assert carrier.change is not None
+    if len(trail) == 1:
+        return Step(carrier, carrier.change)
+    return Step(carrier, merged([e.change for e in trail if e.change is not None]), tuple(trail[:-1]))

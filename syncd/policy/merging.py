@@ -1,0 +1,41 @@
+"""Merging: what one call says when several changes of one facet become it.
+
+Decides the words of the folded call only; whether entries may be folded at all is ``policy.fold``'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from syncd.domain.changes import AddTag, JoinGroup, LeaveGroup, LocalChange, RemoveTag, SetField, UpdateProfile
+
+_LAST_WINS = frozenset({AddTag, RemoveTag, JoinGroup, LeaveGroup, SetField, UpdateProfile})
+
+
+def is_last_wins(change: LocalChange | None) -> bool:
+    """Tell whether a later value of the facet makes an earlier one moot: tags, groups, field values, profile edits."""
+    return type(change) in _LAST_WINS
+
+
+def merged(changes: Sequence[LocalChange]) -> LocalChange:
+    """Return the one change that does what these, all of one facet and in order, do together."""
+    last = changes[-1]
+    match last:
+        case UpdateProfile():
+            return _merged_profile([change for change in changes if isinstance(change, UpdateProfile)])
+        case SetField():
+            first = changes[0]
+            old = first.old if isinstance(first, SetField) else last.old
+            return SetField(field_id=last.field_id, code=last.code, old=old, new=last.new)
+        case _:
+            return last
+
+
+def _merged_profile(edits: Sequence[UpdateProfile]) -> UpdateProfile:
+    """The newest value of each column over the oldest known one."""
+    old: dict[str, str | None] = {}
+    new: dict[str, str | None] = {}
+    for edit in edits:
+        old = edit.old | old
+        new = new | edit.new
+    return UpdateProfile(old=old, new=new)
