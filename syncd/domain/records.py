@@ -43,6 +43,12 @@ class Tag(msgspec.Struct, frozen=True):
     name: str
 
 
+class TagName(msgspec.Struct, frozen=True):
+    """A tag as one relation's tags are listed: by name alone. Which tag it is, the snapshot of all tags tells."""
+
+    name: str
+
+
 class FreeField(msgspec.Struct, frozen=True):
     """A field of relations. ``is_writable`` is false for the CRM's own standard fields."""
 
@@ -160,5 +166,15 @@ class Row(msgspec.Struct, Generic[R], frozen=True):
 
 
 Record: TypeAlias = (
-    Administration | Relation | Tag | FreeField | Group | MailingList | Subscription | Order | Invoice | InvoiceDetail
+    Administration
+    | Relation
+    | Tag
+    | TagName
+    | FreeField
+    | Group
+    | MailingList
+    | Subscription
+    | Order
+    | Invoice
+    | InvoiceDetail
 )

@@ -52,9 +52,14 @@ class Unauthorised:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The CRM understood and said no, or nothing was sent because it never could be. Repeating will not help."""
+    """The CRM understood and said no, or nothing was sent because it never could be. Repeating will not help.
+
+    ``is_absent`` is true when the answer says that the thing asked for does not exist: for a read by id or e-mail that
+    is a fact to act on, not a failure.
+    """
 
     reason: str
+    is_absent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

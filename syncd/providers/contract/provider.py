@@ -53,6 +53,9 @@ class ProviderOptions:
 
     ``verbs`` and ``places`` override single write operations; ``allowed_operations`` names the local changes that mail
     people, record consent or end subscriptions and are nevertheless allowed; ``time_zone`` is the zone of naive times.
+    ``verify_writes`` asks for a read after each write that can be read back; ``auth_error_texts`` are further texts by
+    which an error means refused credentials; ``administration`` is the remote id of the account itself, where the CRM
+    can only be asked for it by id.
     """
 
     verbs: Mapping[str, str] = field(default_factory=dict)
@@ -60,6 +63,9 @@ class ProviderOptions:
     allowed_operations: frozenset[str] = frozenset()
     time_zone: str = "Europe/Amsterdam"
     full_payload: bool = False
+    verify_writes: bool = False
+    auth_error_texts: tuple[str, ...] = ()
+    administration: str | None = None
 
 
 class Provider(Protocol):

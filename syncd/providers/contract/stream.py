@@ -43,9 +43,14 @@ class StreamArguments:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """One batch of rows of one answer, in the answer's order; at most a few thousand rows."""
+    """One batch of rows of one answer, in the answer's order; at most a few thousand rows.
+
+    ``warnings`` speak of records that had to be left out (a key that is there but empty); those about a row that is
+    kept are with the row.
+    """
 
     rows: Sequence[Row[Any]]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
