@@ -58,7 +58,7 @@ def _compare(
     known: frozenset[str] | None = None,
     only_mirrored: bool = False,
 ) -> Comparison:
-    """Compare by key. ``known`` limits the CRM's side to what its API can show; ``only_mirrored`` to the mirror's keys."""
+    """Compare by key. ``known`` limits the CRM's side to what its API shows; ``only_mirrored`` to the mirror's keys."""
     expected = {key: value for key, value in crm.items() if known is None or key in known or key in mirror}
     if only_mirrored:
         expected = {key: value for key, value in expected.items() if key in mirror}
