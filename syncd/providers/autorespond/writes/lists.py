@@ -1,0 +1,77 @@
+"""Mailing lists: every call mails, notes or records something, so none is ever repeated blindly.
+
+On a repeat the relation's subscriptions are read first. Showing the wanted state, they prove that an earlier try
+arrived. Not showing it, they prove nothing: a mail may be out and a delayed call may still land. That is for a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from syncd.domain.changes import Subscribe, SubscribeWithConsent, Unsubscribe
+from syncd.providers.autorespond import decode
+from syncd.providers.autorespond.judgement import Said
+from syncd.providers.autorespond.streams import latest_per_list
+from syncd.providers.autorespond.writes.dialogue import Asking, Dialogue, Found, accepted
+from syncd.providers.autorespond.writes.finding import Whom, whom
+from syncd.providers.contract import Conversation, Delivered, Outcome, Proof, Rejected, Target, Unknown
+
+_NO_LIST = Rejected("the list has no remote id yet; pull the lists and run syncd outbox retry")
+
+
+def subscribe(dialogue: Dialogue, change: Subscribe, target: Target) -> Conversation:
+    """Start the list for the relation; it may mail them."""
+    said = {"skipOptin": "Y" if change.skip_optin else None}
+    return (yield from _write(dialogue, change.list_remote_id, target, "list_subscribe", said))
+
+
+def subscribe_with_consent(dialogue: Dialogue, change: SubscribeWithConsent, target: Target) -> Conversation:
+    """Start the list and record what the person agreed to, where and from which address."""
+    said = {
+        "skipOptin": "Y" if change.skip_optin else None,
+        "privacyText": change.privacy_text,
+        "privacyAgreement": _letter(change.privacy_agreement),
+        "privacyUrl": change.privacy_url,
+        "consentText": change.consent_text,
+        "consentAgreement": _letter(change.consent_agreement),
+        "ip": change.ip,
+    }
+    return (yield from _write(dialogue, change.list_remote_id, target, "list_gdpr_subscribe", said))
+
+
+def unsubscribe(dialogue: Dialogue, change: Unsubscribe, target: Target) -> Conversation:
+    """Stop the list for the relation, with the reason that the CRM notes."""
+    return (yield from _write(dialogue, change.list_remote_id, target, "list_unsubscribe", {"reason": change.reason}))
+
+
+def _write(
+    dialogue: Dialogue, list_id: str | None, target: Target, operation: str, said: Mapping[str, str | None]
+) -> Conversation:
+    if list_id is None:
+        return _NO_LIST
+    who = yield from whom(dialogue, target)
+    if not isinstance(who, Whom):
+        return who
+    if target.is_repeat:
+        wanted = "unsubscribed" if operation == "list_unsubscribe" else "subscribed"
+        return (yield from _read_back(dialogue, who, list_id, wanted))
+    reply = yield from dialogue.write(operation, {"listId": list_id}, relId=who.remote_id, **said)
+    if not isinstance(reply, Said):
+        return reply
+    if not dialogue.verify_writes:
+        return accepted(reply, who.learned)
+    seen = yield from _read_back(dialogue, who, list_id, "unsubscribed" if "un" in operation else "subscribed")
+    return seen if isinstance(seen, Delivered) else accepted(reply, who.learned)
+
+
+def _read_back(dialogue: Dialogue, who: Whom, list_id: str, wanted: str) -> Asking[Outcome]:
+    found = yield from dialogue.read_list("relation_subscriptions", decode.SUBSCRIPTION, {"id": who.remote_id})
+    if not isinstance(found, Found):
+        return found
+    if latest_per_list(found.records).get(list_id) == wanted:
+        return Delivered(Proof.VERIFIED, who.learned, "the CRM shows it")
+    return Unknown(f"the CRM does not show the relation as {wanted}, which does not prove that nothing was sent")
+
+
+def _letter(flag: bool) -> str:
+    return "Y" if flag else "N"

@@ -1,0 +1,46 @@
+"""Tags: added and removed by id, both documented as harmless to repeat, shown again by name only."""
+
+from __future__ import annotations
+
+from syncd.domain.changes import AddTag, RemoveTag
+from syncd.providers.autorespond import decode
+from syncd.providers.autorespond.judgement import Said
+from syncd.providers.autorespond.writes.dialogue import Asking, Dialogue, Found, accepted
+from syncd.providers.autorespond.writes.finding import Whom, tag_id, whom
+from syncd.providers.contract import Conversation, Delivered, Proof, Target
+
+
+def add(dialogue: Dialogue, change: AddTag, target: Target) -> Conversation:
+    """Give the relation the tag."""
+    return (yield from _write(dialogue, change, target, "tag_add"))
+
+
+def remove(dialogue: Dialogue, change: RemoveTag, target: Target) -> Conversation:
+    """Take the tag from the relation."""
+    return (yield from _write(dialogue, change, target, "tag_remove"))
+
+
+def _write(dialogue: Dialogue, change: AddTag | RemoveTag, target: Target, operation: str) -> Conversation:
+    tag = yield from tag_id(dialogue, change.tag_remote_id, change.tag_name)
+    if not isinstance(tag, str):
+        return tag
+    who = yield from whom(dialogue, target)
+    if not isinstance(who, Whom):
+        return who
+    reply = yield from dialogue.write(operation, {"relId": who.remote_id, "tagId": tag})
+    if not isinstance(reply, Said):
+        return reply
+    if not dialogue.verify_writes:
+        return accepted(reply, who.learned)
+    return (yield from _shown(dialogue, who, change, reply))
+
+
+def _shown(dialogue: Dialogue, who: Whom, change: AddTag | RemoveTag, reply: Said) -> Asking[Delivered]:
+    """Read the relation's tags after the write; a failed read leaves the CRM's yes as it is."""
+    found = yield from dialogue.read_list("relation_tags", decode.TAG_NAME, {"id": who.remote_id})
+    if not isinstance(found, Found):
+        return accepted(reply, who.learned)
+    has_tag = change.tag_name.strip() in {tag.name.strip() for tag in found.records}
+    if has_tag == isinstance(change, AddTag):
+        return Delivered(Proof.VERIFIED, who.learned)
+    return Delivered(Proof.DIVERGED, who.learned, f"the CRM {'still' if has_tag else 'does not'} show the tag")
