@@ -82,7 +82,28 @@ class _lost_connections:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        state = _sqlstate(error)
+        if state in _REFUSALS:
+            raise ConfigurationError(f"{_REFUSALS[state]}; look at SYNCD_DATABASE_URL") from error
+        if state[:2] in _PASSING or state in _PASSING:
+            raise InfrastructureError(f"the database cannot serve us now (SQLSTATE {state}); it is tried again") from error
         if isinstance(error, OperationalError | InterfaceError | OSError | TimeoutError):
             raise InfrastructureError(f"the database is out of reach ({type(error).__name__}); it is tried again") from error
         if isinstance(error, DBAPIError) and error.connection_invalidated:
             raise InfrastructureError("the database connection was lost; it is tried again") from error
+
+
+# What no waiting mends: the server answers, and says that it will not have us.
+_REFUSALS = {
+    "28000": "the database refuses this user",
+    "28P01": "the database refuses this password",
+    "3D000": "the database server has no database of this name",
+}
+# What passes: lost connections, a server that starts or stops, a standby, no free slot or disk, a deadlock we lost.
+_PASSING = frozenset({"08", "57P01", "57P02", "57P03", "25006", "53000", "53100", "53200", "53300", "40001", "40P01"})
+
+
+def _sqlstate(error: BaseException | None) -> str:
+    """Return the server's five-character code behind an error, or nothing."""
+    source = getattr(error, "orig", None) or error
+    return str(getattr(source, "sqlstate", None) or "")
