@@ -86,11 +86,11 @@ class _lost_connections:
         if state in _REFUSALS:
             raise ConfigurationError(f"{_REFUSALS[state]}; look at SYNCD_DATABASE_URL") from error
         if state[:2] in _PASSING or state in _PASSING:
-            raise InfrastructureError(f"the database cannot serve us now (SQLSTATE {state}); it is tried again") from error
+            raise InfrastructureError(f"the database cannot serve us now (SQLSTATE {state})") from error
         if isinstance(error, OperationalError | InterfaceError | OSError | TimeoutError):
-            raise InfrastructureError(f"the database is out of reach ({type(error).__name__}); it is tried again") from error
+            raise InfrastructureError(f"the database is out of reach ({type(error).__name__})") from error
         if isinstance(error, DBAPIError) and error.connection_invalidated:
-            raise InfrastructureError("the database connection was lost; it is tried again") from error
+            raise InfrastructureError("the database connection was lost") from error
 
 
 # What no waiting mends: the server answers, and says that it will not have us.
