@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +12,7 @@ from syncd.settings.http import HttpSettings
 from syncd.settings.pulling import PullSettings
 from syncd.settings.sending import SendSettings
 from syncd.settings.service import ServiceSettings
+from syncd.store.embedded import default_data_dir
 
 GROUPS: tuple[type[Group], ...] = (
     DatabaseSettings,
@@ -43,13 +43,3 @@ class Settings(DatabaseSettings, AccountSettings, PullSettings, SendSettings, Ht
         """Return one group of these settings, with some values replaced and checked like all others."""
         own = {name: getattr(self, name) for name in group.model_fields}
         return group.model_validate(own | overrides)
-
-
-def default_data_dir() -> Path:
-    """Return systemd's state directory, else the XDG data directory of this user."""
-    given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
-    if given:
-        return Path(given)
-    base = os.environ.get("XDG_DATA_HOME", "")
-    root = Path(base) if base.startswith("/") else Path.home() / ".local" / "share"
-    return root / "syncd"

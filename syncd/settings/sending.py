@@ -6,6 +6,8 @@ from typing import ClassVar
 
 from pydantic import Field, field_validator
 
+from syncd.providers.autorespond import provider
+from syncd.providers.contract import Effect
 from syncd.settings.group import Group
 from syncd.settings.names import nearest
 from syncd.settings.values import Names, Places, Verbs
@@ -33,6 +35,9 @@ class SendSettings(Group):
     full_payload: bool = Field(
         False,
         description="Sends all profile fields, not the changed ones alone; needed if the CRM blanks what is not sent.",
+    )
+    verify_writes: bool = Field(
+        False, description="Reads back after each write that can be read back; surer, at one more request each."
     )
     send_attempts: int = Field(
         12,
@@ -81,7 +86,4 @@ class SendSettings(Group):
 
 def autorespond_writes() -> tuple[str, ...]:
     """Return the names of Autorespond's write operations, whose verb and place its reference leaves open."""
-    from syncd.providers.autorespond import provider
-    from syncd.providers.contract import Effect
-
     return tuple(name for name, row in provider().endpoints.items() if row.effect is not Effect.SAFE)
