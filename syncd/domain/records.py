@@ -2,6 +2,9 @@
 
 Every provider decodes into these. Texts are as given (never trimmed or case-folded), instants are aware UTC, money
 is Decimal. ``UNSET`` means that this endpoint does not say; ``None`` means that it says there is nothing.
+
+``gc=False``: records hold scalars and tuples of records, so no cycle can pass through one, and the collector need not
+look at a million of them.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from msgspec import UNSET, UnsetType
 Text: TypeAlias = str | None | UnsetType
 
 
-class Administration(msgspec.Struct, frozen=True):
+class Administration(msgspec.Struct, frozen=True, gc=False):
     """The tenant itself. Secrets among its keys (an access code) are never decoded into it."""
 
     remote_id: str
@@ -26,7 +29,7 @@ class Administration(msgspec.Struct, frozen=True):
     is_locked: bool | None = None
 
 
-class Relation(msgspec.Struct, frozen=True):
+class Relation(msgspec.Struct, frozen=True, gc=False):
     """A contact. ``email`` may be UNSET where the endpoint names a relation by id only."""
 
     remote_id: str
@@ -38,18 +41,18 @@ class Relation(msgspec.Struct, frozen=True):
     funnel_state: Text = UNSET
 
 
-class Tag(msgspec.Struct, frozen=True):
+class Tag(msgspec.Struct, frozen=True, gc=False):
     remote_id: str
     name: str
 
 
-class TagName(msgspec.Struct, frozen=True):
+class TagName(msgspec.Struct, frozen=True, gc=False):
     """A tag as one relation's tags are listed: by name alone. Which tag it is, the snapshot of all tags tells."""
 
     name: str
 
 
-class FreeField(msgspec.Struct, frozen=True):
+class FreeField(msgspec.Struct, frozen=True, gc=False):
     """A field of relations. ``is_writable`` is false for the CRM's own standard fields."""
 
     remote_id: str
@@ -60,12 +63,12 @@ class FreeField(msgspec.Struct, frozen=True):
     is_writable: bool
 
 
-class Group(msgspec.Struct, frozen=True):
+class Group(msgspec.Struct, frozen=True, gc=False):
     remote_id: str
     title: str | None
 
 
-class MailingList(msgspec.Struct, frozen=True):
+class MailingList(msgspec.Struct, frozen=True, gc=False):
     """Autorespond's listmanager; GetResponse's campaign."""
 
     remote_id: str
@@ -75,7 +78,7 @@ class MailingList(msgspec.Struct, frozen=True):
     group_remote_id: str | None = None
 
 
-class Subscription(msgspec.Struct, frozen=True):
+class Subscription(msgspec.Struct, frozen=True, gc=False):
     """One relation's standing on one list: the latest event of that list wins. ``status`` is ``subscribed``,
     ``unsubscribed`` or, where the CRM used a letter that nobody documents, that text as given."""
 
@@ -84,7 +87,7 @@ class Subscription(msgspec.Struct, frozen=True):
     event_at: datetime | None
 
 
-class OrderLine(msgspec.Struct, frozen=True):
+class OrderLine(msgspec.Struct, frozen=True, gc=False):
     line_type: str | None
     product_id: str | None
     product_name: str | None
@@ -94,7 +97,7 @@ class OrderLine(msgspec.Struct, frozen=True):
     subscription_ends_on: date | None
 
 
-class Order(msgspec.Struct, frozen=True):
+class Order(msgspec.Struct, frozen=True, gc=False):
     """An order with its lines. ``relation_*`` are UNSET from the endpoint that lists one relation's orders."""
 
     remote_id: str
@@ -107,7 +110,7 @@ class Order(msgspec.Struct, frozen=True):
     relation_name: Text = UNSET
 
 
-class InvoiceLine(msgspec.Struct, frozen=True):
+class InvoiceLine(msgspec.Struct, frozen=True, gc=False):
     """Amounts as given: whether ``amount`` includes VAT, and what ``discount`` counts, is the CRM's to say."""
 
     sku: str | None
@@ -120,18 +123,18 @@ class InvoiceLine(msgspec.Struct, frozen=True):
     ledger: str | None
 
 
-class Invoice(msgspec.Struct, frozen=True):
+class Invoice(msgspec.Struct, frozen=True, gc=False):
     """An invoice or credit invoice as the list shows it. Its key is (number, is_credit): no shared series is assumed."""
 
     number: str
     is_credit: bool
     relation_email: Text = UNSET
     description: Text = UNSET
-    invoiced_on: date | None | UnsetType = UNSET
-    amount_incl: Decimal | None | UnsetType = UNSET
+    invoiced_on: date | UnsetType | None = UNSET
+    amount_incl: Decimal | UnsetType | None = UNSET
 
 
-class InvoiceDetail(msgspec.Struct, frozen=True):
+class InvoiceDetail(msgspec.Struct, frozen=True, gc=False):
     """What the detail call adds to an invoice."""
 
     number: str
@@ -157,7 +160,7 @@ class InvoiceDetail(msgspec.Struct, frozen=True):
 R = TypeVar("R")
 
 
-class Row(msgspec.Struct, Generic[R], frozen=True):
+class Row(msgspec.Struct, Generic[R], frozen=True, gc=False):
     """One decoded record beside the exact JSON text that it came from (kept in the mirror's ``raw``)."""
 
     record: R

@@ -53,18 +53,19 @@ def rows_of(piece: Piece, kind: Kind[Any], operation: str, zone: Zone) -> Iterat
     Raises MalformedAnswer when an element is no object, lacks its id, or is not UTF-8.
     """
     wires, raws = _decoded(piece, kind, operation)
+    build = kind.build
     for start in range(0, len(wires), _BATCH):
         rows: list[Row[Any]] = []
         left_out: Notes = []
+        notes: Notes = []
         for element, raw in zip(wires[start : start + _BATCH], raws[start : start + _BATCH], strict=True):
-            notes: Notes = []
-            record = kind.build(element, notes, zone)
-            if record is None:
-                left_out.extend(notes)
-            elif notes:
-                rows.append(Row(record, raw, tuple(notes)))
+            record = build(element, notes, zone)
+            if record is not None:
+                rows.append(Row(record, raw, tuple(notes)) if notes else Row(record, raw))
             else:
-                rows.append(Row(record, raw))
+                left_out.extend(notes)
+            if notes:
+                notes = []
         yield Decoded(rows, tuple(left_out))
 
 
@@ -228,15 +229,18 @@ def _order(it: wire.Order, notes: Notes, zone: Zone) -> records.Order | None:
 
 
 def _order_line(it: wire.OrderLine, notes: Notes, zone: Zone) -> records.OrderLine:
+    """Lines are the bulk of an answer: what needs no reading (a text, no subscription) is not read."""
     ends = it.subscriptionEnds if it.subscriptionEnds is not UNSET else it.subscriptionEndsAt
+    billed, subscription = it.subscriptionBilledUntil, it.subscriptionId
+    kind, product = it.lineType, it.productName
     return records.OrderLine(
-        text(it.lineType, "lineType", notes),
+        kind if kind.__class__ is str else text(kind, "lineType", notes),
         reference(it.productId, "productId", notes),
-        text(it.productName, "productName", notes),
+        product if product.__class__ is str else text(product, "productName", notes),
         amount(it.quantity, "quantity", notes),
-        reference(it.subscriptionId, "subscriptionId", notes),
-        day(it.subscriptionBilledUntil, "subscriptionBilledUntil", notes, zone),
-        day(ends, "subscriptionEnds", notes, zone),
+        None if subscription is None else reference(subscription, "subscriptionId", notes),
+        None if billed is None else day(billed, "subscriptionBilledUntil", notes, zone),
+        None if ends is None else day(ends, "subscriptionEnds", notes, zone),
     )
 
 

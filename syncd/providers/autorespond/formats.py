@@ -19,6 +19,7 @@ from syncd.providers.autorespond.wording import quoted
 
 _YES = frozenset({"true", "1", "y", "j", "ja", "ok"})
 _NO = frozenset({"false", "0", "n", "nee"})
+_LETTERS = ("Y", "N")
 _NO_DATE = frozenset({"", "-", "0000-00-00", "0000-00-00 00:00:00", "00-00-0000"})
 _DUTCH_DATE = re.compile(r"(\d{2})-(\d{2})-(\d{4})(.*)", re.ASCII)
 _PLAIN = re.compile(r"[+-]?\d+(?:[.,]\d+)?", re.ASCII)
@@ -29,6 +30,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_MS = range(10**11, 4_102_444_800_001)  # 1973 to 2100: less would be seconds, and those are nowhere documented
 _LARGEST_AMOUNT = Decimal(10) ** 15
 _FINEST_AMOUNT = -12
+_SMALL = range(-(10**9), 10**9)
 
 Notes = list[str]
 
@@ -67,6 +69,8 @@ class Zone:
 
 def truth(value: Any) -> bool | None:
     """Read a boolean in any of its spellings; None when it is none of them."""
+    if value.__class__ is str and value in _LETTERS:
+        return value == "Y"
     if value is True or value is False:
         return bool(value)
     if isinstance(value, (int, Decimal)):
@@ -125,6 +129,8 @@ def amount(value: Any, key: str, notes: Notes) -> Decimal | None:
         return None
     found: Decimal | None = None
     if value.__class__ is int:
+        if value in _SMALL:
+            return Decimal(value)
         found = Decimal(value)
     elif value.__class__ is Decimal:
         found = value

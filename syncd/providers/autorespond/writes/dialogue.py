@@ -23,6 +23,7 @@ from syncd.providers.contract import (
     Rejected,
     Request,
     Retryable,
+    Unknown,
 )
 
 T = TypeVar("T")
@@ -94,6 +95,11 @@ def accepted(said: Said, remote_id: str | None = None, detail: str = "") -> Deli
     """Return the outcome of a write that the CRM said yes to, and that nothing has shown yet."""
     silent = "" if said.payload else "the CRM answered without a word"
     return Delivered(Proof.ACCEPTED, remote_id, detail or silent)
+
+
+def undecided(outcome: Outcome) -> Outcome:
+    """Return what a failed read-back means for a write whose fate is unknown: a refusal to show it decides nothing."""
+    return Unknown(f"reading back was refused: {outcome.reason}") if isinstance(outcome, Rejected) else outcome
 
 
 def _found(row: Row[Any] | None) -> Found:

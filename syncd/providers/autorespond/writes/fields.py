@@ -9,7 +9,7 @@ from syncd.domain.records import FreeField
 from syncd.providers.autorespond import decode
 from syncd.providers.autorespond.judgement import Said
 from syncd.providers.autorespond.wording import quoted
-from syncd.providers.autorespond.writes.dialogue import Dialogue, Found, accepted
+from syncd.providers.autorespond.writes.dialogue import Dialogue, Found, accepted, undecided
 from syncd.providers.autorespond.writes.finding import Whom, whom
 from syncd.providers.contract import Conversation, Delivered, Proof, Rejected, Target, Unknown
 
@@ -39,7 +39,7 @@ def create(dialogue: Dialogue, change: CreateField, target: Target) -> Conversat
         return Rejected(wrong)
     found = yield from dialogue.read_list("fields", decode.FIELD)
     if not isinstance(found, Found):
-        return found
+        return undecided(found) if target.is_repeat else found
     if any(_has_name(field, change.name) for field in found.records):
         if target.is_repeat:
             return Delivered(Proof.VERIFIED, detail="an earlier try had arrived")

@@ -12,7 +12,7 @@ from syncd.domain.changes import Subscribe, SubscribeWithConsent, Unsubscribe
 from syncd.providers.autorespond import decode
 from syncd.providers.autorespond.judgement import Said
 from syncd.providers.autorespond.streams import latest_per_list
-from syncd.providers.autorespond.writes.dialogue import Asking, Dialogue, Found, accepted
+from syncd.providers.autorespond.writes.dialogue import Asking, Dialogue, Found, accepted, undecided
 from syncd.providers.autorespond.writes.finding import Whom, whom
 from syncd.providers.contract import Conversation, Delivered, Outcome, Proof, Rejected, Target, Unknown
 
@@ -51,23 +51,23 @@ def _write(
         return _NO_LIST
     who = yield from whom(dialogue, target)
     if not isinstance(who, Whom):
-        return who
+        return undecided(who) if target.is_repeat else who
+    wanted = "unsubscribed" if operation == "list_unsubscribe" else "subscribed"
     if target.is_repeat:
-        wanted = "unsubscribed" if operation == "list_unsubscribe" else "subscribed"
         return (yield from _read_back(dialogue, who, list_id, wanted))
     reply = yield from dialogue.write(operation, {"listId": list_id}, relId=who.remote_id, **said)
     if not isinstance(reply, Said):
         return reply
     if not dialogue.verify_writes:
         return accepted(reply, who.learned)
-    seen = yield from _read_back(dialogue, who, list_id, "unsubscribed" if "un" in operation else "subscribed")
+    seen = yield from _read_back(dialogue, who, list_id, wanted)
     return seen if isinstance(seen, Delivered) else accepted(reply, who.learned)
 
 
 def _read_back(dialogue: Dialogue, who: Whom, list_id: str, wanted: str) -> Asking[Outcome]:
     found = yield from dialogue.read_list("relation_subscriptions", decode.SUBSCRIPTION, {"id": who.remote_id})
     if not isinstance(found, Found):
-        return found
+        return undecided(found)
     if latest_per_list(found.records).get(list_id) == wanted:
         return Delivered(Proof.VERIFIED, who.learned, "the CRM shows it")
     return Unknown(f"the CRM does not show the relation as {wanted}, which does not prove that nothing was sent")

@@ -90,14 +90,18 @@ def change_email(dialogue: Dialogue, change: ChangeEmail, target: Target) -> Con
     if not isinstance(who, str):
         return who
     learned = None if target.remote_id is not None else who
-    if target.is_repeat and (yield from _has_address(dialogue, who, change)):
-        return Delivered(Proof.VERIFIED, learned, "an earlier try had arrived")
+    if target.is_repeat:
+        has_address = yield from _has_address(dialogue, who, change)
+        if has_address is True:
+            return Delivered(Proof.VERIFIED, learned, "an earlier try had arrived")
+        if has_address is not False:
+            return has_address
     reply = yield from dialogue.write("relation_email", {"id": who}, newemail=change.new)
     match reply:
         case Said():
             return (yield from _address_changed(dialogue, change, who, learned, reply))
         case Rejected():
-            if (yield from _has_address(dialogue, who, change)):
+            if (yield from _has_address(dialogue, who, change)) is True:
                 return Delivered(Proof.VERIFIED, learned, "the CRM had this address already")
             hint = "; if another relation holds the address, merge the two in the CRM"
             return Rejected(reply.reason + hint, reply.is_absent)
@@ -146,10 +150,12 @@ def _whose_address(dialogue: Dialogue, change: ChangeEmail, target: Target) -> A
     return NO_RELATION
 
 
-def _has_address(dialogue: Dialogue, remote_id: str, change: ChangeEmail) -> Asking[bool]:
+def _has_address(dialogue: Dialogue, remote_id: str, change: ChangeEmail) -> Asking[bool | Outcome]:
     """Tell whether the CRM shows the new address; a change of letter case alone must be shown exactly."""
     found = yield from relation_by_id(dialogue, remote_id)
-    if not isinstance(found, Found) or found.first is None:
+    if not isinstance(found, Found):
+        return found
+    if found.first is None:
         return False
     if change.old is not None and change.old.casefold() == change.new.casefold():
         return bool(found.first.email == change.new)

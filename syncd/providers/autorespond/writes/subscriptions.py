@@ -8,7 +8,7 @@ from syncd.domain.changes import EndSubscription
 from syncd.domain.records import Order
 from syncd.providers.autorespond import decode
 from syncd.providers.autorespond.judgement import Said
-from syncd.providers.autorespond.writes.dialogue import Asking, Dialogue, Found, accepted
+from syncd.providers.autorespond.writes.dialogue import Asking, Dialogue, Found, accepted, undecided
 from syncd.providers.autorespond.writes.finding import Whom, whom
 from syncd.providers.contract import Conversation, Delivered, Outcome, Proof, Target, Unknown
 
@@ -26,10 +26,10 @@ def end(dialogue: Dialogue, change: EndSubscription, target: Target) -> Conversa
 def _read_back(dialogue: Dialogue, change: EndSubscription, target: Target) -> Asking[Outcome]:
     who = yield from whom(dialogue, target)
     if not isinstance(who, Whom):
-        return Unknown("whether the subscription was ended cannot be read: its relation is not known in the CRM")
+        return undecided(who)
     found = yield from dialogue.read_list("relation_orders", decode.ORDER, {"id": who.remote_id})
     if not isinstance(found, Found):
-        return found
+        return undecided(found)
     if _is_ended(found.records, change):
         return Delivered(Proof.VERIFIED, who.learned, "the CRM shows the end date")
     return Unknown("the CRM does not show this end date, which does not prove that an earlier try will not arrive")
