@@ -2,7 +2,13 @@
 
 from alembic import context
 
-connection = context.config.attributes["connection"]
-context.configure(connection=connection, target_metadata=None, version_table="alembic_version", version_table_schema="syncd")
+from syncd.store.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    version_table="alembic_version",
+    version_table_schema="syncd",
+)
 with context.begin_transaction():
     context.run_migrations()
