@@ -48,6 +48,7 @@ _CERTIFICATE = {
     19: "its chain ends in an unknown authority",
     20: "its authority is unknown",
     62: "it is for another host name",
+    64: "it is for another address",
 }
 
 

@@ -21,6 +21,7 @@ from syncd.providers.contract import Auth, Request
 USER_AGENT = f"syncd/{__version__}"
 
 _PATH = re.compile(r"(?!/)(?!(?:.*/)?\.{1,2}(?:/|$))(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*")
+_HOST = re.compile(r"(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_TEXT = re.compile(r"[\x20-\x7e\t]*")
 _BODILESS_VERBS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -49,6 +50,8 @@ def parse_base(base_url: str) -> Base:
         raise _refused("is not a URL") from None
     if host is None or origin is None or parts.scheme not in ("https", "http"):
         raise _refused("must look like https://host/path")
+    if ":" not in host and not _HOST.fullmatch(origin.raw_host or ""):
+        raise _refused("has a host name that cannot exist")
     if "@" in parts.netloc:
         raise _refused("must not carry a user name or password")
     if parts.query or parts.fragment or "?" in base_url or "#" in base_url:
