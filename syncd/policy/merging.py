@@ -17,6 +17,11 @@ def is_last_wins(change: LocalChange | None) -> bool:
     return type(change) in _LAST_WINS
 
 
+def keeps_all(change: LocalChange) -> bool:
+    """Tell whether the folded call carries something of every change in it, not of the last one alone."""
+    return isinstance(change, UpdateProfile)
+
+
 def merged(changes: Sequence[LocalChange]) -> LocalChange:
     """Return the one change that does what these, all of one facet and in order, do together."""
     last = changes[-1]

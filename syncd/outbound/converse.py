@@ -1,0 +1,107 @@
+"""Converse: drive a provider's conversation over the transport, under a deadline that the lease covers.
+
+It sends what the conversation yields and gives the answer back; it never interprets one. It never starts a request
+that cannot end before the deadline. A conversation that runs out of time before any write went out was not begun as
+far as the CRM can tell; one that ran out after a write is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import datetime
+
+from syncd.clock import Clock
+from syncd.domain.changes import LocalChange
+from syncd.log import redact
+from syncd.outbound.pace import Pace
+from syncd.providers.contract import (
+    Answered,
+    MaybeApplied,
+    NotSent,
+    Outcome,
+    Provider,
+    Rejected,
+    Request,
+    Target,
+    Unknown,
+)
+from syncd.transport import Transport
+
+# A request that has less time than this is not started.
+LEAST_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What a conversation runs on. ``reads`` names the operations that change nothing."""
+
+    provider: Provider
+    transport: Transport
+    clock: Clock
+    pace: Pace
+    reads: AbstractSet[str]
+
+
+@dataclass(slots=True)
+class Talk:
+    """What a conversation came to. ``outcome`` is None when it was not begun as far as the CRM can tell."""
+
+    started_at: datetime
+    outcome: Outcome | None = None
+    requests: int = 0
+    status: int | None = None
+    elapsed_s: float = 0.0
+    has_written: bool = False
+
+
+async def converse(line: Line, change: LocalChange, target: Target, deadline: float) -> Talk:
+    """Hold the conversation that delivers a change, to its end or to the deadline (monotonic seconds)."""
+    clock = line.clock
+    talk, started = Talk(clock.now()), clock.monotonic()
+    try:
+        conversation = line.provider.converse(change, target)
+        request = next(conversation)
+        while await _may_send(line, deadline):
+            request = conversation.send(await _exchange(line, request, talk, deadline))
+        conversation.close()
+        talk.outcome = _cut_short(talk)
+    except StopIteration as end:
+        talk.outcome = end.value
+    except Exception as error:  # noqa: BLE001 - the boundary: a conversation's bug must cost its own entry only
+        talk.outcome = _broken(talk, error)
+    talk.elapsed_s = clock.monotonic() - started
+    return talk
+
+
+async def _may_send(line: Line, deadline: float) -> bool:
+    """Wait for the turn, if the rate is bound; return False when the time left would not cover a request."""
+    wait_s = line.pace.turn_s()
+    if wait_s > 0:
+        if line.clock.monotonic() + wait_s > deadline - LEAST_S:
+            return False
+        await line.clock.sleep(wait_s)
+    return line.clock.monotonic() <= deadline - LEAST_S
+
+
+async def _exchange(line: Line, request: Request, talk: Talk, deadline: float) -> Answered | NotSent | MaybeApplied:
+    answer = await line.transport.send(request, timeout_s=deadline - line.clock.monotonic())
+    talk.requests += 1
+    match answer:
+        case Answered():
+            talk.status = answer.response.status
+        case MaybeApplied():
+            talk.status = answer.status
+        case NotSent():
+            return answer
+    talk.has_written = talk.has_written or request.operation not in line.reads
+    return answer
+
+
+def _cut_short(talk: Talk) -> Outcome | None:
+    return Unknown("time ran out between two requests of one change") if talk.has_written else None
+
+
+def _broken(talk: Talk, error: Exception) -> Outcome:
+    reason = redact(f"the conversation broke off: {type(error).__name__}: {error}")[:300]
+    return Unknown(reason) if talk.has_written else Rejected(reason)

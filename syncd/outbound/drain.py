@@ -1,0 +1,72 @@
+"""Drain: bring what the outbox holds to the CRM. Stage; claim; fold; converse; settle; report."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+
+from syncd.clock import Clock
+from syncd.domain.account import Account
+from syncd.domain.reports import DeliveryReport, DrainReport
+from syncd.outbound.converse import Line
+from syncd.outbound.lane import Desk
+from syncd.outbound.limits import DrainLimits
+from syncd.outbound.pace import Pace
+from syncd.outbound.shift import Post, Shift
+from syncd.outbound.tally import Tally
+from syncd.providers.contract import Effect, Provider
+from syncd.store import Store
+from syncd.store.outbox import count_backlog
+from syncd.transport import Transport
+
+_LIMITS = DrainLimits()
+
+
+class Drainer:
+    """One account's drainer. Any number may run against one database: lanes are claimed, leased and fenced."""
+
+    def __init__(
+        self,
+        store: Store,
+        provider: Provider,
+        transport: Transport,
+        clock: Clock,
+        account: Account,
+        limits: DrainLimits = _LIMITS,
+        report: Callable[[DeliveryReport], None] = lambda _: None,
+    ) -> None:
+        self._store = store
+        self._provider = provider
+        self._transport = transport
+        self._clock = clock
+        self._account = account
+        self._limits = limits
+        self._report = report
+        self._worker = f"{socket.gethostname()}/{os.getpid()}/{int(clock.random() * 0xFFFFFFFF):08x}"
+
+    async def drain(self, stop: asyncio.Event | None = None) -> DrainReport:
+        """Send until nothing can be sent now; back-offs up to the limits' patience are sat out.
+
+        Raises InfrastructureError when the database stays out of reach.
+        """
+        started = self._clock.monotonic()
+        tally = Tally(self._account, self._report)
+        shift = self._shift(tally, is_endless=False)
+        await shift.work(stop or asyncio.Event())
+        async with self._store.begin() as connection:
+            backlog = await count_backlog(connection, self._account.id)
+        elapsed_s = self._clock.monotonic() - started
+        return tally.total(elapsed_s, backlog.pending, backlog.blocked, shift.watch.paused)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Send until stopped: what is under way is finished and settled, what is claimed beyond that is given back."""
+        await self._shift(Tally(self._account, self._report), is_endless=True).work(stop)
+
+    def _shift(self, tally: Tally, *, is_endless: bool) -> Shift:
+        reads = frozenset(name for name, row in self._provider.endpoints.items() if row.effect is Effect.SAFE)
+        pace = Pace(self._limits, self._clock)
+        line = Line(self._provider, self._transport, self._clock, pace, reads)
+        post = Post(self._store, self._account, self._worker, self._limits)
+        return Shift(post, Desk(line, self._limits), tally, is_endless=is_endless)

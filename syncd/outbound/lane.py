@@ -1,0 +1,245 @@
+"""Lane: send one claimed lane's steps in order, and gather how each ended into one settlement.
+
+Steps are of different facets, so a failed one does not hold back the next. Nothing more is sent once the account is
+throttled, refused, broken or stopping, or when the lease could not cover another conversation: what was not begun
+goes back as it was, with no attempt used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from syncd.domain.changes import operation_of
+from syncd.log import redact
+from syncd.outbound.converse import Line, Talk, converse
+from syncd.outbound.limits import DrainLimits
+from syncd.policy.fold import IDENTITY, Entry, Step, watermark
+from syncd.policy.merging import keeps_all
+from syncd.policy.outcome import Circumstances, Ending, verdict
+from syncd.policy.states import EntryStatus
+from syncd.providers.contract import (
+    Delivered,
+    Effect,
+    Outcome,
+    Rejected,
+    Retryable,
+    Target,
+    Throttled,
+    Unauthorised,
+    Unknown,
+)
+from syncd.store.outbox import AttemptRow, ClaimedLane, EntrySettlement, LaneSettlement
+from syncd.store.outbox_history import history_of
+
+_PENDING = EntryStatus.PENDING.value
+_SUPERSEDED = EntryStatus.SUPERSEDED.value
+_DEAD = EntryStatus.DEAD.value
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One step that was tried: for the report, once it is known whether it could be settled."""
+
+    step: Step
+    talk: Talk
+    outcome: str
+    detail: str
+    status: str
+
+
+@dataclass(slots=True)
+class LaneResult:
+    """A lane's settlement beside what it tells about each step."""
+
+    lane: ClaimedLane
+    settlement: LaneSettlement
+    lease_until: float
+    deliveries: list[Delivery] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What every worker has at hand."""
+
+    line: Line
+    limits: DrainLimits
+
+
+async def send_lane(desk: Desk, lane: ClaimedLane, lease_until: float) -> LaneResult:
+    """Send a lane's steps until they are done or nothing more may be sent."""
+    work = _LaneWork(desk, lane, lease_until)
+    work.bury_broken()
+    for step in lane.plan.steps:
+        if not work.may_begin():
+            break
+        if not await work.send(step):
+            break
+    return work.result()
+
+
+def untouched(lane: ClaimedLane, lease_until: float) -> LaneResult:
+    """Return the lane as it was claimed: ready again at once, no attempt used."""
+    return LaneResult(lane, _empty(lane, is_more=True), lease_until)
+
+
+def _empty(lane: ClaimedLane, *, is_more: bool) -> LaneSettlement:
+    return LaneSettlement(
+        lane.lane_id,
+        lane.relation_id,
+        lane.epoch,
+        lane.seen_seq,
+        0,
+        is_more=is_more,
+        entries=[],
+        attempts=[],
+        history=[],
+    )
+
+
+class _LaneWork:
+    __slots__ = ("_deliveries", "_desk", "_done", "_lane", "_lease_until", "_settled", "_settlement")
+
+    def __init__(self, desk: Desk, lane: ClaimedLane, lease_until: float) -> None:
+        self._desk = desk
+        self._lane = lane
+        self._lease_until = lease_until
+        self._settlement = _empty(lane, is_more=lane.plan.is_more)
+        self._settlement.again_at = lane.plan.next_at
+        self._deliveries: list[Delivery] = []
+        self._settled: set[int] = set()
+        self._done = 0
+
+    def bury_broken(self) -> None:
+        """Entries that nobody can read are dead before anything is sent."""
+        for entry in self._lane.plan.broken:
+            self._put(EntrySettlement(entry.seq, _DEAD, False, None, False, entry.fault))
+            self._block(entry, entry.fault)
+
+    def may_begin(self) -> bool:
+        line = self._desk.line
+        return line.pace.is_open and self._lease_until - line.clock.monotonic() >= self._desk.limits.conversation_s
+
+    async def send(self, step: Step) -> bool:
+        """Hold the conversation about one step; return False when the lane must not go on."""
+        desk, lane = self._desk, self._lane
+        target = Target(lane.remote_id, lane.email, None, step.carrier.is_uncertain)
+        deadline = desk.line.clock.monotonic() + desk.limits.conversation_s
+        talk = await converse(desk.line, step.change, target, deadline)
+        if talk.outcome is None:
+            return False
+        self._done += 1
+        return self._note(step, talk, talk.outcome)
+
+    def _note(self, step: Step, talk: Talk, outcome: Outcome) -> bool:
+        match outcome:
+            case Delivered():
+                self._deliver(step, talk, outcome)
+            case Throttled():
+                wait_s = outcome.retry_after_s
+                self._desk.line.pace.throttled(self._desk.limits.throttle_s if wait_s is None else wait_s)
+                self._fail(step, talk, Ending.THROTTLED, outcome.reason)
+            case Unauthorised():
+                self._desk.line.pace.unauthorised(_told(outcome.reason))
+                self._fail(step, talk, Ending.UNAUTHORISED, outcome.reason)
+            case Rejected():
+                self._desk.line.pace.succeeded()
+                self._fail(step, talk, Ending.REJECTED, outcome.reason)
+            case Retryable():
+                self._desk.line.pace.failed(step.carrier.id)
+                self._fail(step, talk, Ending.RETRYABLE, outcome.reason, outcome.retry_after_s)
+            case Unknown():
+                self._desk.line.pace.failed(step.carrier.id)
+                self._fail(step, talk, Ending.UNKNOWN, outcome.reason)
+        return self._desk.line.pace.is_open
+
+    def _deliver(self, step: Step, talk: Talk, outcome: Delivered) -> None:
+        self._desk.line.pace.succeeded()
+        carrier, settlement = step.carrier, self._settlement
+        proof = outcome.proof.value
+        self._put(EntrySettlement(carrier.seq, proof))
+        for entry in step.superseded:
+            self._put(EntrySettlement(entry.seq, _SUPERSEDED, False, superseded_by=carrier.id))
+        settlement.is_delivered = True
+        if self._lane.relation_id is not None and (row := history_of(step.change)) is not None:
+            settlement.history.append((carrier.id, row))
+        if outcome.remote_id is not None and self._lane.remote_id is None:
+            settlement.bind_remote_id = outcome.remote_id
+        self._tell(step, talk, proof, outcome.detail and _told(outcome.detail), proof)
+
+    def _fail(self, step: Step, talk: Talk, ending: Ending, reason: str, asked_s: float | None = None) -> None:
+        """Write down a step that was not delivered, as its kind and its history ask."""
+        carrier, told = step.carrier, _told(reason)
+        result = verdict(ending, self._circumstances(step))
+        delay_s = None
+        if result.status is EntryStatus.PENDING and result.is_tried:
+            jitter = self._desk.line.clock.random()
+            delay_s = self._desk.limits.retry.delay_s(carrier.attempts + 1, jitter, asked_s)
+            self._look_again(delay_s)
+        status = result.status.value
+        self._put(EntrySettlement(carrier.seq, status, result.is_tried, delay_s, result.is_uncertain, told))
+        if result.status is not EntryStatus.PENDING:
+            self._give_up_with(step, status, told)
+        self._settlement.is_failed = self._settlement.is_failed or result.is_tried
+        self._settlement.is_more = self._settlement.is_more or not result.is_tried
+        self._tell(step, talk, ending.value, told, status)
+
+    def _circumstances(self, step: Step) -> Circumstances:
+        carrier = step.carrier
+        age_s = (self._lane.now - carrier.captured_at).total_seconds()
+        return Circumstances(
+            is_barrier=step.is_barrier,
+            is_once=self._desk.line.provider.effect(step.change) in (Effect.ONCE, Effect.CONSENT),
+            is_repeat=carrier.is_uncertain,
+            is_spent=self._desk.limits.retry.is_spent(carrier.attempts + 1, age_s),
+            is_account_down=self._desk.line.pace.is_broken,
+        )
+
+    def _give_up_with(self, step: Step, status: str, reason: str) -> None:
+        """A value that was never sent is moot; columns that were merged stay dead, so that a later edit takes them."""
+        for entry in step.superseded:
+            if entry.status != _PENDING:
+                continue
+            if keeps_all(step.change):
+                self._put(EntrySettlement(entry.seq, status, False, None, False, reason))
+            else:
+                self._put(EntrySettlement(entry.seq, _SUPERSEDED, False, superseded_by=step.carrier.id))
+        self._block(step.carrier, reason)
+
+    def _block(self, entry: Entry, reason: str) -> None:
+        if entry.facet == IDENTITY:
+            self._settlement.block_reason = f"{entry.operation} was not delivered: {reason}"
+
+    def _look_again(self, delay_s: float) -> None:
+        before = self._settlement.after_s
+        self._settlement.after_s = delay_s if before is None else min(before, delay_s)
+
+    def _put(self, entry: EntrySettlement) -> None:
+        self._settlement.entries.append(entry)
+        if entry.status != _PENDING:
+            self._settled.add(entry.seq)
+
+    def _tell(self, step: Step, talk: Talk, outcome: str, detail: str, status: str) -> None:
+        self._deliveries.append(Delivery(step, talk, outcome, detail, status))
+        self._settlement.attempts.append(
+            AttemptRow(
+                step.carrier.id,
+                operation_of(step.change),
+                talk.started_at,
+                talk.elapsed_s,
+                talk.requests,
+                talk.status,
+                outcome,
+                detail,
+            )
+        )
+
+    def result(self) -> LaneResult:
+        lane, settlement = self._lane, self._settlement
+        settlement.acked_seq = watermark(lane.entries, self._settled, lane.seen_seq)
+        settlement.is_more = settlement.is_more or self._done < len(lane.plan.steps)
+        return LaneResult(lane, settlement, self._lease_until, self._deliveries)
+
+
+def _told(reason: str) -> str:
+    """Cut and redact a reason for the database: it may quote what the CRM said."""
+    return redact(reason.replace("\x00", ""))[:500]

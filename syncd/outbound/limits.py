@@ -1,0 +1,50 @@
+"""The limits of draining: everything has one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from syncd.policy.retry import RetryPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class DrainLimits:
+    """Times in seconds.
+
+    ``rate_per_s`` bounds requests (None: no bound), ``concurrency`` conversations at once; both hold per account.
+    ``timeout_s`` bounds one conversation and is never more than half of ``lease_s``. ``batch`` is the most lanes one
+    claim takes, ``window`` the most entries of one lane it reads. ``patience_s`` is the longest wait for a back-off
+    that a one-shot drain sits out. ``settle_s`` is how long results may wait for company while others are under way.
+    ``breaker_failures`` different entries failing in a row stop the account until a probe succeeds.
+    """
+
+    rate_per_s: float | None = None
+    concurrency: int = 8
+    lease_s: float = 120.0
+    timeout_s: float = 60.0
+    batch: int = 256
+    window: int = 100
+    stage_batch: int = 5000
+    poll_interval_s: float = 0.05
+    patience_s: float = 30.0
+    settle_batch: int = 256
+    settle_s: float = 0.05
+    backoff_s: float = 2.0
+    backoff_max_s: float = 900.0
+    max_attempts: int = 12
+    max_age_s: float = 7 * 86400.0
+    throttle_s: float = 10.0
+    breaker_failures: int = 8
+    breaker_pause_s: float = 5.0
+    breaker_pause_max_s: float = 300.0
+    probe_s: float = 30.0
+    probe_max_s: float = 900.0
+
+    @property
+    def conversation_s(self) -> float:
+        """How long one conversation may take: well inside the lease, so that a settle still finds it ours."""
+        return min(self.timeout_s, self.lease_s / 2)
+
+    @property
+    def retry(self) -> RetryPolicy:
+        return RetryPolicy(self.backoff_s, self.backoff_max_s, self.max_attempts, self.max_age_s)

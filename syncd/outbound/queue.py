@@ -1,0 +1,79 @@
+"""Queue: the claimed lanes that wait for a worker, oldest first, and how many of them there should be.
+
+A claimed lane's lease runs while it waits, so the queue holds about as much as the workers get through in a second or
+two, measured, and never more than one claim's batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from syncd.clock import Clock
+from syncd.outbound.limits import DrainLimits
+from syncd.outbound.pace import Pace
+from syncd.store.outbox import ClaimedLane
+
+_HORIZON_S = 2.0
+
+
+class LaneQueue:
+    """Lanes with their lease ends. ``hunger`` is set when the queue runs low."""
+
+    def __init__(self, limits: DrainLimits, pace: Pace, clock: Clock, hunger: asyncio.Event) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._pace = pace
+        self._lanes: deque[tuple[ClaimedLane, float]] = deque()
+        self._filled = asyncio.Event()
+        self._hunger = hunger
+        self._is_closed = False
+        self._lane_s: float | None = None
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    @property
+    def wanted(self) -> int:
+        """How many lanes to claim now; zero while enough are waiting."""
+        return 0 if len(self._lanes) > self._depth() // 2 else self._depth() - len(self._lanes)
+
+    def put(self, lanes: tuple[ClaimedLane, ...], lease_until: float) -> None:
+        self._lanes.extend((lane, lease_until) for lane in lanes)
+        self._filled.set()
+
+    async def take(self, place: int) -> tuple[ClaimedLane, float] | None:
+        """Return the next lane for the worker at ``place``, or None when the queue is closed and empty."""
+        while True:
+            if self._lanes and (place < self._pace.allowed or self._is_closed):
+                return self._pop()
+            if self._is_closed:
+                return None
+            if self._lanes:
+                await self._clock.sleep(self._limits.poll_interval_s)
+            else:
+                await self._filled.wait()
+
+    def close(self) -> None:
+        """Let the workers end once the queue is empty."""
+        self._is_closed = True
+        self._filled.set()
+
+    def note(self, elapsed_s: float) -> None:
+        """Learn how long a lane takes a worker."""
+        self._lane_s = elapsed_s if self._lane_s is None else 0.9 * self._lane_s + 0.1 * elapsed_s
+
+    def _pop(self) -> tuple[ClaimedLane, float]:
+        taken = self._lanes.popleft()
+        if not self._lanes and not self._is_closed:
+            self._filled.clear()
+        if len(self._lanes) <= self._depth() // 2:
+            self._hunger.set()
+        return taken
+
+    def _depth(self) -> int:
+        width = self._pace.allowed
+        if self._lane_s is None:
+            return min(self._limits.batch, 2 * width)
+        horizon_s = min(_HORIZON_S, self._limits.lease_s / 8)
+        return max(width, min(self._limits.batch, int(width * horizon_s / max(self._lane_s, 1e-6))))

@@ -1,0 +1,176 @@
+"""Shift: one run of the drainer: a feeder, the workers and the settler, from the first look to the last settle.
+
+The feeder alone stages and claims; it keeps the queue of claimed lanes filled and decides when there is nothing left.
+The workers send; the settler writes. They share the pace, the queue and one bell that ends the feeder's rest early.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from syncd.domain.account import Account
+from syncd.domain.changes import LocalChange
+from syncd.domain.errors import InfrastructureError
+from syncd.log import get
+from syncd.outbound.lane import Desk, LaneResult, send_lane, untouched
+from syncd.outbound.limits import DrainLimits
+from syncd.outbound.queue import LaneQueue
+from syncd.outbound.settler import Settler
+from syncd.outbound.tally import Tally
+from syncd.outbound.waiting import wait_for
+from syncd.outbound.watch import Watch
+from syncd.providers.contract import Effect
+from syncd.store import Store
+from syncd.store.outbox import Terms, claim, stage
+
+log = get("syncd.outbound")
+
+_LOOK_AGAIN_S = 0.5
+_LOST_S = (0.1, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Where a shift works: the database, the account, under which name, and within which limits."""
+
+    store: Store
+    account: Account
+    worker: str
+    limits: DrainLimits
+
+
+class Shift:
+    """``is_endless``: wait for new work for ever; otherwise end when nothing can be sent now or soon."""
+
+    def __init__(self, post: Post, desk: Desk, tally: Tally, *, is_endless: bool) -> None:
+        self._post = post
+        self._desk = desk
+        self._tally = tally
+        self._is_endless = is_endless
+        self._clock = desk.line.clock
+        self._pace = desk.line.pace
+        self._bell = asyncio.Event()
+        self._queue = LaneQueue(post.limits, self._pace, self._clock, self._bell)
+        self._settler = Settler(post.store, post.account, post.worker, self._clock, post.limits, self._settled)
+        self._looked_at = float("-inf")
+        self._lost_s: float | None = None
+        self.watch = Watch(post.store, desk.line, post.account, post.limits, is_eager=not is_endless)
+
+    async def work(self, stop: asyncio.Event) -> None:
+        """Feed, send and settle until stopped or done; then finish what is under way and give back the rest."""
+        failure: InfrastructureError | None = None
+        async with asyncio.TaskGroup() as group:
+            heeding = group.create_task(self._heed(stop))
+            group.create_task(self._settler.run())
+            workers = [group.create_task(self._send(place)) for place in range(self._post.limits.concurrency)]
+            try:
+                await self._feed()
+            except InfrastructureError as error:
+                failure = error
+            self._pace.stop()
+            self._queue.close()
+            await asyncio.wait(workers)
+            self._settler.finish()
+            heeding.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _heed(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._pace.stop()
+        self._bell.set()
+
+    async def _feed(self) -> None:
+        while not self._pace.is_stopping:
+            self._bell.clear()
+            rest_s = await self._round_or_rest()
+            if rest_s is None:
+                return
+            if rest_s > 0 and not self._pace.is_stopping:
+                await wait_for(self._bell, rest_s)
+
+    async def _round_or_rest(self) -> float | None:
+        """One round; while the database is out of reach, a growing rest instead. Logged on the edges alone."""
+        try:
+            rest_s = await self._round()
+        except InfrastructureError as error:
+            if self._lost_s is None:
+                log.warning("database.lost", account=self._post.account.name, reason=str(error))
+            self._lost_s = min(_LOST_S[1], 2 * self._lost_s) if self._lost_s else _LOST_S[0]
+            if not self._is_endless and self._lost_s >= _LOST_S[1]:
+                raise
+            return self._lost_s
+        if self._lost_s is not None:
+            log.info("database.recovered", account=self._post.account.name)
+        self._lost_s = None
+        return rest_s
+
+    async def _round(self) -> float | None:
+        """Look, stage, claim; return how long to rest, or None when a one-shot drain is done."""
+        is_busy = bool(len(self._queue)) or self._settler.under_way > 0 or not self._settler.is_idle
+        if not is_busy or not self._pace.is_open or self._clock.monotonic() - self._looked_at > _LOOK_AGAIN_S:
+            outlook, closed_s = await self.watch.gate(self._pace)
+            self._looked_at = self._clock.monotonic()
+            if closed_s > 0 or not self._pace.is_open:
+                return self._closed(closed_s, is_busy)
+            if not is_busy and not outlook.has_work:
+                return self._idle(outlook.ready_in_s)
+        staged = await self._stage()
+        claimed = await self._claim()
+        return 0.0 if staged or claimed else self._post.limits.poll_interval_s
+
+    def _closed(self, closed_s: float, is_busy: bool) -> float | None:
+        limits = self._post.limits
+        rest_s = max(closed_s, limits.poll_interval_s)
+        if self._is_endless or is_busy:
+            return min(rest_s, 1.0)
+        return None if self.watch.paused is not None or rest_s > limits.patience_s else min(rest_s, 1.0)
+
+    def _idle(self, ready_in_s: float | None) -> float | None:
+        limits = self._post.limits
+        if self._is_endless:
+            return limits.poll_interval_s
+        return None if ready_in_s is None or ready_in_s > limits.patience_s else ready_in_s + 0.001
+
+    async def _stage(self) -> int:
+        async with self._post.store.begin() as connection:
+            staged = await stage(connection, most=self._post.limits.stage_batch)
+        self._tally.staged += staged or 0
+        return staged or 0
+
+    async def _claim(self) -> int:
+        """Fill the queue. By our clock the lease starts before the claim: it ends too early, never too late."""
+        wanted = self._queue.wanted
+        if wanted == 0:
+            return 0
+        limits = self._post.limits
+        terms = Terms(self._post.worker, limits.lease_s, limits.window, self._is_repeat_safe)
+        lease_until = self._clock.monotonic() + limits.lease_s
+        async with self._post.store.begin() as connection:
+            claimed = await claim(connection, self._post.account.id, terms, most=wanted)
+        self._queue.put(claimed.lanes, lease_until)
+        return claimed.looked
+
+    def _is_repeat_safe(self, change: LocalChange) -> bool:
+        effect = self._desk.line.provider.effect(change)
+        return effect is Effect.REPEAT_SAFE or effect is Effect.SAFE
+
+    async def _send(self, place: int) -> None:
+        """One worker: take a lane, send it, hand over what came of it."""
+        while (taken := await self._queue.take(place)) is not None:
+            lane, lease_until = taken
+            self._settler.under_way += 1
+            started = self._clock.monotonic()
+            try:
+                is_open = self._pace.is_open
+                result = await send_lane(self._desk, lane, lease_until) if is_open else untouched(lane, lease_until)
+            finally:
+                self._settler.under_way -= 1
+            self._queue.note(self._clock.monotonic() - started)
+            self._settler.add(result)
+
+    def _settled(self, result: LaneResult, is_fenced: bool) -> None:
+        self._tally.count(result, is_fenced)
+        if result.settlement.is_more:
+            self._bell.set()

@@ -1,0 +1,142 @@
+"""Account states: is an account paused, throttled or cut off, and what is there to do for it?
+
+One row per account, written on edges only. A pause by refused credentials is lifted by a canary read at growing
+intervals; a pause by an operator is lifted by an operator alone. All times are the database's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from syncd.domain.ids import AccountId
+from syncd.store.engine import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """All that an idle drainer wants to know, in one cheap query.
+
+    ``ready_in_s`` is how long until the first lane is due (zero or less: now; None: no lane waits). ``paused`` is the
+    reason if the account is paused; ``probe_in_s`` is None when no probe may lift the pause.
+    """
+
+    has_captures: bool
+    ready_in_s: float | None
+    paused: str | None = None
+    probe_in_s: float | None = None
+    throttled_s: float = 0.0
+
+    @property
+    def has_work(self) -> bool:
+        return self.has_captures or (self.ready_in_s is not None and self.ready_in_s <= 0)
+
+
+_LOOK = text(
+    """
+    SELECT EXISTS (SELECT 1 FROM syncd.captures) AS has_captures,
+           CAST(extract(epoch FROM (SELECT min(ready_at) FROM syncd.lanes
+                                    WHERE account_id = :account_id AND ready_at IS NOT NULL) - now())
+                AS double precision) AS ready_in_s,
+           CASE WHEN s.paused_at IS NOT NULL THEN coalesce(s.pause_reason, 'paused') END AS paused,
+           CASE WHEN s.paused_at IS NOT NULL AND NOT s.is_paused_by_operator
+                THEN coalesce(CAST(extract(epoch FROM s.next_probe_at - now()) AS double precision), 0) END
+               AS probe_in_s,
+           coalesce(CAST(extract(epoch FROM s.throttled_until - now()) AS double precision), 0) AS throttled_s
+    FROM (SELECT 1) AS one LEFT JOIN syncd.account_states s ON s.account_id = :account_id
+    """
+)
+
+_PAUSE = text(
+    """
+    INSERT INTO syncd.account_states AS s (account_id, paused_at, pause_reason, is_paused_by_operator, next_probe_at)
+    VALUES (:account_id, now(), :reason, :by_operator, now() + make_interval(secs => :probe_in_s))
+    ON CONFLICT (account_id) DO UPDATE
+        SET paused_at = coalesce(s.paused_at, now()),
+            pause_reason = CASE WHEN s.is_paused_by_operator AND NOT :by_operator THEN s.pause_reason
+                                ELSE excluded.pause_reason END,
+            is_paused_by_operator = s.is_paused_by_operator OR :by_operator,
+            next_probe_at = coalesce(s.next_probe_at, excluded.next_probe_at), updated_at = now()
+    """
+)
+
+_RESUME = text(
+    """
+    UPDATE syncd.account_states
+    SET paused_at = NULL, pause_reason = NULL, is_paused_by_operator = false, next_probe_at = NULL, updated_at = now()
+    WHERE account_id = :account_id AND paused_at IS NOT NULL AND (:by_operator OR NOT is_paused_by_operator)
+    RETURNING account_id
+    """
+)
+
+# The longer the pause has lasted, the longer the next wait: it doubles, between a floor and a cap.
+_POSTPONE = text(
+    """
+    UPDATE syncd.account_states
+    SET next_probe_at = now() + LEAST(make_interval(secs => :most_s),
+                                      GREATEST(make_interval(secs => :least_s), now() - paused_at)),
+        pause_reason = coalesce(:reason, pause_reason), updated_at = now()
+    WHERE account_id = :account_id AND paused_at IS NOT NULL AND NOT is_paused_by_operator
+    """
+)
+
+_THROTTLE = text(
+    """
+    INSERT INTO syncd.account_states AS s (account_id, throttled_until)
+    VALUES (:account_id, now() + make_interval(secs => :for_s))
+    ON CONFLICT (account_id) DO UPDATE
+        SET throttled_until = GREATEST(s.throttled_until, excluded.throttled_until), updated_at = now()
+    """
+)
+
+_BREAKER = text(
+    """
+    INSERT INTO syncd.account_states AS s (account_id, breaker_state, breaker_opened_at)
+    VALUES (:account_id, :state, CASE WHEN :state = 'closed' THEN NULL ELSE now() END)
+    ON CONFLICT (account_id) DO UPDATE
+        SET breaker_state = excluded.breaker_state,
+            breaker_opened_at = CASE WHEN excluded.breaker_state = 'closed' THEN NULL
+                                     ELSE coalesce(s.breaker_opened_at, now()) END,
+            updated_at = now()
+    """
+)
+
+
+async def look(connection: Connection, account_id: AccountId) -> Outlook:
+    """Return what there is to do for an account, and what forbids it."""
+    return Outlook(**(await connection.execute(_LOOK, {"account_id": account_id})).one()._mapping)
+
+
+async def pause(
+    connection: Connection, account_id: AccountId, reason: str, *, by_operator: bool = False, probe_in_s: float = 30.0
+) -> None:
+    """Stop sending for an account. An operator's pause is never weakened by a later automatic one."""
+    await connection.execute(
+        _PAUSE,
+        {"account_id": account_id, "reason": reason, "by_operator": by_operator, "probe_in_s": probe_in_s},
+    )
+
+
+async def resume(connection: Connection, account_id: AccountId, *, by_operator: bool = False) -> bool:
+    """Lift a pause; without ``by_operator`` only one that no operator made. Return whether one was lifted."""
+    row = await connection.execute(_RESUME, {"account_id": account_id, "by_operator": by_operator})
+    return row.scalar_one_or_none() is not None
+
+
+async def postpone_probe(
+    connection: Connection, account_id: AccountId, *, least_s: float, most_s: float, reason: str | None = None
+) -> None:
+    """Set the time of the next canary read after one that failed, and keep what it said."""
+    binds = {"account_id": account_id, "least_s": least_s, "most_s": most_s, "reason": reason}
+    await connection.execute(_POSTPONE, binds)
+
+
+async def throttle(connection: Connection, account_id: AccountId, for_s: float) -> None:
+    """Hold the whole account, every replica included, for as long as the CRM asked."""
+    await connection.execute(_THROTTLE, {"account_id": account_id, "for_s": for_s})
+
+
+async def note_breaker(connection: Connection, account_id: AccountId, state: str) -> None:
+    """Write down the breaker's state, for the eyes of people and of other replicas."""
+    await connection.execute(_BREAKER, {"account_id": account_id, "state": state})

@@ -1,0 +1,249 @@
+"""Claim: take ready lanes, fold what they hold, and write down what is about to be sent.
+
+One transaction: lock lanes that are due (whoever holds one is skipped, never waited for), read their entries *after*
+the lock and with a snapshot of its own, fold, raise the epoch, set the lease and record the intent. Reading entries
+in the locking statement would be wrong: it may return a lane as another worker just left it beside entries as they
+were before, and deliver them twice.
+
+A lane whose last claim left its intent behind was dropped in mid-sending. If that intent was a call that must not be
+repeated blindly, its entry is marked uncertain here, before anybody sends again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import text
+
+from syncd.domain.changes import LocalChange, decode_change
+from syncd.domain.ids import AccountId
+from syncd.policy.fold import IDENTITY, Entry, Plan, RepeatSafe, fold, watermark
+from syncd.store.engine import Connection
+
+_WHOLE = 1_000_000
+
+
+class ClaimedLane(msgspec.Struct, frozen=True):
+    """One lane under our lease. ``seen_seq`` is the tail that ``entries`` reach; the relation is as read with them.
+
+    ``now`` is the database's time of the claim: back-offs and ages are measured by it.
+    """
+
+    lane_id: int
+    relation_id: int | None
+    epoch: int
+    seen_seq: int
+    entries: tuple[Entry, ...]
+    plan: Plan
+    now: datetime
+    remote_id: str | None = None
+    email: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """``lanes`` are ours to send; ``looked`` counts all that were due, those with nothing to send now included."""
+
+    lanes: tuple[ClaimedLane, ...]
+    looked: int
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Who claims and for how long; ``window`` is the most entries of one lane that one claim reads."""
+
+    worker: str
+    lease_s: float
+    window: int
+    is_repeat_safe: RepeatSafe
+
+
+_DUE = text(
+    """
+    SELECT id, relation_id, epoch, tail_seq, sending_upto, now() AS now
+    FROM syncd.lanes
+    WHERE account_id = :account_id AND ready_at <= now()
+    ORDER BY ready_at
+    LIMIT :most
+    FOR UPDATE SKIP LOCKED
+    """
+)
+
+_ENTRIES = text(
+    """
+    SELECT l.id AS lane_id, e.id, e.seq, e.operation, e.facet, e.status, e.attempts, e.next_attempt_at, e.is_uncertain,
+           e.captured_at, e.payload
+    FROM unnest(CAST(:lane_ids AS bigint[])) AS l (id)
+    CROSS JOIN LATERAL (
+        SELECT * FROM syncd.entries
+        WHERE lane_id = l.id AND status IN ('pending', 'held', 'dead', 'parked', 'diverged')
+        ORDER BY seq LIMIT :window
+    ) AS e
+    """
+)
+
+_RELATIONS = text("SELECT id, remote_id, email FROM crm.relations WHERE id = ANY (CAST(:ids AS bigint[]))")
+
+_TAKE = text(
+    """
+    UPDATE syncd.lanes l
+    SET epoch = l.epoch + 1, ready_at = now() + make_interval(secs => :lease_s), claimed_by = :worker,
+        sending_upto = c.sending_upto
+    FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:intents AS bigint[])) AS c (id, sending_upto)
+    WHERE l.id = c.id
+    """
+)
+
+_LEAVE = text(
+    """
+    UPDATE syncd.lanes l
+    SET ready_at = c.ready_at, acked_seq = GREATEST(l.acked_seq, c.acked_seq), sending_upto = NULL, claimed_by = NULL
+    FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:ready AS timestamptz[]), CAST(:acked AS bigint[]))
+        AS c (id, ready_at, acked_seq)
+    WHERE l.id = c.id
+    """
+)
+
+_DOUBT = text(
+    """
+    UPDATE syncd.entries e SET is_uncertain = true
+    FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:seqs AS bigint[])) AS c (lane_id, seq)
+    WHERE e.lane_id = c.lane_id AND e.seq = c.seq
+    """
+)
+
+
+async def claim(connection: Connection, account_id: AccountId, terms: Terms, *, most: int) -> Claim:
+    """Take up to ``most`` due lanes of an account, each with its plan."""
+    due = (await connection.execute(_DUE, {"account_id": account_id, "most": most})).all()
+    if not due:
+        return Claim((), 0)
+    now: datetime = due[0].now
+    entries = await _read_entries(connection, [lane.id for lane in due], terms.window)
+    await _doubt(connection, due, entries, terms.is_repeat_safe)
+    plans = {lane.id: fold(entries.get(lane.id, ()), terms.is_repeat_safe, now) for lane in due}
+    windows = await _widen(connection, due, entries, plans, terms, now)
+    relations = await _read_relations(connection, (lane.relation_id for lane in due))
+    lanes = tuple(_claimed(lane, entries.get(lane.id, []), plans[lane.id], windows, relations) for lane in due)
+    taken = tuple(lane for lane in lanes if not lane.plan.is_idle)
+    await _take(connection, taken, terms)
+    await _leave(connection, [lane for lane in lanes if lane.plan.is_idle])
+    return Claim(taken, len(lanes))
+
+
+async def _read_entries(connection: Connection, lane_ids: Sequence[int], window: int) -> dict[int, list[Entry]]:
+    rows = await connection.execute(_ENTRIES, {"lane_ids": list(lane_ids), "window": window})
+    entries: dict[int, list[Entry]] = {}
+    lane_id = None
+    for lane, id_, seq, operation, facet, status, attempts, next_at, uncertain, captured_at, payload in rows.all():
+        if lane != lane_id:
+            lane_id = lane
+            trail = entries.setdefault(lane, [])
+        change, fault = _decode(operation, payload)
+        trail.append(
+            Entry(id_, seq, operation, facet, status, attempts, next_at, uncertain, captured_at, change, fault)
+        )
+    return entries
+
+
+def _decode(operation: str, payload: str) -> tuple[LocalChange | None, str]:
+    try:
+        return decode_change(operation, payload), ""
+    except KeyError:
+        return None, f"the operation {operation} is not known to this version"
+    except msgspec.DecodeError as error:
+        return None, f"the payload cannot be read: {error}"
+
+
+async def _doubt(
+    connection: Connection, due: Sequence[Any], entries: dict[int, list[Entry]], is_repeat_safe: RepeatSafe
+) -> None:
+    """Mark the barrier that a dropped claim was about to send; it may have been applied."""
+    lane_ids, seqs = [], []
+    for lane in due:
+        if lane.sending_upto is None:
+            continue
+        for index, entry in enumerate(entries.get(lane.id, ())):
+            if entry.seq == lane.sending_upto and _is_barrier(entry, is_repeat_safe) and not entry.is_uncertain:
+                entries[lane.id][index] = msgspec.structs.replace(entry, is_uncertain=True)
+                lane_ids.append(lane.id)
+                seqs.append(entry.seq)
+    if seqs:
+        await connection.execute(_DOUBT, {"lane_ids": lane_ids, "seqs": seqs})
+
+
+def _is_barrier(entry: Entry, is_repeat_safe: RepeatSafe) -> bool:
+    return entry.facet == IDENTITY or (entry.change is not None and not is_repeat_safe(entry.change))
+
+
+async def _widen(
+    connection: Connection,
+    due: Sequence[Any],
+    entries: dict[int, list[Entry]],
+    plans: dict[int, Plan],
+    terms: Terms,
+    now: datetime,
+) -> dict[int, bool]:
+    """Read a lane whole when its window held nothing to send; return which lanes go on beyond what was read."""
+    cut = {lane_id for lane_id, read in entries.items() if len(read) >= terms.window}
+    stuck = [lane_id for lane_id in cut if plans[lane_id].is_idle]
+    if stuck:
+        for lane_id, read in (await _read_entries(connection, stuck, _WHOLE)).items():
+            entries[lane_id] = read
+            plans[lane_id] = fold(read, terms.is_repeat_safe, now)
+            cut.discard(lane_id)
+    return {lane.id: lane.id in cut for lane in due}
+
+
+async def _read_relations(
+    connection: Connection, ids: Iterable[int | None]
+) -> dict[int, tuple[str | None, str | None]]:
+    wanted = [id_ for id_ in ids if id_ is not None]
+    if not wanted:
+        return {}
+    rows = await connection.execute(_RELATIONS, {"ids": wanted})
+    return {id_: (remote_id, email) for id_, remote_id, email in rows.all()}
+
+
+def _claimed(
+    lane: Any,
+    entries: list[Entry],
+    plan: Plan,
+    cut: dict[int, bool],
+    relations: dict[int, tuple[str | None, str | None]],
+) -> ClaimedLane:
+    remote_id, email = relations.get(lane.relation_id, (None, None))
+    seen_seq = entries[-1].seq if cut[lane.id] else lane.tail_seq
+    return ClaimedLane(
+        lane.id, lane.relation_id, lane.epoch + 1, seen_seq, tuple(entries), plan, lane.now, remote_id, email
+    )
+
+
+async def _take(connection: Connection, lanes: Sequence[ClaimedLane], terms: Terms) -> None:
+    if lanes:
+        await connection.execute(
+            _TAKE,
+            {
+                "lane_ids": [lane.lane_id for lane in lanes],
+                "intents": [lane.plan.sending_upto for lane in lanes],
+                "lease_s": terms.lease_s,
+                "worker": terms.worker,
+            },
+        )
+
+
+async def _leave(connection: Connection, lanes: Sequence[ClaimedLane]) -> None:
+    """Put lanes with nothing to send to sleep: until a back-off ends, or until something wakes them."""
+    if lanes:
+        await connection.execute(
+            _LEAVE,
+            {
+                "lane_ids": [lane.lane_id for lane in lanes],
+                "ready": [lane.plan.next_at for lane in lanes],
+                "acked": [watermark(lane.entries, frozenset(), lane.seen_seq) for lane in lanes],
+            },
+        )

@@ -1,0 +1,150 @@
+"""Reading the outbox: what waits, what failed, and why. Reads only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import text
+
+from syncd.domain.ids import AccountId
+from syncd.store.engine import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Undelivered entries of an account; ``pending`` includes captures that are not staged yet."""
+
+    pending: int
+    blocked: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEntry:
+    """One entry as an operator sees it. ``payload`` is JSON text; the e-mail is the relation's as mirrored now."""
+
+    id: int
+    lane_id: int
+    seq: int
+    account: str
+    relation_id: int | None
+    email: str | None
+    operation: str
+    facet: str
+    payload: str
+    status: str
+    attempts: int
+    next_attempt_at: datetime | None
+    is_uncertain: bool
+    error: str | None
+    superseded_by: int | None
+    actor: str | None
+    reason: str | None
+    captured_at: datetime
+    staged_at: datetime
+    settled_at: datetime | None
+    block_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PastAttempt:
+    """One conversation about an entry."""
+
+    started_at: datetime
+    elapsed_s: float
+    requests: int
+    status_code: int | None
+    outcome: str
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EntryStory:
+    entry: OutboxEntry
+    attempts: tuple[PastAttempt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which entries to list. Empty ``statuses`` means all that are not delivered."""
+
+    statuses: tuple[str, ...] = ()
+    account: str | None = None
+    relation_id: int | None = None
+    email: str | None = None
+    facet: str | None = None
+    operation: str | None = None
+    most: int = 100
+
+
+_UNDELIVERED = ("pending", "held", "dead", "parked", "diverged")
+
+_BACKLOG = text(
+    """
+    SELECT count(*) FILTER (WHERE e.status = 'pending') + (SELECT count(*) FROM syncd.captures c
+                                                          WHERE c.account_id = :account_id) AS pending,
+           count(*) FILTER (WHERE e.status IN ('held', 'dead', 'parked')) AS blocked
+    FROM syncd.entries e
+    WHERE e.account_id = :account_id AND e.status IN ('pending', 'held', 'dead', 'parked', 'diverged')
+    """
+)
+
+_COLUMNS = """
+    SELECT e.id, e.lane_id, e.seq, a.name AS account, e.relation_id, r.email, e.operation, e.facet,
+           CAST(e.payload AS text) AS payload, e.status, e.attempts, e.next_attempt_at, e.is_uncertain, e.error,
+           e.superseded_by, e.actor, e.reason, e.captured_at, e.staged_at, e.settled_at, l.block_reason
+    FROM syncd.entries e
+    JOIN syncd.lanes l ON l.id = e.lane_id
+    JOIN crm.accounts a ON a.id = e.account_id
+    LEFT JOIN crm.relations r ON r.id = e.relation_id
+"""
+
+_LIST = text(
+    _COLUMNS
+    + """
+    WHERE e.status = ANY (CAST(:statuses AS text[]))
+      AND (CAST(:account AS text) IS NULL OR a.name = :account)
+      AND (CAST(:relation_id AS bigint) IS NULL OR e.relation_id = :relation_id)
+      AND (CAST(:email AS text) IS NULL OR lower(r.email) = lower(:email))
+      AND (CAST(:facet AS text) IS NULL OR e.facet = :facet)
+      AND (CAST(:operation AS text) IS NULL OR e.operation = :operation)
+    ORDER BY e.id LIMIT :most
+    """
+)
+
+_SHOW = text(_COLUMNS + " WHERE e.id = :entry_id")
+
+_ATTEMPTS = text(
+    """
+    SELECT started_at, elapsed_s, requests, status_code, outcome, detail
+    FROM syncd.attempts WHERE entry_id = :entry_id ORDER BY id
+    """
+)
+
+
+async def count_backlog(connection: Connection, account_id: AccountId) -> Backlog:
+    """Count what an account has not delivered."""
+    return Backlog(**(await connection.execute(_BACKLOG, {"account_id": account_id})).one()._mapping)
+
+
+async def list_entries(connection: Connection, selection: Selection) -> tuple[OutboxEntry, ...]:
+    """Return entries in the order of their capture."""
+    binds = {
+        "statuses": list(selection.statuses or _UNDELIVERED),
+        "account": selection.account,
+        "relation_id": selection.relation_id,
+        "email": selection.email,
+        "facet": selection.facet,
+        "operation": selection.operation,
+        "most": selection.most,
+    }
+    return tuple(OutboxEntry(**row) for row in (await connection.execute(_LIST, binds)).mappings())
+
+
+async def show_entry(connection: Connection, entry_id: int) -> EntryStory | None:
+    """Return an entry with everything that was tried for it; a superseded one was tried as the entry it names."""
+    row = (await connection.execute(_SHOW, {"entry_id": entry_id})).mappings().one_or_none()
+    if row is None:
+        return None
+    attempts = await connection.execute(_ATTEMPTS, {"entry_id": entry_id})
+    return EntryStory(OutboxEntry(**row), tuple(PastAttempt(**attempt) for attempt in attempts.mappings()))

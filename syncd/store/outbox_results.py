@@ -1,0 +1,68 @@
+"""Results: how a claimed lane ended, as ``settle`` writes it. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from syncd.store.outbox_history import HistoryRow
+
+
+class EntrySettlement(msgspec.Struct, frozen=True, gc=False):
+    """What becomes of one entry. A pending one with ``delay_s`` backs off that long from the database's now."""
+
+    seq: int
+    status: str
+    is_tried: bool = True
+    delay_s: float | None = None
+    is_uncertain: bool = False
+    error: str | None = None
+    superseded_by: int | None = None
+
+
+class AttemptRow(msgspec.Struct, frozen=True, gc=False):
+    """One conversation, as ``outbox show`` tells it."""
+
+    entry_id: int
+    operation: str
+    started_at: datetime
+    elapsed_s: float
+    requests: int
+    status_code: int | None
+    outcome: str
+    detail: str
+
+
+class LaneSettlement(msgspec.Struct, gc=False):
+    """How one claimed lane ended. An empty one releases the lane as it was.
+
+    ``again_at`` and ``after_s`` say when to look again, whichever is sooner; ``is_more`` says at once. A lane that
+    grew since it was read is looked at at once whatever this says.
+    """
+
+    lane_id: int
+    relation_id: int | None
+    epoch: int
+    seen_seq: int
+    acked_seq: int
+    is_more: bool = False
+    again_at: datetime | None = None
+    after_s: float | None = None
+    is_failed: bool = False
+    is_delivered: bool = False
+    block_reason: str | None = None
+    bind_remote_id: str | None = None
+    entries: list[EntrySettlement] = []
+    attempts: list[AttemptRow] = []
+    history: list[tuple[int, HistoryRow]] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """``fenced`` lanes were taken over and dropped; ``deferred`` ones must be settled again in a moment, because an
+    application holds the relation's row and waiting for it here would hold up everybody else."""
+
+    fenced: frozenset[int] = frozenset()
+    deferred: frozenset[int] = frozenset()
