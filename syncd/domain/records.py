@@ -16,7 +16,7 @@ from typing import Generic, TypeAlias, TypeVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
-Text: TypeAlias = str | None | UnsetType
+Text: TypeAlias = str | UnsetType | None
 
 
 class Administration(msgspec.Struct, frozen=True, gc=False):
@@ -124,7 +124,7 @@ class InvoiceLine(msgspec.Struct, frozen=True, gc=False):
 
 
 class Invoice(msgspec.Struct, frozen=True, gc=False):
-    """An invoice or credit invoice as the list shows it. Its key is (number, is_credit): no shared series is assumed."""
+    """An invoice or credit invoice as the list shows it. Its key is (number, is_credit): no shared series assumed."""
 
     number: str
     is_credit: bool

@@ -227,7 +227,9 @@ def _is_storable(number: Decimal) -> bool:
 
 
 def _is_whole(value: Any) -> bool:
-    return value.__class__ is Decimal and -_LARGEST_AMOUNT < value < _LARGEST_AMOUNT and value == int(value)
+    if value.__class__ is not Decimal or not value.is_finite():
+        return False
+    return -_LARGEST_AMOUNT < value < _LARGEST_AMOUNT and value == int(value)  # type: ignore[no-any-return]
 
 
 def _shown(value: Any) -> str:
