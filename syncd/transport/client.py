@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import httpx
 
@@ -61,7 +62,7 @@ class Transport:
         limits: TransportLimits = _DEFAULT_LIMITS,
         clock: Clock,
         ca_file: Path | None = None,
-    ) -> Transport:
+    ) -> Self:
         """Check the base URL and the credentials' form; no connection is made yet.
 
         ``ca_file`` names a PEM file with one more trusted authority. Raises ConfigurationError without secrets.
