@@ -25,7 +25,7 @@ _NAMED = re.compile(
 )
 _QUOTED = re.compile(rf"(?i)(\\*['\"](?:{_NAMES}|{_HEADERS})\\*['\"]\s*[:,]\s*b?)(\\*)(['\"])(?:(?!\2\3).)*\2\3")
 _HEADER = re.compile(rf"(?im)(?<![\w-])({_HEADERS})(\s*:\s*)[^\r\n\"']+")
-_URL_PASSWORD = re.compile(r"(://[^\s:/@?#'\"]*:)[^\s'\"]*?(@(?=[^\s@/'\"]*(?:[/\s'\"?:,;)]|$)))")
+_URL_PASSWORD = re.compile(r"(://[^\s:/@?#'\"]*:)[^\s'\"]*?(@(?=[^\s@/'\"]*(?:[\s/'\"]|$)))")
 _EMAIL = re.compile(r"[\w.+%~!#$*-]{1,64}(?:@|%40|%2540|\\u0040)[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
 _SUSPECT = re.compile(r"[@=%:,\\]")
 _EMAIL_MARKS = ("@", "%40", "%2540", "\\u0040")

@@ -52,7 +52,7 @@ def parse_base(base_url: str) -> Base:
         raise _refused("must look like https://host/path")
     if ":" not in host and not _HOST.fullmatch(origin.raw_host or ""):
         raise _refused("has a host name that cannot exist")
-    if "@" in parts.netloc:
+    if "@" in base_url:  # anywhere: a password with a slash in it ends up in the path
         raise _refused("must not carry a user name or password")
     if parts.query or parts.fragment or "?" in base_url or "#" in base_url:
         raise _refused("must not carry a query or fragment")

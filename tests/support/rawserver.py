@@ -20,12 +20,13 @@ _LENGTH = re.compile(rb"(?i)content-length: (\d+)")
 
 @dataclass
 class Connection:
-    """One accepted connection. ``number`` counts from 1; ``turn`` is the number of the request on it."""
+    """One accepted connection. ``number`` counts from 1; ``turn`` and ``request`` tell of the latest request on it."""
 
     number: int
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     turn: int = 0
+    request: bytes = b""
 
     async def say(self, *pieces: bytes) -> None:
         for piece in pieces:
@@ -73,7 +74,8 @@ async def raw_server(script: Script, *, tls: ssl.SSLContext | None = None) -> As
         connection = Connection(state.connections, reader, writer)
         try:
             while not writer.is_closing():
-                state.requests.append(await _request(reader))
+                connection.request = await _request(reader)
+                state.requests.append(connection.request)
                 state.arrived.set()
                 connection.turn += 1
                 await script(connection)
