@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,3 +38,131 @@ def reachable_directory(preferred: Path) -> Iterator[Path]:
         yield directory
     finally:
         shutil.rmtree(directory)
+
+
+USER_OF_THE_SERVER = """
+import asyncio, contextlib, sys
+from pathlib import Path
+import asyncpg
+from syncd.domain.errors import SyncdError
+from syncd.store.embedded import EmbeddedPostgres
+
+async def main():
+    embedded = EmbeddedPostgres(Path(sys.argv[1]), is_durable=False)
+    try:
+        print(await embedded.start(), flush=True)
+    except SyncdError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    try:
+        await asyncio.get_running_loop().connect_read_pipe(lambda: Told(asyncio.current_task()), sys.stdin)
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        connection = await asyncpg.connect(embedded_url(embedded))
+        print("drained", await connection.fetchval("SELECT 1"), flush=True)
+        await connection.close()
+    finally:
+        await embedded.stop()
+    print("left", flush=True)
+
+class Told(asyncio.Protocol):
+    def __init__(self, task):
+        self.task = task
+    def data_received(self, line):
+        self.task.cancel()
+
+def embedded_url(embedded):
+    from syncd.store.embedded import socket
+    return socket.url(embedded._use.socket_dir)
+
+asyncio.run(main())
+"""
+
+
+class User:
+    """Another process that uses the embedded server until it is told to leave, or killed."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.url = ""
+
+    @classmethod
+    async def spawn(cls, data_dir: Path, *, uid: int | None = None, environ: dict[str, str] | None = None) -> User:
+        """Start a process in a group of its own, as a terminal would; it has not reached the server yet."""
+        pipe = asyncio.subprocess.PIPE
+        other = {} if uid is None else {"user": uid, "group": uid, "extra_groups": []}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", USER_OF_THE_SERVER, os.fspath(data_dir)),
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            env=os.environ | {"PYTHONPATH": os.getcwd(), "PYTHONDONTWRITEBYTECODE": "1"} | (environ or {}),
+            process_group=0,
+            **other,
+        )
+        return cls(process)
+
+    async def said(self) -> str:
+        """Return the next line that it prints; its URL is the first."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(60):
+            line = (await self.process.stdout.readline()).decode().strip()
+        assert line, await self.complaint()
+        return line
+
+    async def complaint(self) -> str:
+        """Return what it wrote to stderr before it ended."""
+        async with asyncio.timeout(60):
+            _, errors = await self.process.communicate()
+        return errors.decode()
+
+    async def leave(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"leave\n")
+        assert await self.said() == "drained 1"
+        assert await self.said() == "left"
+        await self.complaint()
+
+    async def kill(self) -> None:
+        self.process.kill()
+        await self.complaint()
+
+
+def postmaster(data_dir: Path) -> int:
+    """Return the process id of the server of a data directory."""
+    return int((data_dir / "postgres" / "postmaster.pid").read_text(encoding="utf-8").splitlines()[0])
+
+
+async def gone(pid: int) -> None:
+    """Wait until a process has ended."""
+    try:
+        watched = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(watched, ended.set)
+    try:
+        async with asyncio.timeout(30):
+            await ended.wait()
+    finally:
+        loop.remove_reader(watched)
+        os.close(watched)
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process runs; a zombie has ended."""
+    try:
+        return Path("/proc", str(pid), "stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def until(is_so: Callable[[], object]) -> None:
+    """Wait for something that another process does to files, which nobody can announce."""
+    async with asyncio.timeout(30):
+        while not is_so():  # noqa: ASYNC110 - files announce nothing
+            await asyncio.sleep(0)
+
+
+def remains_of_initdb(data_dir: Path) -> list[Path]:
+    return list(data_dir.glob(".postgres-initdb-*"))

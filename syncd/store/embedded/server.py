@@ -88,7 +88,7 @@ def _settings(directory: Path, is_durable: bool) -> Iterator[str]:
         "port": "5432",
         "fsync": durable,
         "full_page_writes": durable,
-        "synchronous_commit": durable,
+        "synchronous_commit": "on",
         "max_connections": "100",
         "shared_buffers": "128MB",
         "timezone": "UTC",
