@@ -23,15 +23,15 @@ class Door:
 _KEEP, _SEE, _MEND, _TRY = "Keep both sides the same", "See what is going on", "Set up and mend", "Try it"
 
 DOORS = (
-    Door(_KEEP, "run", "run", "Run the daemon: pull on schedule, deliver local changes as they are made."),
+    Door(_KEEP, "run", "run", "Run the daemon: pull on schedule, deliver edits as they come."),
     Door(_KEEP, "pull", "pull", "Pull streams once, now."),
     Door(_KEEP, "backfill", "backfill", "Pull history, as far back as you say; resumable."),
-    Door(_KEEP, "drain", "drain", "Deliver local changes until none is left that can be sent."),
+    Door(_KEEP, "drain", "drain", "Deliver edits until none is left that can be sent."),
     Door(_SEE, "status", "status", "Accounts, streams, holes and the outbox at a glance."),
-    Door(_SEE, "outbox", "outbox", "List undelivered changes; show, retry or skip one."),
-    Door(_SEE, "check", "check", "Test settings, database, schema, credentials and clocks; change nothing."),
+    Door(_SEE, "outbox", "outbox", "List undelivered edits; show, retry or skip one."),
+    Door(_SEE, "check", "check", "Test settings, database, credentials, clocks; change nothing."),
     Door(_MEND, "migrate", "migrate", "Create or upgrade the tables."),
-    Door(_TRY, "demo", "demo", "Show the whole circle on a simulated CRM and an embedded Postgres."),
+    Door(_TRY, "demo", "demo", "Show the whole circle on a simulated CRM."),
     Door(_TRY, "sandbox", "sandbox", "Serve a simulated CRM to try an integration on."),
 )
 
@@ -42,10 +42,12 @@ Examples:
   syncd run                                    from then on
   syncd outbox list --status dead              what the CRM refused, and why
 
-Settings come from the environment (SYNCD_...), else from .env, else from secret files, else from defaults;
-config.example.env lists them all and `syncd check` shows the ones in effect.
+Settings come from the environment (SYNCD_...), else from .env, else from secret
+files, else from defaults. config.example.env lists them all; `syncd check` shows
+which are in effect.
 
-Exit codes: 0 done, 1 failed, 2 wrong command line, 75 try again later, 78 change the configuration, 130 Ctrl-C.
+Exit codes: 0 done, 1 failed, 2 wrong command line, 75 try again later,
+78 change the configuration, 130 stopped by Ctrl-C.
 """
 
 
@@ -78,7 +80,8 @@ class Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for section in dict.fromkeys(door.section for door in DOORS):
             with formatter.section(section):
-                formatter.write_dl([(door.name, door.line) for door in DOORS if door.section == section], col_spacing=4)
+                for door in (door for door in DOORS if door.section == section):
+                    formatter.write(f"  {door.name:<10} {door.line}\n")
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write_paragraph()

@@ -106,7 +106,7 @@ class DatabaseWatch:
             else:
                 self.found()
                 return True
-            await self._pause(pause_s * (0.5 + self._clock.random() / 2), stop)
+            await self.pause(pause_s * (0.5 + self._clock.random() / 2), stop)
             pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
         return False
 
@@ -116,7 +116,8 @@ class DatabaseWatch:
         async with self._database.store.begin():
             pass
 
-    async def _pause(self, seconds: float, stop: asyncio.Event) -> None:
+    async def pause(self, seconds: float, stop: asyncio.Event) -> None:
+        """Wait, but not longer than until told to stop."""
         sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
         stopping = asyncio.ensure_future(stop.wait())
         try:

@@ -22,7 +22,7 @@ class HttpSettings(Group):
         1,
         ge=1,
         le=256,
-        description="Requests to one account that may be under way at once; more is faster and less polite.",
+        description="Deliveries to one account that may be under way at once; pulls take one more request.",
     )
     request_timeout_s: float = Field(
         90,

@@ -54,6 +54,27 @@ class PullSettings(Group):
     cadence_administration_s: float = Field(
         86400, ge=0, le=604800, description="Seconds between reads of the administration's own name and state."
     )
+    cadence_relation_details_s: float = Field(
+        3600, ge=0, le=604800, description="Seconds between sweeps that re-read relations one by one, the oldest first."
+    )
+    cadence_relation_tags_s: float = Field(
+        1800, ge=0, le=604800, description="Seconds between sweeps that re-read the tags of relations, one call each."
+    )
+    cadence_relation_subscriptions_s: float = Field(
+        3600, ge=0, le=604800, description="Seconds between sweeps that re-read list subscriptions, one call each."
+    )
+    cadence_relation_orders_s: float = Field(
+        1800,
+        ge=0,
+        le=604800,
+        description="Seconds between sweeps that re-read unsettled orders; late payments show here.",
+    )
+    sweep_budget: int = Field(
+        500, ge=1, le=100000, description="Calls one sweep may make; more is fresher and takes longer at the same rate."
+    )
+    absence_gap_s: float = Field(
+        3600, ge=0, le=604800, description="Time between two confirmed absences before a row counts as missing."
+    )
     overlap_s: float = Field(
         7200,
         ge=0,

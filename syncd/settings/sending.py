@@ -43,7 +43,16 @@ class SendSettings(Group):
         12,
         ge=1,
         le=1000,
-        description="Failed tries after which an entry is dead and waits for you; waiting time is not counted.",
+        description="Failed tries after which an entry is dead and waits for you.",
+    )
+    send_age_days: float = Field(
+        7, gt=0, le=365, description="Age at which an entry that failed at least once is dead and waits for you."
+    )
+    send_timeout_s: float = Field(
+        60,
+        ge=1,
+        le=1800,
+        description="Total time for one delivery of several requests; never more than half the lease.",
     )
     send_backoff_s: float = Field(
         2, gt=0, le=3600, description="Pause after a first failure; it doubles from there, with full jitter."

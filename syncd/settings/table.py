@@ -38,7 +38,7 @@ def _example_group(title: str, fields: Mapping[str, FieldInfo]) -> str:
     for name, field in fields.items():
         rule = _bounds(field)
         lines.append(
-            f"\n# {field.description}{f' ({rule})' if rule else ''}\n{variable(name)}={_text(field.default)}\n"
+            f"\n# {field.description}{f' ({rule})' if rule else ''}\n{variable(name)}={spelled(field.default)}\n"
         )
     return "".join(lines)
 
@@ -47,13 +47,13 @@ def _markdown_group(title: str, fields: Mapping[str, FieldInfo]) -> str:
     rows = [f"#### {title}\n", "| setting | default | what it does |", "|---|---|---|"]
     for name, field in fields.items():
         rule = _bounds(field)
-        default = _text(field.default)
+        default = spelled(field.default)
         shown = f"`{default}`" if default else "blank"
         rows.append(f"| `{variable(name)}` | {shown} | {field.description}{f' ({rule})' if rule else ''} |")
     return "\n".join(rows) + "\n"
 
 
-def _text(value: object) -> str:
+def spelled(value: object) -> str:
     """Write a default the way the environment spells it."""
     match value:
         case None:

@@ -1,0 +1,128 @@
+"""``syncd status``: what stands where, at a glance. Reads the database alone, never the CRM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import click
+from rich.text import Text
+
+from syncd.cli import session
+from syncd.cli.page import BAD, GOOD, QUIET, WARN, json_option, out, print_json, span, table
+from syncd.ops.health import state_in_words
+from syncd.service.database import opened
+from syncd.settings import Settings
+from syncd.store.schema import require_current
+from syncd.store.status import (
+    AccountStatus,
+    MirrorStatus,
+    OutboxStatus,
+    StreamStatus,
+    read_accounts,
+    read_mirror,
+    read_outbox,
+    read_streams,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Everything the page shows."""
+
+    accounts: tuple[AccountStatus, ...]
+    mirror: tuple[MirrorStatus, ...]
+    streams: tuple[StreamStatus, ...]
+    outbox: tuple[OutboxStatus, ...]
+
+
+@click.command(name="status")
+@json_option
+def command(as_json: bool) -> None:
+    """Show accounts, streams, coverage holes and the outbox.
+
+    A hole is time that has not been proven read; the daemon refills it by itself. A dead or parked change waits for
+    you: see `syncd outbox list`.
+    """
+    settings = session.begin().settings
+    status = session.run(lambda: _read(settings))
+    if as_json:
+        print_json(status)
+    else:
+        _show(status)
+
+
+async def _read(settings: Settings) -> Status:
+    async with opened(settings) as database:
+        await require_current(database.store)
+        async with database.store.begin() as connection:
+            return Status(
+                await read_accounts(connection),
+                await read_mirror(connection),
+                await read_streams(connection, settings.horizon_days),
+                await read_outbox(connection),
+            )
+
+
+def _show(status: Status) -> None:
+    console = out()
+    if not status.accounts:
+        console.print("No account yet: `syncd check` tests the settings, `syncd run` starts the daemon.")
+        return
+    console.print(_accounts(status), "", _streams(status), "", _outbox(status), sep="\n")
+
+
+def _accounts(status: Status) -> object:
+    mirrors = {row.account: row for row in status.mirror}
+    columns = ["account", "state", "pulled by", "clock", "#relations", "#tags", "#groups", "#orders", "#invoices"]
+    rows = []
+    for row in status.accounts:
+        words = state_in_words(row)
+        state = Text(words, style=GOOD if words == "running" else BAD)
+        counts = mirrors[row.name]
+        puller = row.lease_owner or Text("nobody", style=QUIET)
+        skew = Text("-", style=QUIET) if row.clock_skew_s is None else _skew(row.clock_skew_s)
+        size = (counts.relations, counts.tags, counts.groups, counts.orders, counts.invoices)
+        rows.append([row.name, state, puller, skew, *size])
+    return table("Accounts", columns, rows)
+
+
+def _skew(seconds: float) -> Text:
+    return Text(f"{seconds:+.0f} s", style=WARN if abs(seconds) > 60 else "")
+
+
+def _streams(status: Status) -> object:
+    columns = ["account", "stream", "last run", "#ago", "#received", "#changed", "#proven upto", "#holes", "why"]
+    colours = {"succeeded": GOOD, "running": QUIET}
+    rows = [
+        [
+            row.account,
+            row.stream,
+            Text(row.status or "never", style=colours.get(row.status or "", BAD)),
+            span(row.age_s),
+            row.received,
+            row.changed,
+            "-" if row.lag_s is None else f"{span(row.lag_s)} ago",
+            Text(f"{row.holes} ({span(row.hole_s)})", style=WARN) if row.holes else "-",
+            "" if row.status == "succeeded" else row.reason or "",
+        ]
+        for row in status.streams
+    ]
+    return table("Streams", columns, rows) if rows else Text("Nothing pulled yet.", style=QUIET)
+
+
+def _outbox(status: Status) -> object:
+    columns = ["account", "#pending", "#oldest", "#dead", "#parked", "#held", "#diverged"]
+    rows = [
+        [
+            row.account,
+            row.pending,
+            Text(span(row.oldest_s), style=WARN if (row.oldest_s or 0) > 300 else ""),
+            *(Text(str(count), style=style if count else QUIET) for count, style in _waiting(row)),
+        ]
+        for row in status.outbox
+    ]
+    return table("Outbox", columns, rows)
+
+
+def _waiting(row: OutboxStatus) -> tuple[tuple[int, str], ...]:
+    return ((row.dead, BAD), (row.parked, BAD), (row.held, WARN), (row.diverged, WARN))

@@ -1,0 +1,112 @@
+"""One runtime per account: its provider, transport, puller and drainer, built in one place and closed in one.
+
+Credentials exist here and in the transport; nothing else in the process is given them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from syncd import log
+from syncd.clock import Clock
+from syncd.domain.account import Account
+from syncd.inbound import Puller, PullPolicy
+from syncd.ops import Reporter
+from syncd.outbound import Drainer, DrainLimits
+from syncd.policy.windows import WindowRule
+from syncd.providers.contract import Provider
+from syncd.service.pacing import PacedTransport, Pacer
+from syncd.service.providers import build_provider
+from syncd.settings import AccountConfig
+from syncd.store import Store
+from syncd.store.accounts import ensure_account
+from syncd.transport import Transport, TransportLimits
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRuntime:
+    """Everything one account needs while it runs."""
+
+    config: AccountConfig
+    account: Account
+    provider: Provider
+    transport: Transport
+    puller: Puller
+    drainer: Drainer
+
+
+@asynccontextmanager
+async def opened_accounts(
+    configs: Sequence[AccountConfig], store: Store, clock: Clock, reporter: Reporter
+) -> AsyncIterator[tuple[AccountRuntime, ...]]:
+    """Build a runtime for each account; their connections are closed when the block ends."""
+    async with AsyncExitStack() as stack:
+        yield tuple([await _opened(config, store, clock, reporter, stack) for config in configs])
+
+
+def open_transport(config: AccountConfig, provider: Provider, clock: Clock) -> PacedTransport:
+    """Open the account's transport with its limits and its rate; no connection is made yet."""
+    auth = provider.auth(config.credentials)
+    log.add_secrets(auth.secrets() - {config.credentials.get("admin", "")})
+    transport = PacedTransport.open(config.base_url, auth, limits=transport_limits(config), clock=clock)
+    transport.pacer = Pacer(config.http.rate_per_s, clock)
+    return transport
+
+
+async def _opened(
+    config: AccountConfig, store: Store, clock: Clock, reporter: Reporter, stack: AsyncExitStack
+) -> AccountRuntime:
+    provider = build_provider(config)
+    transport = open_transport(config, provider, clock)
+    stack.push_async_callback(transport.close)
+    async with store.begin_remote() as connection:
+        account = await ensure_account(connection, config.name, provider.name)
+    return AccountRuntime(
+        config,
+        account,
+        provider,
+        transport,
+        Puller(store, provider, transport, clock, account, pull_policy(config), reporter.run),
+        Drainer(store, provider, transport, clock, account, drain_limits(config), reporter.delivery),
+    )
+
+
+def transport_limits(config: AccountConfig) -> TransportLimits:
+    """Translate the settings into the transport's limits."""
+    http = config.http
+    return TransportLimits(
+        total_timeout_s=http.request_timeout_s,
+        connect_timeout_s=http.connect_timeout_s,
+        read_timeout_s=http.read_timeout_s,
+        download_timeout_s=http.download_timeout_s,
+        download_bytes=http.response_max_mb << 20,
+        connections=http.concurrency + 4,
+    )
+
+
+def drain_limits(config: AccountConfig) -> DrainLimits:
+    """Translate the settings into the drainer's limits. The rate is the transport's to keep, for both directions."""
+    send = config.send
+    return DrainLimits(
+        rate_per_s=config.http.rate_per_s,
+        concurrency=config.http.concurrency,
+        lease_s=send.send_lease_s,
+        timeout_s=send.send_timeout_s,
+        poll_interval_s=send.send_poll_s,
+        backoff_s=send.send_backoff_s,
+        backoff_max_s=send.send_backoff_max_s,
+        max_attempts=send.send_attempts,
+        max_age_s=send.send_age_days * 86400.0,
+    )
+
+
+def pull_policy(config: AccountConfig) -> PullPolicy:
+    """Translate the settings into the puller's policy."""
+    pull = config.pull
+    return PullPolicy(
+        window=WindowRule(overlap_s=pull.overlap_s, horizon_s=pull.horizon_days * 86400.0),
+        absence_gap_s=pull.absence_gap_s,
+        sweep_budget=pull.sweep_budget,
+    )

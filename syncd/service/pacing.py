@@ -1,0 +1,49 @@
+"""One account's rate, shared by both directions: pulls and deliveries take places in one queue.
+
+Only the rate is shared. How many requests may be under way is the drainer's to adapt, and a pull that takes half an
+hour to download years of orders must not keep a delivery waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from syncd.clock import Clock
+from syncd.policy.limiter import TokenBucket
+from syncd.providers.contract import Answer, Request
+from syncd.transport import Transport
+
+
+class Pacer:
+    """Hands out turns at ``rate_per_s``, in the order in which they are asked for."""
+
+    def __init__(self, rate_per_s: float, clock: Clock) -> None:
+        self._clock = clock
+        self._bucket = TokenBucket.full(rate_per_s, clock.monotonic())
+
+    async def turn(self) -> None:
+        """Wait for the next turn."""
+        self._bucket, wait_s = self._bucket.take(self._clock.monotonic())
+        if wait_s > 0:
+            await self._clock.sleep(wait_s)
+
+
+class PacedTransport(Transport):
+    """A transport that waits for its turn before each request; until ``pace`` is set it does not wait."""
+
+    pacer: Pacer | None = None
+
+    async def send(self, request: Request, *, timeout_s: float | None = None) -> Answer:
+        await self._turn()
+        return await super().send(request, timeout_s=timeout_s)
+
+    @asynccontextmanager
+    async def download(self, request: Request, *, timeout_s: float | None = None) -> AsyncIterator[Answer]:
+        await self._turn()
+        async with super().download(request, timeout_s=timeout_s) as answer:
+            yield answer
+
+    async def _turn(self) -> None:
+        if self.pacer is not None:
+            await self.pacer.turn()
