@@ -1,0 +1,60 @@
+"""What every step of a pull needs: the parts, the account, the policy. Made once, shared by all streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from syncd.clock import Clock
+from syncd.domain.account import Account
+from syncd.domain.errors import MalformedAnswer
+from syncd.inbound.policy import PullPolicy
+from syncd.providers.contract import Provider
+from syncd.store import Store
+from syncd.store.mirror import Scope
+from syncd.store.runs import Run
+from syncd.transport import Transport
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run has come: rows written and bytes received by it so far."""
+
+    stream: str
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The parts of one account's pulling. ``on_progress`` hears of every batch."""
+
+    store: Store
+    provider: Provider
+    transport: Transport
+    clock: Clock
+    account: Account
+    policy: PullPolicy
+    on_progress: Callable[[Progress], None] | None = None
+
+    def scope(self, run: Run) -> Scope:
+        """Return what the writes of a run are told."""
+        now = self.clock.now()
+        return Scope(
+            account_id=self.account.id,
+            run_id=run.id,
+            now=now,
+            asked_at=run.started_at,
+            touch_before=now - timedelta(seconds=self.policy.touch_every_s),
+            absence_gap_s=self.policy.absence_gap_s,
+        )
+
+    def progressed(self, stream: str, rows: int, size: int) -> None:
+        """Tell whoever watches."""
+        if self.on_progress is not None:
+            self.on_progress(Progress(stream, rows, size))
+
+
+class NotBelieved(MalformedAnswer):
+    """A well-formed answer that known facts speak against; raised to roll back what was written of it."""

@@ -1,0 +1,88 @@
+"""Follow-up: the detail of each new normal invoice, one call each, with its own tries and its own waiting.
+
+The list's coverage never waits for it. Credit invoices have no detail call and are never asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from syncd.domain.errors import MalformedAnswer
+from syncd.domain.records import Row
+from syncd.inbound.context import Context
+from syncd.inbound.fetch import Trouble, fetch
+from syncd.inbound.snapshot import read_whole
+from syncd.policy.states import RunStatus
+from syncd.policy.windows import corrected
+from syncd.providers.contract import Stream, StreamArguments
+from syncd.store import followup
+from syncd.store.followup import Due
+from syncd.store.mirror import Written, invoice_details
+from syncd.store.runs import Ending, Run
+
+_LONGEST_WAIT_S = 86400.0
+
+
+async def pull_details(context: Context, stream: Stream, run: Run, budget: int | None) -> Ending | Trouble:
+    """Ask for the details that are due. The run is left open: its ending says how it went."""
+    async with context.store.begin() as connection:
+        due = await followup.due_details(connection, context.account.id, context.clock.now(), budget)
+    written, failures = Written(), 0
+    for count, invoice in enumerate(due, start=1):
+        found = await _ask(context, stream, invoice)
+        if isinstance(found, Trouble) and found.ends_the_run:
+            return replace(found, requests=count, written=written)
+        if isinstance(found, Trouble):
+            failures += 1
+            written = written.warned(f"invoice {invoice.key}: {found.reason}")
+            await _fail(context, invoice, found)
+        else:
+            written += await _write(context, run, invoice, found)
+        context.progressed(stream.name, count, 0)
+    return _ending(written, len(due), failures)
+
+
+async def _ask(context: Context, stream: Stream, invoice: Due) -> Row[Any] | Trouble:
+    now = corrected(context.clock.now(), context.transport.clock_skew_s)
+    async with AsyncExitStack() as stack:
+        fetched = await fetch(context, stream, StreamArguments(now=now, key=invoice.key), stack)
+        if isinstance(fetched, Trouble):
+            return fetched
+        try:
+            rows, _ = read_whole(stream, fetched)
+        except MalformedAnswer as malformed:
+            return Trouble(str(malformed))
+        return _only(rows)
+
+
+def _only(rows: Sequence[Row[Any]]) -> Row[Any] | Trouble:
+    return rows[0] if rows else Trouble("the CRM knows no such invoice", is_absent=True, may_retry=False)
+
+
+async def _fail(context: Context, invoice: Due, trouble: Trouble) -> None:
+    async with context.store.begin_remote() as connection:
+        await followup.fail_detail(connection, invoice.id, trouble.reason, _next_try(context, invoice, trouble))
+
+
+def _next_try(context: Context, invoice: Due, trouble: Trouble) -> datetime | None:
+    """Return when to ask again; None when asking again will not help or has been tried often enough."""
+    if not trouble.may_retry or invoice.attempts + 1 >= context.policy.detail_attempts:
+        return None
+    wait_s = min(_LONGEST_WAIT_S, context.policy.detail_backoff_s * 2**invoice.attempts)
+    return context.clock.now() + timedelta(seconds=wait_s * (0.5 + context.clock.random() / 2))
+
+
+async def _write(context: Context, run: Run, invoice: Due, row: Row[Any]) -> Written:
+    async with context.store.begin_remote() as connection:
+        return await invoice_details.write(connection, context.scope(run), invoice.id, row)
+
+
+def _ending(written: Written, due: int, failures: int) -> Ending:
+    """A detail that failed waits or has failed for good by itself: only a run without any success is a failed run."""
+    if failures and failures == due:
+        return Ending(RunStatus.FAILED, written, due, written.warnings[0])
+    return Ending(RunStatus.SUCCEEDED, written, due)

@@ -1,0 +1,132 @@
+"""Fetch: one collection's answer, page by page, complete on disk before anything reads it.
+
+No transaction is open while this waits. Whatever keeps the answer from being read is a ``Trouble``, with what it
+means for the run, the stream and the account.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import assert_never
+
+from syncd.inbound.context import Context
+from syncd.providers.contract import (
+    Answer,
+    Answered,
+    MaybeApplied,
+    NotSent,
+    Outcome,
+    Rejected,
+    Request,
+    Response,
+    Retryable,
+    SinglePage,
+    Stream,
+    StreamArguments,
+    Throttled,
+    Unauthorised,
+)
+from syncd.store.mirror.scope import NOTHING, Written
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """All pages of an answer. They are readable until the stack that they were fetched on closes."""
+
+    responses: tuple[Response, ...]
+
+    @property
+    def requests(self) -> int:
+        return len(self.responses)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(len(response.body) or _spooled(response) for response in self.responses)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why there is no answer. ``is_unauthorised``: the credentials are refused. ``is_unreachable``: the host is the
+    trouble, so asking for the next thing is pointless. ``throttled_s``: the CRM asked us to wait. ``is_absent``: the
+    thing asked for does not exist. ``may_retry`` is false when asking again will not help. ``written`` is what had
+    been written before it."""
+
+    reason: str
+    requests: int = 1
+    is_unauthorised: bool = False
+    is_unreachable: bool = False
+    throttled_s: float | None = None
+    is_absent: bool = False
+    may_retry: bool = True
+    written: Written = NOTHING
+
+    @property
+    def is_fault(self) -> bool:
+        return self.is_unauthorised or self.is_unreachable
+
+    @property
+    def ends_the_run(self) -> bool:
+        return self.is_fault or self.throttled_s is not None
+
+
+async def fetch(
+    context: Context, stream: Stream, arguments: StreamArguments, stack: AsyncExitStack
+) -> Fetched | Trouble:
+    """Ask for a collection, all its pages; their files close with ``stack``."""
+    pages: list[Response] = []
+    request: Request | None = stream.paginator.first(stream.request(arguments))
+    while request is not None:
+        if len(pages) >= context.policy.pages:
+            return Trouble(f"the answer has more than {context.policy.pages} pages", len(pages))
+        answer = await stack.enter_async_context(
+            context.transport.download(request, timeout_s=context.policy.time_limit_s)
+        )
+        response = judged(context, stream.operation, answer, len(pages) + 1)
+        if isinstance(response, Trouble):
+            return response
+        pages.append(response)
+        request = stream.paginator.after(request, response, _count(stream, response))
+    return Fetched(tuple(pages))
+
+
+def judged(context: Context, operation: str, answer: Answer, requests: int = 1) -> Response | Trouble:
+    """Return the answer's response when it is a success to decode, else the trouble it stands for."""
+    match answer:
+        case Answered():
+            outcome = context.provider.judge(answer.response, operation)
+            return answer.response if outcome is None else _trouble(context, outcome, requests)
+        case NotSent():
+            return Trouble(f"the CRM is out of reach: {answer.reason}", requests, is_unreachable=True)
+        case MaybeApplied():
+            return Trouble(f"no complete answer came: {answer.reason}", requests)
+        case _:
+            assert_never(answer)
+
+
+def _trouble(context: Context, outcome: Outcome, requests: int) -> Trouble:
+    match outcome:
+        case Unauthorised():
+            return Trouble(outcome.reason, requests, is_unauthorised=True)
+        case Throttled():
+            wait_s = context.policy.throttle_s if outcome.retry_after_s is None else outcome.retry_after_s
+            return Trouble(outcome.reason, requests, throttled_s=wait_s)
+        case Rejected():
+            return Trouble(outcome.reason, requests, is_absent=outcome.is_absent, may_retry=False)
+        case Retryable():
+            return Trouble(outcome.reason, requests)
+        case _:
+            return Trouble(f"the answer was judged {type(outcome).__name__}", requests)
+
+
+def _count(stream: Stream, response: Response) -> int:
+    """Count a page's records for its paginator; an answer that comes whole needs no count."""
+    if isinstance(stream.paginator, SinglePage):
+        return 0
+    return sum(len(batch.rows) for batch in stream.decode(response))
+
+
+def _spooled(response: Response) -> int:
+    if response.spool is None:
+        return 0
+    return response.spool.seek(0, 2)

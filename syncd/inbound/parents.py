@@ -1,0 +1,103 @@
+"""What a sweep's answers are written as: one function per stream, each for a few parents at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from syncd.domain.records import Order, Row
+from syncd.inbound.context import Context, NotBelieved
+from syncd.policy import witness
+from syncd.providers.contract import Stream
+from syncd.store import Connection, followup, readings
+from syncd.store.followup import Due
+from syncd.store.mirror import Scope, Written, group_members, orders, relation_tags, relations, subscriptions
+from syncd.store.mirror.membership import Pair
+from syncd.store.mirror.scope import Seen
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the CRM showed of one parent. ``is_absent``: it says that there is no such parent."""
+
+    due: Due
+    rows: tuple[Row[Any], ...] = ()
+    warnings: tuple[str, ...] = ()
+    is_absent: bool = False
+
+
+async def write_group(
+    context: Context, connection: Connection, scope: Scope, stream: Stream, shown: Sequence[Shown]
+) -> Written:
+    """Write the members of groups. Raises NotBelieved when too many known members are gone from one."""
+    written = Written()
+    for group in shown:
+        if group.is_absent:
+            continue  # the snapshot of groups is what decides about a group
+        pairs: list[Pair] = []
+        for start in range(0, len(group.rows), context.policy.batch_rows):
+            rows = group.rows[start : start + context.policy.batch_rows]
+            counted, links = await group_members.write_relations(connection, scope, group.due.id, rows)
+            written += counted
+            pairs.extend(links)
+        written += await _write_links(context, connection, scope, group, pairs)
+    return written
+
+
+async def _write_links(
+    context: Context, connection: Connection, scope: Scope, group: Shown, pairs: Sequence[Pair]
+) -> Written:
+    """Write who belongs to a group. Counted is what changes: its relations have been counted as received already."""
+    found = await group_members.difference(connection, scope, group.due.id, pairs)
+    gone = group_members.lacking(found)
+    lost = len(gone.keys)
+    if witness.judge(gone.known, lost, len(group.rows), context.policy.member_witness) is witness.Verdict.REFUSED:
+        raise NotBelieved(witness.reason(gone.known, lost, len(group.rows)))
+    links = await group_members.write_links(connection, scope, found)
+    return replace(links, received=0, unchanged=0).warned(*group.warnings)
+
+
+async def write_shown(
+    context: Context, connection: Connection, scope: Scope, stream: Stream, shown: Sequence[Shown]
+) -> Written:
+    """Write the answers of a few relations; those that the CRM knows no more are noted as absent."""
+    there = [answer for answer in shown if not _is_nothing(stream, answer)]
+    gone = [answer.due.id for answer in shown if _is_nothing(stream, answer)]
+    written = await _write(connection, scope, stream, there) if there else Written()
+    await readings.forget_absence(connection, scope, stream.name, [answer.due.id for answer in there])
+    missing = 0
+    if stream.name == "relation_details":
+        missing = await followup.note_unknown_relations(connection, scope, stream.name, gone)
+    warnings = [warning for answer in there for warning in answer.warnings]
+    return (written + Written(missing=missing)).warned(*warnings)
+
+
+def _is_nothing(stream: Stream, answer: Shown) -> bool:
+    """Tell whether the CRM said that there is no such relation: an error, or a single object that is null."""
+    return answer.is_absent or (stream.name == "relation_details" and not answer.rows)
+
+
+async def _write(connection: Connection, scope: Scope, stream: Stream, there: Sequence[Shown]) -> Written:
+    match stream.records:
+        case "TagName":
+            return await relation_tags.write(connection, scope, {answer.due.id: answer.rows for answer in there})
+        case "Subscription":
+            return await subscriptions.write(connection, scope, {answer.due.id: answer.rows for answer in there})
+        case "Relation":
+            return await relations.write(connection, scope, [row for answer in there for row in answer.rows])
+        case "Order":
+            rows = [_owned(row, answer.due.key) for answer in there for row in answer.rows]
+            return await orders.write(connection, scope, orders.prepare(rows), Seen())
+        case _:
+            raise ValueError(f"no sweep writes {stream.records}")
+
+
+def _owned(row: Row[Order], relation_remote_id: str) -> Row[Order]:
+    """Say whose order it is where the endpoint, asked for one relation's orders, does not."""
+    if row.record.relation_remote_id is not UNSET:
+        return row
+    return Row(msgspec.structs.replace(row.record, relation_remote_id=relation_remote_id), row.raw, row.warnings)

@@ -1,0 +1,259 @@
+"""The puller: one stream, or everything in the right order, for one account.
+
+This is the one boundary at which whatever went wrong becomes the ending of a run and a report; nothing below it
+decides what a failure means for the account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from syncd.clock import Clock
+from syncd.domain.account import Account
+from syncd.domain.errors import Fenced, MalformedAnswer, UserError
+from syncd.domain.reports import RunReport
+from syncd.inbound.context import Context, Progress
+from syncd.inbound.details import pull_details
+from syncd.inbound.fetch import Trouble, judged
+from syncd.inbound.policy import PullPolicy
+from syncd.inbound.snapshot import pull_snapshot
+from syncd.inbound.sweep import pull_sweep
+from syncd.inbound.window import Asked, plan_window, pull_window
+from syncd.policy.states import RunStatus
+from syncd.providers.contract import Provider, Stream, StreamKind
+from syncd.store import Store, account_states, runs
+from syncd.store.runs import Ending, Run
+from syncd.transport import Transport
+
+# Names before what bears them: tags before the tags of relations, groups before members, invoices before details.
+ORDER = (
+    "administration",
+    "fields",
+    "tags",
+    "groups",
+    "lists",
+    "group_members",
+    "orders",
+    "invoices",
+    "invoice_details",
+    "relation_details",
+    "relation_tags",
+    "relation_subscriptions",
+)
+
+
+class Puller:
+    """Pulls one account. ``report`` is called with every run's report, also those of ``pull_all`` and ``backfill``."""
+
+    def __init__(
+        self,
+        store: Store,
+        provider: Provider,
+        transport: Transport,
+        clock: Clock,
+        account: Account,
+        policy: PullPolicy,
+        report: Callable[[RunReport], None],
+    ) -> None:
+        self._context = Context(store, provider, transport, clock, account, policy)
+        self._report = report
+
+    async def recover(self) -> int:
+        """Declare abandoned what a killed process left running; return how many runs. For the start of a daemon."""
+        async with self._context.store.begin() as connection:
+            return await runs.abandon(connection, self._context.account.id)
+
+    async def pull(self, stream: str, trigger: str = "manual", *, reach_s: float = 0) -> RunReport:
+        """Pull one stream; a window reaches back at least ``reach_s``. Raises UserError for a stream that is none."""
+        return await self._pull(self._context, self._stream(stream), trigger, reach_s=reach_s)
+
+    async def pull_all(self, trigger: str = "manual") -> tuple[RunReport, ...]:
+        """Pull every stream once, in the order in which they need each other; stop when the account is the trouble."""
+        return await self._pull_each(self._context, self._known(ORDER), trigger)
+
+    async def backfill(
+        self,
+        since: datetime,
+        streams: Sequence[str] | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> tuple[RunReport, ...]:
+        """Read history back to ``since``: what is proven already is not asked for again, sweeps take every parent."""
+        context = replace(self._context, on_progress=on_progress)
+        return await self._pull_each(context, self._known(streams or ORDER), "backfill", since=since)
+
+    def _known(self, names: Sequence[str]) -> tuple[Stream, ...]:
+        """Return the streams of these names, those without which nothing else is readable first."""
+        if names is not ORDER:
+            return tuple(self._stream(name) for name in sorted(names, key=_position))
+        return tuple(self._context.provider.streams[name] for name in ORDER if name in self._context.provider.streams)
+
+    def _stream(self, name: str) -> Stream:
+        streams = self._context.provider.streams
+        if name not in streams:
+            raise UserError(f"there is no stream called {name!r}; there are: {', '.join(sorted(streams))}")
+        return streams[name]
+
+    async def _pull_each(
+        self, context: Context, streams: Sequence[Stream], trigger: str, since: datetime | None = None
+    ) -> tuple[RunReport, ...]:
+        reports: list[RunReport] = []
+        for stream in streams:
+            reports.append(await self._pull(context, stream, trigger, since=since))
+            if reports[-1].is_fault:
+                break
+        return tuple(reports)
+
+    async def _pull(
+        self, context: Context, stream: Stream, trigger: str, *, reach_s: float = 0, since: datetime | None = None
+    ) -> RunReport:
+        """Hold, plan, open the run, attempt it, close it, report."""
+        started = context.clock.monotonic()
+        if (held := await _held(context)) is not None:
+            return self._told(_refusal(context, stream, trigger, held, started))
+        asked = await plan_window(context, stream, reach_s, since) if stream.kind is StreamKind.WINDOW else None
+        run = await _open(context, stream, trigger, asked)
+        ending, trouble = await _attempt(context, stream, run, asked, budget=_budget(context, since))
+        await _note(context, trouble)
+        return self._told(_report(context, stream, trigger, run, ending, trouble, started))
+
+    def _told(self, report: RunReport) -> RunReport:
+        self._report(report)
+        return report
+
+
+def _position(name: str) -> int:
+    return ORDER.index(name) if name in ORDER else len(ORDER)
+
+
+def _budget(context: Context, since: datetime | None) -> int | None:
+    return context.policy.sweep_budget if since is None else None
+
+
+async def _held(context: Context) -> str | None:
+    """Return why nothing may be asked for now. A pause whose probe is due is probed here, and lifted if that works."""
+    async with context.store.begin() as connection:
+        outlook = await account_states.look(connection, context.account.id)
+    if outlook.paused is not None:
+        is_due = outlook.probe_in_s is not None and outlook.probe_in_s <= 0
+        return None if is_due and await _probe(context) else f"the account is paused: {outlook.paused}"
+    return "the CRM asked us to slow down" if outlook.throttled_s > 0 else None
+
+
+async def _probe(context: Context) -> bool:
+    """Try a safe read; lift the pause when it works, else wait longer for the next."""
+    request = context.provider.probe()
+    response = judged(context, request.operation, await context.transport.send(request))
+    async with context.store.begin() as connection:
+        if not isinstance(response, Trouble):
+            return await account_states.resume(connection, context.account.id)
+        await account_states.postpone_probe(
+            connection, context.account.id, least_s=30, most_s=3600, reason=response.reason
+        )
+    return False
+
+
+async def _open(context: Context, stream: Stream, trigger: str, asked: Asked | None) -> Run:
+    asked_from = asked.plan.asked_from if asked else None
+    async with context.store.begin() as connection:
+        return await runs.start(connection, context.account.id, stream.name, trigger, asked_from)
+
+
+async def _attempt(
+    context: Context, stream: Stream, run: Run, asked: Asked | None, budget: int | None
+) -> tuple[Ending, Trouble | None]:
+    """Run the stream's pipeline and close its run, whatever comes of it."""
+    try:
+        found = await _pipeline(context, stream, run, asked, budget)
+    except MalformedAnswer as refused:
+        found = Ending(RunStatus.REFUSED, requests=1, reason=str(refused))
+    except Fenced as fenced:
+        return Ending(RunStatus.ABANDONED, reason=str(fenced)), None
+    except Exception as error:
+        await _close(context, run, Ending(RunStatus.FAILED, reason=f"it ended by {type(error).__name__}"))
+        raise
+    trouble = found if isinstance(found, Trouble) else None
+    ending = found if isinstance(found, Ending) else _failed(found)
+    if ending.status is not RunStatus.SUCCEEDED or stream.kind in (StreamKind.SWEEP, StreamKind.FOLLOW_UP):
+        ending = await _close(context, run, ending)
+    return ending, trouble
+
+
+async def _pipeline(
+    context: Context, stream: Stream, run: Run, asked: Asked | None, budget: int | None
+) -> Ending | Trouble:
+    match stream.kind:
+        case StreamKind.WINDOW:
+            assert asked is not None
+            return await pull_window(context, stream, run, asked)
+        case StreamKind.SNAPSHOT:
+            return await pull_snapshot(context, stream, run)
+        case StreamKind.SWEEP:
+            return await pull_sweep(context, stream, run, budget)
+        case StreamKind.FOLLOW_UP:
+            return await pull_details(context, stream, run, budget)
+
+
+def _failed(trouble: Trouble) -> Ending:
+    return Ending(RunStatus.FAILED, trouble.written, trouble.requests, trouble.reason)
+
+
+async def _close(context: Context, run: Run, ending: Ending) -> Ending:
+    """Close a run outside its writing transaction; somebody may have declared it abandoned meanwhile."""
+    try:
+        async with context.store.begin() as connection:
+            await runs.finish(connection, run, ending)
+    except Fenced as fenced:
+        return replace(ending, status=RunStatus.ABANDONED, reason=str(fenced))
+    return ending
+
+
+async def _note(context: Context, trouble: Trouble | None) -> None:
+    """Write down what a trouble means for the whole account."""
+    if trouble is None:
+        return
+    async with context.store.begin() as connection:
+        if trouble.is_unauthorised:
+            await account_states.pause(connection, context.account.id, trouble.reason)
+        elif trouble.throttled_s is not None:
+            await account_states.throttle(connection, context.account.id, trouble.throttled_s)
+
+
+def _report(
+    context: Context, stream: Stream, trigger: str, run: Run, ending: Ending, trouble: Trouble | None, started: float
+) -> RunReport:
+    written = ending.written
+    return RunReport(
+        run_id=run.id,
+        account=context.account.name,
+        stream=stream.name,
+        trigger=trigger,
+        status=ending.status.value,
+        elapsed_s=context.clock.monotonic() - started,
+        requests=ending.requests,
+        received=written.received,
+        inserted=written.inserted,
+        updated=written.updated,
+        unchanged=written.unchanged,
+        missing=written.missing,
+        deferred=written.deferred,
+        warnings=written.warnings,
+        reason=ending.reason,
+        asked_from=ending.asked_from,
+        asked_upto=ending.asked_upto,
+        is_fault=trouble is not None and trouble.is_fault,
+    )
+
+
+def _refusal(context: Context, stream: Stream, trigger: str, reason: str, started: float) -> RunReport:
+    return RunReport(
+        run_id=None,
+        account=context.account.name,
+        stream=stream.name,
+        trigger=trigger,
+        status=RunStatus.REFUSED.value,
+        elapsed_s=context.clock.monotonic() - started,
+        reason=reason,
+        is_fault=True,
+    )

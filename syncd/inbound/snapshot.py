@@ -1,0 +1,68 @@
+"""Snapshot: a small collection, read whole. Its known rows are the witnesses; rows it lacks are absent, not deleted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+from syncd.domain.errors import MalformedAnswer
+from syncd.domain.records import Row
+from syncd.inbound.context import Context, NotBelieved
+from syncd.inbound.fetch import Fetched, Trouble, fetch
+from syncd.inbound.window import claim_stream
+from syncd.policy import witness
+from syncd.policy.states import RunStatus
+from syncd.policy.windows import corrected
+from syncd.providers.contract import Stream, StreamArguments
+from syncd.store import Connection, runs
+from syncd.store.mirror import Scope, Written, administration, catalogue
+from syncd.store.mirror.catalogue import CATALOGUES, Catalogue
+from syncd.store.runs import Ending, Run
+
+
+async def pull_snapshot(context: Context, stream: Stream, run: Run) -> Ending | Trouble:
+    """Pull a whole collection; the run is closed in the same transaction when it succeeds."""
+    now = corrected(context.clock.now(), context.transport.clock_skew_s)
+    async with AsyncExitStack() as stack:
+        fetched = await fetch(context, stream, StreamArguments(now=now), stack)
+        if isinstance(fetched, Trouble):
+            return fetched
+        rows, warnings = await asyncio.to_thread(read_whole, stream, fetched)
+        async with context.store.begin_remote() as connection:
+            await claim_stream(connection, run)
+            scope = context.scope(run)
+            if stream.records == "Administration":
+                written = await _write_administration(connection, scope, rows)
+            else:
+                written = await _write_catalogue(context, connection, scope, CATALOGUES[stream.records], rows)
+            ending = Ending(RunStatus.SUCCEEDED, written.warned(*warnings), fetched.requests)
+            await runs.finish(connection, run, ending)
+            context.progressed(stream.name, len(rows), fetched.size_bytes)
+            return ending
+
+
+def read_whole(stream: Stream, fetched: Fetched) -> tuple[list[Row[Any]], tuple[str, ...]]:
+    """Decode a whole answer that is small enough to hold."""
+    decoded = [batch for response in fetched.responses for batch in stream.decode(response)]
+    rows = [row for batch in decoded for row in batch.rows]
+    return rows, tuple(warning for batch in decoded for warning in batch.warnings)
+
+
+async def _write_administration(connection: Connection, scope: Scope, rows: Sequence[Row[Any]]) -> Written:
+    if not rows:
+        raise MalformedAnswer("the answer names no administration")
+    return await administration.write(connection, scope, rows[-1])
+
+
+async def _write_catalogue(
+    context: Context, connection: Connection, scope: Scope, kind: Catalogue, rows: Sequence[Row[Any]]
+) -> Written:
+    known = await catalogue.contents(connection, scope, kind)
+    gone = known.lacking({row.record.remote_id for row in rows})
+    if witness.judge(gone.known, len(gone.keys), len(rows), context.policy.snapshot_witness) is witness.Verdict.REFUSED:
+        raise NotBelieved(witness.reason(gone.known, len(gone.keys), len(rows)))
+    written = await catalogue.write(connection, scope, kind, known, rows)
+    missing = await catalogue.mark_absent(connection, scope, kind, known, gone.keys)
+    return written + Written(missing=missing)

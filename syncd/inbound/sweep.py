@@ -1,0 +1,145 @@
+"""Sweep: what can only be asked for one parent at a time. The parents read longest ago come first, within a budget.
+
+A few small answers are fetched, then written in one transaction; a group is written by itself, because it may be
+large. One parent that cannot be read does not stop the others: its turn is over, it is counted, and the run says so.
+Several in a row do stop it, and so does a refusal that would meet every parent alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from syncd.domain.errors import MalformedAnswer
+from syncd.inbound.context import Context
+from syncd.inbound.fetch import Trouble, fetch
+from syncd.inbound.parents import Shown, write_group, write_shown
+from syncd.inbound.snapshot import read_whole
+from syncd.policy.states import RunStatus
+from syncd.policy.windows import corrected
+from syncd.providers.contract import Stream, StreamArguments
+from syncd.store import followup, readings, runs
+from syncd.store.followup import Due
+from syncd.store.mirror import Scope
+from syncd.store.mirror.scope import NOTHING, Written
+from syncd.store.runs import Ending, Run
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What a sweep has come to so far. ``strikes`` counts failures in a row."""
+
+    written: Written = NOTHING
+    requests: int = 0
+    failed: int = 0
+    strikes: int = 0
+    reason: str | None = None
+    ended_by: Trouble | None = None
+
+    def fail(self, reason: str) -> None:
+        self.failed += 1
+        self.strikes += 1
+        self.reason = self.reason or reason
+
+    def succeed(self, written: Written) -> None:
+        self.strikes = 0
+        self.written += written
+
+
+async def pull_sweep(context: Context, stream: Stream, run: Run, budget: int | None) -> Ending | Trouble:
+    """Ask for the due parents of a stream. The run is left open: its ending says how it went."""
+    async with context.store.begin() as connection:
+        due = await followup.due_keys(connection, context.account.id, stream.name, budget)
+    tally = _Tally()
+    for part in _parts(due, 1 if stream.name == "group_members" else context.policy.sweep_batch):
+        await _pull_part(context, stream, run, part, tally)
+        if tally.ended_by is not None:
+            return replace(tally.ended_by, requests=tally.requests, written=tally.written)
+        if tally.strikes >= context.policy.strikes:
+            break
+    return _ending(tally, len(due))
+
+
+def _parts(due: Sequence[Due], size: int) -> Iterator[Sequence[Due]]:
+    for start in range(0, len(due), size):
+        yield due[start : start + size]
+
+
+async def _pull_part(context: Context, stream: Stream, run: Run, part: Sequence[Due], tally: _Tally) -> None:
+    """Fetch a few parents, then write them in one transaction."""
+    asked_at = context.clock.now()
+    scope = replace(context.scope(run), asked_at=await _database_now(context))
+    shown: list[Shown] = []
+    tried: list[int] = []
+    async with AsyncExitStack() as stack:
+        for due in part:
+            answer = await _ask(context, stream, due, stack, tally)
+            if tally.ended_by is not None:
+                break
+            tried.append(due.id)
+            if answer is not None:
+                shown.append(answer)
+        await _write_part(context, stream, scope, shown, tried, asked_at, tally)
+
+
+async def _database_now(context: Context) -> datetime:
+    async with context.store.begin() as connection:
+        return await runs.database_now(connection)
+
+
+async def _ask(context: Context, stream: Stream, due: Due, stack: AsyncExitStack, tally: _Tally) -> Shown | None:
+    """Fetch and decode one parent's answer; None when it failed, which the tally then knows."""
+    now = corrected(context.clock.now(), context.transport.clock_skew_s)
+    fetched = await fetch(context, stream, StreamArguments(now=now, key=due.key), stack)
+    tally.requests += fetched.requests
+    if isinstance(fetched, Trouble):
+        if fetched.is_absent:
+            return Shown(due, is_absent=True)
+        if fetched.ends_the_run:
+            tally.ended_by = fetched
+        else:
+            tally.fail(fetched.reason)
+        return None
+    try:
+        rows, warnings = await asyncio.to_thread(read_whole, stream, fetched)
+    except MalformedAnswer as malformed:
+        tally.fail(str(malformed))
+        return None
+    context.progressed(stream.name, tally.written.received + len(rows), fetched.size_bytes)
+    return Shown(due, tuple(rows), warnings)
+
+
+async def _write_part(
+    context: Context,
+    stream: Stream,
+    scope: Scope,
+    shown: Sequence[Shown],
+    tried: Sequence[int],
+    asked_at: datetime,
+    tally: _Tally,
+) -> None:
+    if not tried:
+        return
+    try:
+        async with context.store.begin_remote() as connection:
+            await runs.lock_stream(connection, scope.account_id, stream.name)
+            stale = await readings.fresher(connection, scope, stream.name, tried, asked_at)
+            news = [answer for answer in shown if answer.due.id not in stale]
+            write = write_group if stream.name == "group_members" else write_shown
+            written = await write(context, connection, scope, stream, news)
+            await readings.note_read(connection, scope, stream.name, tried)
+    except MalformedAnswer as refused:
+        tally.fail(str(refused))
+        return
+    if shown:
+        tally.succeed(written)
+
+
+def _ending(tally: _Tally, due: int) -> Ending:
+    if not tally.failed:
+        return Ending(RunStatus.SUCCEEDED, tally.written, tally.requests)
+    reason = f"{tally.failed} of {due} could not be read: {tally.reason}"
+    return Ending(RunStatus.FAILED, tally.written, tally.requests, reason)

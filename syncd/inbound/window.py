@@ -1,0 +1,138 @@
+"""Window: orders and invoices, asked by time, proven by time.
+
+Fetch; then one transaction decodes, diffs and writes batch by batch, hears the witnesses, proves coverage and closes
+the run. Anything wrong on the way undoes all of it, and the hole stays to be asked for again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Protocol
+
+from syncd.domain.records import Row
+from syncd.inbound.ahead import batches
+from syncd.inbound.context import Context, NotBelieved
+from syncd.inbound.fetch import Fetched, Trouble, fetch
+from syncd.policy import witness
+from syncd.policy.coverage import Interval
+from syncd.policy.states import RunStatus
+from syncd.policy.windows import Plan, corrected, plan, proven_by
+from syncd.providers.contract import Stream, StreamArguments
+from syncd.store import Connection, coverage, runs
+from syncd.store.mirror import Gone, Scope, Written, invoices, orders
+from syncd.store.mirror.scope import Seen
+from syncd.store.runs import Ending, Run
+
+_SKEWED = "the CRM's clock is too far off, or moved during the run: the rows are kept, but no time is proven"
+
+
+class WindowKind(Protocol):
+    """How one kind of record is prepared and written: a module of ``store.mirror``."""
+
+    def prepare(self, rows: Sequence[Row[Any]]) -> Any: ...
+
+    async def is_empty(self, connection: Connection, scope: Scope) -> bool: ...
+
+    async def write(self, connection: Connection, scope: Scope, batch: Any, seen: Seen) -> Written: ...
+
+    async def gone(
+        self, connection: Connection, scope: Scope, span: Interval, seen: Seen, *, is_empty_answer: bool
+    ) -> Gone: ...
+
+
+KINDS: Mapping[str, WindowKind] = {"Order": orders, "Invoice": invoices}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A window as it was asked for: our own time and the skew known just before."""
+
+    plan: Plan
+    arguments: StreamArguments
+    complete_from: datetime
+    started_at: datetime
+    skew_s: float | None
+
+
+async def plan_window(context: Context, stream: Stream, reach_s: float, since: datetime | None) -> Asked:
+    """Decide from when to ask; ``since`` widens the horizon (a backfill)."""
+    async with context.store.begin() as connection:
+        proven = await coverage.proven(connection, context.account.id, stream.name)
+    started_at, skew_s = context.clock.now(), context.transport.clock_skew_s
+    now, rule = corrected(started_at, skew_s), context.policy.window
+    if since is not None:
+        rule = replace(rule, horizon_s=max(0.0, (now - since).total_seconds()))
+    planned = plan(proven, now, rule, reach_s)
+    arguments = StreamArguments(now=now, asked_from=planned.asked_from)
+    complete_from = stream.covers_from(arguments) if stream.covers_from else planned.asked_from
+    return Asked(planned, arguments, complete_from, started_at, skew_s)
+
+
+async def pull_window(context: Context, stream: Stream, run: Run, asked: Asked) -> Ending | Trouble:
+    """Pull a window; the run is closed in the same transaction when it succeeds."""
+    async with AsyncExitStack() as stack:
+        fetched = await fetch(context, stream, asked.arguments, stack)
+        if isinstance(fetched, Trouble):
+            return fetched
+        span = proven_by(
+            asked.complete_from, asked.started_at, asked.skew_s, context.transport.clock_skew_s, context.policy.window
+        )
+        async with context.store.begin_remote() as connection:
+            await claim_stream(connection, run)
+            written = await _write(context, connection, stream, run, fetched, span)
+            if span is not None:
+                await coverage.prove(connection, context.account.id, stream.name, span, run.id)
+            ending = _ending(asked, span, written, fetched)
+            await runs.finish(connection, run, ending)
+            return ending
+
+
+async def claim_stream(connection: Connection, run: Run) -> None:
+    """Write a stream alone, and only with an answer that is no older than what is written."""
+    await runs.lock_stream(connection, run.account_id, run.stream)
+    if await runs.has_newer(connection, run):
+        raise NotBelieved("an answer that was asked for later has been written meanwhile; this one is stale")
+
+
+async def _write(
+    context: Context, connection: Connection, stream: Stream, run: Run, fetched: Fetched, span: Interval | None
+) -> Written:
+    kind, scope, seen = KINDS[stream.records], context.scope(run), Seen()
+    scope = replace(scope, is_first_load=await kind.is_empty(connection, scope))
+    written = Written()
+    async with batches(stream, fetched.responses, kind.prepare, context.policy.batch_rows) as decoded:
+        async for batch, warnings in decoded:
+            written = (written + await kind.write(connection, scope, batch, seen)).warned(*warnings)
+            context.progressed(stream.name, written.received, fetched.size_bytes)
+    if span is None:
+        return written.warned(_SKEWED)
+    return written.warned(*await _testify(context, connection, stream, scope, span, seen, written.received))
+
+
+async def _testify(
+    context: Context, connection: Connection, stream: Stream, scope: Scope, span: Interval, seen: Seen, received: int
+) -> tuple[str, ...]:
+    """Hold the answer against the rows known in its window. Raises NotBelieved when too many are gone."""
+    gone = await KINDS[stream.records].gone(connection, scope, span, seen, is_empty_answer=received == 0)
+    lost = len(gone.keys)
+    match witness.judge(gone.known, lost, received, context.policy.window_witness):
+        case witness.Verdict.BELIEVED:
+            return ()
+        case witness.Verdict.CONFIRM:
+            lacking = ", ".join(gone.keys[:5])
+            return (f"{lost} of {gone.known} known rows are not in the answer and are kept as they are: {lacking}",)
+        case witness.Verdict.REFUSED:
+            raise NotBelieved(witness.reason(gone.known, lost, received))
+
+
+def _ending(asked: Asked, span: Interval | None, written: Written, fetched: Fetched) -> Ending:
+    return Ending(
+        RunStatus.SUCCEEDED,
+        written,
+        fetched.requests,
+        asked_from=asked.plan.asked_from,
+        asked_upto=span.upper if span else None,
+    )

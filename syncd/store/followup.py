@@ -1,0 +1,95 @@
+"""What is due: the rows that sweeps and follow-ups ask for one by one, those read longest ago first.
+
+A detail that fails keeps its own count and its own next time, so it never holds back the list it came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import text
+
+from syncd.domain.ids import AccountId
+from syncd.policy.absence import Absence, judge
+from syncd.store.engine import Connection
+from syncd.store.history import Change, record
+from syncd.store.mirror.scope import Scope
+from syncd.store.readings import absences, note_absence
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """One row to ask for: our id, and the key that the CRM knows it by. ``attempts`` counts failed tries."""
+
+    id: int
+    key: str
+    attempts: int = 0
+
+
+_GROUPS = """
+    SELECT g.id, g.remote_id AS key FROM crm.groups g
+    LEFT JOIN syncd.readings r ON r.account_id = g.account_id AND r.stream = :stream AND r.row_id = g.id
+    WHERE g.account_id = :account_id AND g.remote_id IS NOT NULL AND g.missing_since IS NULL
+    ORDER BY r.read_at NULLS FIRST, g.id LIMIT :budget
+"""
+_RELATIONS = """
+    SELECT n.id, n.remote_id AS key FROM crm.relations n
+    LEFT JOIN syncd.readings r ON r.account_id = n.account_id AND r.stream = :stream AND r.row_id = n.id
+    WHERE n.account_id = :account_id AND n.remote_id IS NOT NULL AND n.missing_since IS NULL {which}
+    ORDER BY r.read_at NULLS FIRST, n.id LIMIT :budget
+"""
+# Stubs, and relations that no group shows: nothing else reads their names.
+_UNSEEN = "AND NOT EXISTS (SELECT FROM crm.group_members m WHERE m.relation_id = n.id AND m.missing_since IS NULL)"
+_SWEEPS = {
+    "group_members": text(_GROUPS),
+    "relation_details": text(_RELATIONS.format(which=_UNSEEN)),
+    "relation_tags": text(_RELATIONS.format(which="")),
+    "relation_subscriptions": text(_RELATIONS.format(which="")),
+    "relation_orders": text(_RELATIONS.format(which="")),
+}
+_DETAILS = text("""
+    SELECT id, number AS key, detail_attempts AS attempts FROM crm.invoices
+    WHERE account_id = :account_id AND detail_status = 'pending' AND NOT is_credit AND detail_next_at <= :now
+    ORDER BY detail_next_at, id LIMIT :budget
+""")
+_FAIL = text("""
+    UPDATE crm.invoices
+    SET detail_attempts = detail_attempts + 1, detail_error = :error,
+        detail_status = CASE WHEN CAST(:next_at AS timestamptz) IS NULL THEN 'failed' ELSE detail_status END,
+        detail_next_at = COALESCE(:next_at, detail_next_at)
+    WHERE id = :id AND detail_status = 'pending'
+""")
+_MISSING = text("UPDATE crm.relations SET missing_since = :now WHERE id = ANY(CAST(:ids AS bigint[]))")
+
+
+async def due_keys(connection: Connection, account_id: AccountId, stream: str, budget: int | None) -> tuple[Due, ...]:
+    """Return what a sweep asks for next, at most ``budget`` rows (None: all)."""
+    values = {"account_id": account_id, "stream": stream, "budget": budget}
+    return tuple(Due(row.id, row.key) for row in await connection.execute(_SWEEPS[stream], values))
+
+
+async def due_details(
+    connection: Connection, account_id: AccountId, now: datetime, budget: int | None
+) -> tuple[Due, ...]:
+    """Return the invoices whose detail call is due."""
+    values = {"account_id": account_id, "now": now, "budget": budget}
+    return tuple(Due(row.id, row.key, row.attempts) for row in await connection.execute(_DETAILS, values))
+
+
+async def fail_detail(connection: Connection, invoice_id: int, error: str, next_at: datetime | None) -> None:
+    """Count a failed detail call; without a next time the invoice's detail has failed for good."""
+    await connection.execute(_FAIL, {"id": invoice_id, "error": error, "next_at": next_at})
+
+
+async def note_unknown_relations(connection: Connection, scope: Scope, stream: str, ids: Sequence[int]) -> int:
+    """Note that the CRM knows these relations no more; mark them missing at the second time. Return how many."""
+    since = await absences(connection, scope, stream, ids)
+    judged = {row_id: judge(since.get(row_id), scope.now, scope.absence_gap_s) for row_id in ids}
+    await note_absence(connection, scope, stream, [row for row, verdict in judged.items() if verdict is Absence.NOTED])
+    confirmed = [row for row, verdict in judged.items() if verdict is Absence.CONFIRMED]
+    if confirmed:
+        await connection.execute(_MISSING, {"ids": confirmed, "now": scope.now})
+        await record(connection, scope, "relations", [Change(row_id, "missing") for row_id in confirmed])
+    return len(confirmed)

@@ -1,0 +1,37 @@
+"""Late links: orders and invoices that name a relation which the mirror did not know yet, or not alone.
+
+An invoice of the list names its relation by address only. It is linked when exactly one relation has that address,
+whatever its letter case; two would be a guess, so neither is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import text
+
+from syncd.store.engine import Connection
+
+_ORDERS = text("""
+    UPDATE crm.orders o SET relation_id = r.id
+    FROM crm.relations r
+    WHERE r.id = ANY(CAST(:ids AS bigint[])) AND o.account_id = r.account_id AND o.relation_id IS NULL
+      AND o.relation_remote_id = r.remote_id
+""")
+_INVOICES = text("""
+    UPDATE crm.invoices i SET relation_id = r.id
+    FROM crm.relations r
+    WHERE r.id = ANY(CAST(:ids AS bigint[])) AND i.account_id = r.account_id AND i.relation_id IS NULL
+      AND lower(i.relation_email) = lower(r.email)
+      AND (i.relation_remote_id IS NULL OR i.relation_remote_id = r.remote_id)
+      AND NOT EXISTS (SELECT FROM crm.relations twin
+                      WHERE twin.account_id = r.account_id AND lower(twin.email) = lower(r.email) AND twin.id <> r.id)
+""")
+
+
+async def link_relations(connection: Connection, ids: Sequence[int]) -> None:
+    """Link what waited for these relations, after they appeared or got an id or another address."""
+    if not ids:
+        return
+    await connection.execute(_ORDERS, {"ids": list(ids)})
+    await connection.execute(_INVOICES, {"ids": list(ids)})

@@ -1,0 +1,149 @@
+"""Links: which relations hold which tags, and which stand in which groups. Both tables are written alike.
+
+An application inserts and deletes these rows, so a link whose facet has an undelivered change is left as it is (G5),
+whichever side it is missing on. A link that an answer lacks gets ``missing_since``; it goes when a second answer,
+apart in time, lacks it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+
+from syncd.domain.changes import facet_of
+from syncd.policy.absence import Absence, judge
+from syncd.store.engine import Connection
+from syncd.store.history import Change, record
+from syncd.store.mirror.scope import Scope, Written
+from syncd.store.mirror.undelivered import undelivered
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkTable:
+    """A link table: ``owner`` is the column whose collection one answer shows; pairs are (relation, other)."""
+
+    name: str
+    other: str
+    owner: str
+    facet: str
+
+
+RELATION_TAGS = LinkTable("relation_tags", "tag_id", "relation_id", "tag")
+GROUP_MEMBERS = LinkTable("group_members", "group_id", "group_id", "group")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How an answer differs from the mirror's links, protected links left out. ``known`` counts what it should hold."""
+
+    new: tuple[Pair, ...]
+    gone: tuple[Pair, ...]
+    found: tuple[Pair, ...]
+    same: tuple[Pair, ...]
+    known: int
+    rows: Mapping[Pair, Mapping[str, Any]]
+
+
+async def compare(
+    connection: Connection, scope: Scope, table: LinkTable, owners: Sequence[int], shown: Iterable[Pair]
+) -> Difference:
+    """Compare the links of these owners with the pairs that their answers showed."""
+    selecting = text(f"""
+        SELECT relation_id, {table.other} AS other_id, missing_since, last_seen_at FROM crm.{table.name}
+        WHERE {table.owner} = ANY(CAST(:owners AS bigint[]))
+    """)
+    found = await connection.execute(selecting, {"owners": list(owners)})
+    rows = {(row.relation_id, row.other_id): row._asdict() for row in found}
+    wanted = dict.fromkeys(shown)
+    new = [pair for pair in wanted if pair not in rows]
+    gone = [pair for pair in rows if pair not in wanted]
+    again = [pair for pair in wanted if pair in rows and rows[pair]["missing_since"] is not None]
+    protected = await _protected(connection, scope, table, [*new, *gone])
+    return Difference(
+        new=tuple(pair for pair in new if pair not in protected),
+        gone=tuple(pair for pair in gone if pair not in protected),
+        found=tuple(again),
+        same=tuple(pair for pair in wanted if pair in rows and rows[pair]["missing_since"] is None),
+        known=sum(1 for pair, row in rows.items() if row["missing_since"] is None and pair not in protected),
+        rows=rows,
+    )
+
+
+async def apply(connection: Connection, scope: Scope, table: LinkTable, change: Difference) -> Written:
+    """Write a difference. The caller has judged whether its answer is to be believed."""
+    inserted = await _insert(connection, scope, table, change.new)
+    if change.found:
+        await _mark(connection, table, change.found, None)
+    judged = {pair: judge(change.rows[pair]["missing_since"], scope.now, scope.absence_gap_s) for pair in change.gone}
+    await _mark(connection, table, [pair for pair, verdict in judged.items() if verdict is Absence.NOTED], scope)
+    confirmed = [pair for pair, verdict in judged.items() if verdict is Absence.CONFIRMED]
+    await _delete(connection, scope, table, confirmed)
+    await _touch(connection, scope, table, change)
+    shown = len(change.new) + len(change.found) + len(change.same)
+    return Written(shown, inserted, len(change.found), len(change.same), missing=len(confirmed))
+
+
+async def _protected(connection: Connection, scope: Scope, table: LinkTable, pairs: Sequence[Pair]) -> frozenset[Pair]:
+    relations = sorted({relation_id for relation_id, _ in pairs})
+    changes = await undelivered(connection, scope, relations)
+    facets = {(relation_id, facet_of(change)) for relation_id, held in changes.items() for change in held}
+    return frozenset(pair for pair in pairs if (pair[0], f"{table.facet}:{pair[1]}") in facets)
+
+
+async def _insert(connection: Connection, scope: Scope, table: LinkTable, pairs: Sequence[Pair]) -> int:
+    if not pairs:
+        return 0
+    inserting = text(f"""
+        INSERT INTO crm.{table.name} (relation_id, {table.other})
+        SELECT i.relation_id, i.other_id FROM {_PAIRS} ON CONFLICT DO NOTHING
+        RETURNING relation_id, {table.other} AS other_id
+    """)
+    rows = (await connection.execute(inserting, _arrays(pairs))).all()
+    await record(connection, scope, table.name, [Change(row[0], "insert", link_id=row[1]) for row in rows])
+    return len(rows)
+
+
+async def _mark(connection: Connection, table: LinkTable, pairs: Sequence[Pair], scope: Scope | None) -> None:
+    if not pairs:
+        return
+    marking = text(f"""
+        UPDATE crm.{table.name} t
+        SET missing_since = :since, last_seen_at = CASE WHEN :since_is_null THEN now() ELSE t.last_seen_at END
+        FROM {_PAIRS} WHERE t.relation_id = i.relation_id AND t.{table.other} = i.other_id
+    """)
+    since = None if scope is None else scope.now
+    await connection.execute(marking, {**_arrays(pairs), "since": since, "since_is_null": since is None})
+
+
+async def _delete(connection: Connection, scope: Scope, table: LinkTable, pairs: Sequence[Pair]) -> None:
+    if not pairs:
+        return
+    deleting = text(f"""
+        DELETE FROM crm.{table.name} t USING {_PAIRS}
+        WHERE t.relation_id = i.relation_id AND t.{table.other} = i.other_id
+    """)
+    await connection.execute(deleting, _arrays(pairs))
+    await record(connection, scope, table.name, [Change(pair[0], "delete", link_id=pair[1]) for pair in pairs])
+
+
+async def _touch(connection: Connection, scope: Scope, table: LinkTable, change: Difference) -> None:
+    stale = [pair for pair in change.same if change.rows[pair]["last_seen_at"] < scope.touch_before]
+    if not stale:
+        return
+    touching = text(f"""
+        UPDATE crm.{table.name} t SET last_seen_at = now()
+        FROM {_PAIRS} WHERE t.relation_id = i.relation_id AND t.{table.other} = i.other_id
+    """)
+    await connection.execute(touching, _arrays(stale))
+
+
+_PAIRS = "unnest(CAST(:relation_ids AS bigint[]), CAST(:other_ids AS bigint[])) AS i (relation_id, other_id)"
+
+
+def _arrays(pairs: Sequence[Pair]) -> dict[str, object]:
+    return {"relation_ids": [pair[0] for pair in pairs], "other_ids": [pair[1] for pair in pairs]}

@@ -1,0 +1,292 @@
+"""Orders with their lines.
+
+Two endpoints show orders, and one of them does not say whose they are. The content hash therefore has two halves:
+what both say (number, date, paid, lines), then whose it is. An answer without the second half is compared with the
+first alone and leaves the second as it was, so re-reading an order the other way never looks like a change.
+Lines carry no id: a changed order has its lines replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec import UNSET
+from sqlalchemy import text
+
+from syncd.domain.records import Order, OrderLine, Row
+from syncd.policy.coverage import Interval
+from syncd.policy.diff import diff
+from syncd.store.engine import Connection
+from syncd.store.history import Change, record
+from syncd.store.mirror.normal import columns_of, digest, last_of_each, raw_text, warnings_of
+from syncd.store.mirror.scope import Gone, Scope, Seen, Written
+from syncd.store.mirror.stubs import Named, ensure_named
+
+_OWN = ("invoice_number", "purchased_at", "is_paid")
+_WHOSE = ("relation_remote_id", "relation_email", "relation_name")
+_LINE = (
+    "line_type",
+    "product_id",
+    "product_name",
+    "quantity",
+    "subscription_id",
+    "subscription_billed_until",
+    "subscription_ends_on",
+)
+
+_COMPARE = text("""
+    SELECT array_agg(i.n) FILTER (WHERE o.id IS NULL) AS new,
+           array_agg(i.n) FILTER (WHERE o.is_same IS FALSE) AS changed,
+           array_agg(o.id) FILTER (WHERE o.id IS NOT NULL) AS seen,
+           array_agg(o.id) FILTER (WHERE o.is_same AND o.last_seen_at < :touch_before) AS stale
+    FROM unnest(CAST(:remote_ids AS text[]), CAST(:hashes AS bytea[])) WITH ORDINALITY AS i (remote_id, hash, n)
+    LEFT JOIN LATERAL (
+        SELECT id, last_seen_at,
+               missing_since IS NULL AND substring(content_hash FOR length(i.hash)) = i.hash AS is_same
+        FROM crm.orders
+        WHERE account_id = :account_id AND remote_id = i.remote_id
+        LIMIT 1
+    ) AS o ON true
+""")
+_TOUCH = text("UPDATE crm.orders SET last_seen_at = now() WHERE id = ANY(CAST(:ids AS bigint[]))")
+
+_ORDERS = """
+    unnest(CAST(:remote_ids AS text[]), CAST(:hashes AS bytea[]), CAST(:raws AS text[]),
+           CAST(:invoice_number AS text[]), CAST(:purchased_at AS timestamptz[]), CAST(:is_paid AS boolean[]),
+           CAST(:relation_remote_id AS text[]), CAST(:relation_email AS text[]), CAST(:relation_name AS text[]))
+        AS i (remote_id, hash, raw, invoice_number, purchased_at, is_paid,
+              relation_remote_id, relation_email, relation_name)
+"""
+_LINES = """
+    unnest(CAST(:line_order AS text[]), CAST(:line_position AS integer[]), CAST(:line_type AS text[]),
+           CAST(:product_id AS text[]), CAST(:product_name AS text[]), CAST(:quantity AS text[]),
+           CAST(:subscription_id AS text[]), CAST(:subscription_billed_until AS date[]),
+           CAST(:subscription_ends_on AS date[]))
+        AS l (remote_id, position, line_type, product_id, product_name, quantity,
+              subscription_id, subscription_billed_until, subscription_ends_on)
+"""
+_LINE_COLUMNS = "order_id, position, " + ", ".join(_LINE)
+_LINE_VALUES = (
+    "l.position, l.line_type, l.product_id, l.product_name, CAST(l.quantity AS numeric),"
+    " l.subscription_id, l.subscription_billed_until, l.subscription_ends_on"
+)
+_INSERT = text(f"""
+    WITH inserted AS (
+        INSERT INTO crm.orders (account_id, remote_id, relation_id, relation_remote_id, relation_email, relation_name,
+                                invoice_number, purchased_at, is_paid, raw, content_hash)
+        SELECT :account_id, i.remote_id, r.id, i.relation_remote_id, i.relation_email, i.relation_name,
+               i.invoice_number, i.purchased_at, i.is_paid, CAST(i.raw AS jsonb), i.hash
+        FROM {_ORDERS}
+        LEFT JOIN crm.relations r ON r.account_id = :account_id AND r.remote_id = i.relation_remote_id
+        ON CONFLICT (account_id, remote_id) DO NOTHING
+        RETURNING id, remote_id
+    ), lines AS (
+        INSERT INTO crm.order_lines ({_LINE_COLUMNS})
+        SELECT inserted.id, {_LINE_VALUES} FROM {_LINES} JOIN inserted USING (remote_id)
+    ), history AS (
+        INSERT INTO syncd.changes (account_id, table_name, row_id, kind, origin, run_id)
+        SELECT :account_id, 'orders', id, 'insert', 'remote', :run_id FROM inserted
+    )
+    SELECT count(*) FROM inserted
+""")
+
+_OLD = text(f"""
+    SELECT o.id, o.remote_id, {", ".join("o." + name for name in _OWN + _WHOSE)}, o.content_hash,
+           o.missing_since IS NOT NULL AS was_missing,
+           ARRAY(SELECT ROW({", ".join("l." + name for name in _LINE)})
+                 FROM crm.order_lines l WHERE l.order_id = o.id ORDER BY l.position) AS lines
+    FROM crm.orders o
+    WHERE o.account_id = :account_id AND o.remote_id = ANY(CAST(:remote_ids AS text[]))
+    ORDER BY o.id FOR UPDATE
+""")
+_UPDATE = text(f"""
+    UPDATE crm.orders o
+    SET relation_id = r.id, relation_remote_id = i.relation_remote_id,
+        relation_email = i.relation_email, relation_name = i.relation_name, invoice_number = i.invoice_number,
+        purchased_at = i.purchased_at, is_paid = i.is_paid, raw = CAST(i.raw AS jsonb), content_hash = i.hash,
+        last_seen_at = now(), changed_at = now(), missing_since = NULL
+    FROM {_ORDERS}
+    LEFT JOIN crm.relations r ON r.account_id = :account_id AND r.remote_id = i.relation_remote_id
+    WHERE o.account_id = :account_id AND o.remote_id = i.remote_id
+""")
+_DROP_LINES = text("DELETE FROM crm.order_lines WHERE order_id = ANY(CAST(:ids AS bigint[]))")
+_ADD_LINES = text(f"""
+    INSERT INTO crm.order_lines ({_LINE_COLUMNS})
+    SELECT o.id, {_LINE_VALUES}
+    FROM {_LINES} JOIN crm.orders o ON o.account_id = :account_id AND o.remote_id = l.remote_id
+""")
+
+_KNOWN = text("""
+    SELECT count(*) FROM crm.orders
+    WHERE account_id = :account_id AND purchased_at >= :since AND purchased_at < :upto
+      AND missing_since IS NULL AND first_seen_at < now()
+""")
+_GONE = text("""
+    SELECT remote_id FROM crm.orders o
+    WHERE account_id = :account_id AND purchased_at >= :since AND purchased_at < :upto
+      AND missing_since IS NULL AND first_seen_at < now()
+      AND NOT EXISTS (SELECT FROM unnest(CAST(:seen AS bigint[])) AS s (id) WHERE s.id = o.id)
+    ORDER BY purchased_at
+""")
+_IS_EMPTY = text("SELECT NOT EXISTS (SELECT FROM crm.orders WHERE account_id = :account_id)")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of one answer, decoded, without doubles, with their hashes: made away from the database."""
+
+    rows: tuple[Row[Order], ...]
+    remote_ids: list[str]
+    hashes: list[bytes]
+    received: int
+    warnings: tuple[str, ...]
+
+
+def prepare(rows: Sequence[Row[Order]]) -> Batch:
+    """Build a batch. Pure: runs beside the database's work on the batch before."""
+    last, doubles = last_of_each(rows, lambda order: order.remote_id)
+    kept = tuple(last.values())
+    hashes = [hash_of(row.record) for row in kept]
+    return Batch(kept, list(last), hashes, len(rows), doubles + warnings_of(kept))
+
+
+def hash_of(order: Order) -> bytes:
+    """Return one half, or two when the order says whose it is."""
+    own = digest((order.invoice_number, order.purchased_at, order.is_paid, order.lines))
+    whose = (order.relation_remote_id, order.relation_email, order.relation_name)
+    return own if UNSET in whose else own + digest(whose)
+
+
+async def is_empty(connection: Connection, scope: Scope) -> bool:
+    """Tell whether the account has no orders yet: then there is nothing to compare with."""
+    return bool((await connection.execute(_IS_EMPTY, {"account_id": scope.account_id})).scalar_one())
+
+
+async def write(connection: Connection, scope: Scope, batch: Batch, seen: Seen) -> Written:
+    """Write what differs of a batch and collect the local ids of the rows that were known."""
+    if scope.is_first_load and await _insert(connection, scope, batch) == len(batch.rows):
+        return Written(batch.received, inserted=len(batch.rows), warnings=batch.warnings)
+    values = {"account_id": scope.account_id, "touch_before": scope.touch_before}
+    compared = (
+        await connection.execute(_COMPARE, {**values, "remote_ids": batch.remote_ids, "hashes": batch.hashes})
+    ).one()
+    seen.ids.extend(compared.seen or ())
+    if compared.stale:
+        await connection.execute(_TOUCH, {"ids": compared.stale})
+    new = _part(batch, compared.new)
+    changed = _part(batch, compared.changed)
+    inserted = await _insert(connection, scope, new) if new.rows else 0
+    updated = await _update(connection, scope, changed) if changed.rows else 0
+    return Written(batch.received, inserted, updated, len(batch.rows) - inserted - updated, warnings=batch.warnings)
+
+
+async def gone(connection: Connection, scope: Scope, span: Interval, seen: Seen, *, is_empty_answer: bool) -> Gone:
+    """Return which known orders purchased in ``span`` the answer did not show."""
+    values = {"account_id": scope.account_id, "since": span.lower, "upto": span.upper}
+    known = (await connection.execute(_KNOWN, values)).scalar_one()
+    if not known:
+        return Gone()
+    keys = (await connection.execute(_GONE, {**values, "seen": seen.ids.tolist()})).scalars()
+    return Gone(known, tuple(keys))
+
+
+def _part(batch: Batch, ordinals: Sequence[int] | None) -> Batch:
+    chosen = [ordinal - 1 for ordinal in ordinals or ()]
+    return replace(
+        batch,
+        rows=tuple(batch.rows[n] for n in chosen),
+        remote_ids=[batch.remote_ids[n] for n in chosen],
+        hashes=[batch.hashes[n] for n in chosen],
+    )
+
+
+async def _insert(connection: Connection, scope: Scope, batch: Batch) -> int:
+    await ensure_named(connection, scope, _named(batch))
+    values = _order_arrays(batch) | _line_arrays(batch)
+    found = await connection.execute(_INSERT, {**values, "account_id": scope.account_id, "run_id": scope.run_id})
+    return int(found.scalar_one())
+
+
+async def _update(connection: Connection, scope: Scope, batch: Batch) -> int:
+    """Replace changed orders; only what an order says is changed, and the history gets the changed columns."""
+    await ensure_named(connection, scope, _named(batch))
+    values = {"account_id": scope.account_id, "remote_ids": batch.remote_ids}
+    old = {row.remote_id: row._asdict() for row in await connection.execute(_OLD, values)}
+    filled = replace(
+        batch,
+        rows=tuple(_filled(row, old[row.record.remote_id]) for row in batch.rows),
+        hashes=[_hash(given, old[name]) for given, name in zip(batch.hashes, batch.remote_ids, strict=True)],
+    )
+    await connection.execute(_UPDATE, {**_order_arrays(filled), "account_id": scope.account_id})
+    await connection.execute(_DROP_LINES, {"ids": [row["id"] for row in old.values()]})
+    await connection.execute(_ADD_LINES, {**_line_arrays(filled), "account_id": scope.account_id})
+    await record(connection, scope, "orders", list(_changes(filled, old)))
+    return len(old)
+
+
+def _filled(row: Row[Order], old: Mapping[str, object]) -> Row[Order]:
+    """Return the row with what it does not say taken from the mirror."""
+    unsaid = {name: old[name] for name in _WHOSE if getattr(row.record, name) is UNSET}
+    return Row(msgspec.structs.replace(row.record, **unsaid), row.raw) if unsaid else row
+
+
+def _hash(given: bytes, old: Mapping[str, object]) -> bytes:
+    kept = old["content_hash"]
+    return given if len(given) > 16 or not isinstance(kept, bytes) else given + kept[16:]
+
+
+def _changes(batch: Batch, old: Mapping[str, Mapping[str, object]]) -> list[Change]:
+    found: list[Change] = []
+    for row in batch.rows:
+        before = old[row.record.remote_id]
+        row_id = int(str(before["id"]))
+        if before["was_missing"]:
+            found.append(Change(row_id, "found"))
+        after = {name: getattr(row.record, name) for name in _OWN + _WHOSE}
+        lines_before, lines_after = _shown(before["lines"]), [_shown_line(line) for line in row.record.lines]
+        difference = diff({**before, "lines": lines_before}, {**after, "lines": lines_after})
+        if difference:
+            found.append(Change(row_id, "update", difference.before, difference.after))
+    return found
+
+
+def _shown(lines: object) -> list[dict[str, object]]:
+    rows = lines if isinstance(lines, list) else []
+    return [dict(zip(_LINE, row, strict=True)) for row in rows]
+
+
+def _shown_line(line: OrderLine) -> dict[str, object]:
+    return {name: getattr(line, name) for name in _LINE}
+
+
+def _named(batch: Batch) -> list[Named]:
+    found = {}
+    for row in batch.rows:
+        order = row.record
+        if isinstance(order.relation_remote_id, str):
+            email = order.relation_email
+            found[order.relation_remote_id] = Named(order.relation_remote_id, email if isinstance(email, str) else None)
+    return list(found.values())
+
+
+def _order_arrays(batch: Batch) -> dict[str, object]:
+    records = [row.record for row in batch.rows]
+    return {
+        "remote_ids": batch.remote_ids,
+        "hashes": batch.hashes,
+        "raws": [raw_text(row.raw) for row in batch.rows],
+        **columns_of(records, *_OWN, *_WHOSE),
+    }
+
+
+def _line_arrays(batch: Batch) -> dict[str, object]:
+    lines = [(row.record.remote_id, n, line) for row in batch.rows for n, line in enumerate(row.record.lines)]
+    arrays = columns_of([line for _, _, line in lines], *_LINE)
+    return {
+        **arrays,
+        "quantity": [None if quantity is None else str(quantity) for quantity in arrays["quantity"]],
+        "line_order": [remote_id for remote_id, _, _ in lines],
+        "line_position": [position for _, position, _ in lines],
+    }

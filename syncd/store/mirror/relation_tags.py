@@ -1,0 +1,81 @@
+"""The tags of relations. The CRM lists a relation's tags by name, while links are by id.
+
+A name that two tags share is ambiguous: the one that the relation holds already is meant, else the older one, with a
+warning. A name that no tag has is left out with a warning; the next snapshot of all tags brings it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from syncd.domain.records import Row, TagName
+from syncd.store.engine import Connection
+from syncd.store.mirror.membership import RELATION_TAGS, Pair, apply, compare
+from syncd.store.mirror.scope import Scope, Written
+
+_TAGS = text("SELECT id, name FROM crm.tags WHERE account_id = :account_id ORDER BY missing_since NULLS FIRST, id")
+_HELD = text("""
+    SELECT relation_id, tag_id FROM crm.relation_tags WHERE relation_id = ANY(CAST(:ids AS bigint[]))
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class TagNames:
+    """All tags of an account by name: as spelled, then trimmed, then whatever the letter case."""
+
+    exact: Mapping[str, tuple[int, ...]]
+    trimmed: Mapping[str, tuple[int, ...]]
+    folded: Mapping[str, tuple[int, ...]]
+
+    @classmethod
+    def of(cls, tags: Sequence[tuple[int, str]]) -> TagNames:
+        exact: dict[str, tuple[int, ...]] = {}
+        trimmed: dict[str, tuple[int, ...]] = {}
+        folded: dict[str, tuple[int, ...]] = {}
+        for tag_id, name in tags:
+            exact[name] = (*exact.get(name, ()), tag_id)
+            trimmed[name.strip()] = (*trimmed.get(name.strip(), ()), tag_id)
+            folded[name.strip().casefold()] = (*folded.get(name.strip().casefold(), ()), tag_id)
+        return cls(exact, trimmed, folded)
+
+    def candidates(self, name: str) -> tuple[int, ...]:
+        """Return the tags that the name may mean, the likeliest first."""
+        short = name.strip()
+        return self.exact.get(name) or self.trimmed.get(short) or self.folded.get(short.casefold()) or ()
+
+
+def resolve(names: Sequence[str], tags: TagNames, held: frozenset[int]) -> tuple[list[int], list[str]]:
+    """Return the tag ids that a relation's tag names mean, and a warning for each name that left a doubt."""
+    chosen: list[int] = []
+    warnings: list[str] = []
+    for name in names:
+        candidates = [tag_id for tag_id in tags.candidates(name) if tag_id not in chosen]
+        known = [tag_id for tag_id in candidates if tag_id in held]
+        if not candidates:
+            warnings.append(f"no tag is called {name!r}; it is left out until the tags are read again")
+        elif len(candidates) > 1 and not known:
+            warnings.append(f"{len(candidates)} tags are called {name!r}; the oldest is taken")
+        chosen.extend((known or candidates)[:1])
+    return chosen, warnings
+
+
+async def write(connection: Connection, scope: Scope, shown: Mapping[int, Sequence[Row[TagName]]]) -> Written:
+    """Write the tags of relations (by local id), each shown whole."""
+    tags = TagNames.of(
+        [(row.id, row.name) for row in await connection.execute(_TAGS, {"account_id": scope.account_id})]
+    )
+    held: dict[int, set[int]] = {}
+    for row in await connection.execute(_HELD, {"ids": list(shown)}):
+        held.setdefault(row.relation_id, set()).add(row.tag_id)
+    pairs: list[Pair] = []
+    warnings: list[str] = []
+    for relation_id, rows in shown.items():
+        names = [row.record.name for row in rows]
+        ids, doubts = resolve(names, tags, frozenset(held.get(relation_id, ())))
+        pairs.extend((relation_id, tag_id) for tag_id in ids)
+        warnings.extend(doubts)
+    found = await compare(connection, scope, RELATION_TAGS, list(shown), pairs)
+    return (await apply(connection, scope, RELATION_TAGS, found)).warned(*warnings)

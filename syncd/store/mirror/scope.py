@@ -1,0 +1,72 @@
+"""What every write to the mirror is told, and what it tells back."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from syncd.domain.ids import AccountId, RunId
+
+MAX_WARNINGS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One run's writing. ``now`` is our clock; ``asked_at`` is the database's time before the answer was asked for,
+    comparable with the times at which deliveries settled. Rows last seen before ``touch_before`` get a new
+    ``last_seen_at``; an absence counts again after ``absence_gap_s``."""
+
+    account_id: AccountId
+    run_id: RunId
+    now: datetime
+    asked_at: datetime
+    touch_before: datetime
+    absence_gap_s: float = 3600
+    is_first_load: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What came of one or more batches. ``deferred`` rows were held by an application and wait for the next run."""
+
+    received: int = 0
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    missing: int = 0
+    deferred: int = 0
+    warnings: tuple[str, ...] = ()
+
+    def __add__(self, other: Written) -> Written:
+        return Written(
+            self.received + other.received,
+            self.inserted + other.inserted,
+            self.updated + other.updated,
+            self.unchanged + other.unchanged,
+            self.missing + other.missing,
+            self.deferred + other.deferred,
+            (self.warnings + other.warnings)[:MAX_WARNINGS] if other.warnings else self.warnings,
+        )
+
+    def warned(self, *warnings: str) -> Written:
+        """Return these counts with more warnings."""
+        return replace(self, warnings=(self.warnings + warnings)[:MAX_WARNINGS])
+
+
+NOTHING = Written()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Local ids of the rows that an answer showed again, collected over its batches: its witnesses."""
+
+    ids: array[int] = field(default_factory=lambda: array("q"))
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """How many ``known`` rows an answer should have held, and the keys of those that it did not."""
+
+    known: int = 0
+    keys: tuple[str, ...] = ()

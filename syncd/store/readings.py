@@ -1,0 +1,77 @@
+"""Readings: what is read row by row, when last, and what an answer lacked.
+
+A sweep takes the rows that were read longest ago. An absence is noted here until it is confirmed or the row shows
+again. Times are the caller's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import text
+
+from syncd.store.engine import Connection
+from syncd.store.mirror.scope import Scope
+
+_NOTE = text("""
+    INSERT INTO syncd.readings (account_id, stream, row_id, read_at, absent_since)
+    SELECT :account_id, :stream, id, :now, :now FROM unnest(CAST(:ids AS bigint[])) AS i (id)
+    ON CONFLICT (account_id, stream, row_id) DO UPDATE SET absent_since = excluded.absent_since
+""")
+_FORGET = text("""
+    UPDATE syncd.readings SET absent_since = NULL
+    WHERE account_id = :account_id AND stream = :stream AND row_id = ANY(CAST(:ids AS bigint[]))
+      AND absent_since IS NOT NULL
+""")
+_ABSENCES = text("""
+    SELECT row_id, absent_since FROM syncd.readings
+    WHERE account_id = :account_id AND stream = :stream AND row_id = ANY(CAST(:ids AS bigint[]))
+      AND absent_since IS NOT NULL
+""")
+_READ = text("""
+    INSERT INTO syncd.readings (account_id, stream, row_id, read_at)
+    SELECT :account_id, :stream, id, :now FROM unnest(CAST(:ids AS bigint[])) AS i (id)
+    ON CONFLICT (account_id, stream, row_id) DO UPDATE SET read_at = excluded.read_at
+""")
+_FRESHER = text("""
+    SELECT row_id FROM syncd.readings
+    WHERE account_id = :account_id AND stream = :stream AND row_id = ANY(CAST(:ids AS bigint[])) AND read_at > :asked_at
+""")
+
+
+async def note_absence(connection: Connection, scope: Scope, stream: str, ids: Sequence[int]) -> None:
+    """Remember that an answer lacked these rows, from now on."""
+    if ids:
+        await connection.execute(_NOTE, {**_keys(scope, stream, ids), "now": scope.now})
+
+
+async def forget_absence(connection: Connection, scope: Scope, stream: str, ids: Sequence[int]) -> None:
+    """Take back every noted absence of these rows: they showed again."""
+    if ids:
+        await connection.execute(_FORGET, _keys(scope, stream, ids))
+
+
+async def absences(connection: Connection, scope: Scope, stream: str, ids: Sequence[int]) -> Mapping[int, datetime]:
+    """Return since when the rows are absent; rows without a noted absence are left out."""
+    if not ids:
+        return {}
+    return {row.row_id: row.absent_since for row in await connection.execute(_ABSENCES, _keys(scope, stream, ids))}
+
+
+async def note_read(connection: Connection, scope: Scope, stream: str, ids: Sequence[int]) -> None:
+    """Move the sweep's cursor past these rows."""
+    if ids:
+        await connection.execute(_READ, {**_keys(scope, stream, ids), "now": scope.now})
+
+
+async def fresher(
+    connection: Connection, scope: Scope, stream: str, ids: Sequence[int], asked_at: datetime
+) -> frozenset[int]:
+    """Return those rows whose answer, asked for after ``asked_at``, has been written by somebody else."""
+    values = {**_keys(scope, stream, ids), "asked_at": asked_at}
+    return frozenset((await connection.execute(_FRESHER, values)).scalars())
+
+
+def _keys(scope: Scope, stream: str, ids: Sequence[int]) -> dict[str, object]:
+    return {"account_id": scope.account_id, "stream": stream, "ids": list(ids)}
