@@ -40,7 +40,8 @@ class LaneQueue:
 
     def put(self, lanes: tuple[ClaimedLane, ...], lease_until: float) -> None:
         self._lanes.extend((lane, lease_until) for lane in lanes)
-        self._filled.set()
+        if self._lanes:
+            self._filled.set()
 
     async def take(self, place: int) -> tuple[ClaimedLane, float] | None:
         """Return the next lane for the worker at ``place``, or None when the queue is closed and empty."""

@@ -76,7 +76,7 @@ _DUE = text(
 _ENTRIES = text(
     """
     SELECT l.id AS lane_id, e.id, e.seq, e.operation, e.facet, e.status, e.attempts, e.next_attempt_at, e.is_uncertain,
-           e.captured_at, e.payload
+           e.captured_at, CAST(e.payload AS text) AS payload
     FROM unnest(CAST(:lane_ids AS bigint[])) AS l (id)
     CROSS JOIN LATERAL (
         SELECT * FROM syncd.entries
