@@ -138,9 +138,7 @@ class Control:
         return {"made": apply(self._sandbox.world, msgspec.json.decode(body, type=Edit))}
 
     def _release(self, query: Query, body: bytes) -> object:
-        held = self._sandbox.held
-        self._sandbox.release()
-        return {"released": held}
+        return {"released": self._sandbox.release()}
 
     def _land(self, query: Query, body: bytes) -> object:
         return {"landed": self._sandbox.land()}

@@ -7,7 +7,7 @@ it. What is applied to the state and what the client sees are separate: that is 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from random import Random
@@ -121,7 +121,8 @@ class _Rule:
 class Faults:
     """The rules in force; the same seed and the same requests strike the same."""
 
-    def __init__(self, seed: int = 1) -> None:
+    def __init__(self, seed: int = 1, operations: Sequence[str] = ()) -> None:
+        self._operations = operations
         self._chance = Random(seed)
         self._rules: list[_Rule] = []
         self._count = 0
@@ -129,6 +130,8 @@ class Faults:
     def add(self, kind: str | Fault, **given: Any) -> int:
         """Put a rule in force, e.g. ``add("lost_answer", operation="tag_add")``; return its number."""
         fault = kind if isinstance(kind, Fault) else Fault.read({"kind": kind, **given})
+        if self._operations and not any(fnmatchcase(each, fault.operation) for each in self._operations):
+            raise UserError(f"no operation is called {fault.operation!r}; there are: {', '.join(self._operations)}")
         self._count += 1
         self._rules.append(_Rule(fault, self._count))
         return self._count

@@ -53,7 +53,7 @@ def spoiled(reply: Reply, fault: Fault) -> Reply:
             return _refusal(fault.status or 503, fault)
         case Kind.HTML:
             status = fault.status or 502
-            return Reply(status, PAGE % status, content_type=HTML, headers=_retry(fault))
+            return Reply(status, PAGE % status, content_type=HTML)
         case Kind.ERROR:
             return _refusal(200, fault)
         case Kind.FALSE:
@@ -77,11 +77,7 @@ def spoiled(reply: Reply, fault: Fault) -> Reply:
 
 
 def _refusal(status: int, fault: Fault) -> Reply:
-    return Reply(status, b'{"error":"%s"}' % fault.message.replace('"', "'").encode(), headers=_retry(fault))
-
-
-def _retry(fault: Fault) -> dict[str, str]:
-    return {"Retry-After": str(fault.retry_after_s)} if fault.retry_after_s else {}
+    return Reply(status, b'{"error":"%s"}' % fault.message.replace('"', "'").encode())
 
 
 def _thinned(rows: Sequence[bytes], share: float) -> Sequence[bytes]:

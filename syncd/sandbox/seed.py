@@ -7,6 +7,7 @@ so that a window of hours finds some however few there are.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import cache
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -130,12 +131,18 @@ def _sow_orders(world: World, count: int, relations: int, random: Random, now: d
         bits = random.getrandbits(96)
         age = span * (1 - (index + (bits & 0xFF) / 256) / count) ** 2
         at = start - timedelta(seconds=int(age) + 1)
-        lines = tuple(SHARED[(bits >> (8 + 8 * each)) % len(SHARED)] for each in range(1 + (bits >> 32) % 3))
+        lines = _basket((bits >> 8) % len(SHARED) ** 3, 1 + (bits >> 32) % 3)
         if bits >> 40 & 7 == 0:
             lines = (*lines[:2], _subscription_line(subscription, bits >> 44, at))
             subscription += 1
         relation = FIRST_RELATION + (bits >> 60) % relations
         world.place_order(Order(FIRST_ORDER + index, relation, at, (bits >> 52) % 10 != 0, lines))
+
+
+@cache
+def _basket(choice: int, count: int) -> tuple[OrderLine, ...]:
+    """Return a shared tuple of shared lines: most orders hold nothing of their own."""
+    return tuple(SHARED[choice // len(SHARED) ** each % len(SHARED)] for each in range(count))
 
 
 def _subscription_line(number: int, bits: int, at: datetime) -> OrderLine:

@@ -9,23 +9,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from types import TracebackType
 from typing import Self
 
 from aiohttp import web
 
 from syncd.sandbox import wire
-from syncd.sandbox.autorespond import BASE, Autorespond, Request, Visit
-from syncd.sandbox.clock import MovableClock, http_date, monotonic
+from syncd.sandbox.autorespond import BASE, OPERATIONS, Autorespond, Request, Visit
+from syncd.sandbox.clock import MovableClock, http_date
 from syncd.sandbox.control import PREFIX, Control
 from syncd.sandbox.faults import Fault, Faults, Kind
 from syncd.sandbox.journal import Journal, RequestLine, RequestLog
 from syncd.sandbox.reply import Reply, spoiled
 from syncd.sandbox.switches import Switches
+from syncd.sandbox.throttle import TOO_MANY, Throttle, told_to_wait
+from syncd.sandbox.waiting import WaitingRoom
 from syncd.sandbox.world import World
 
 GRACE_S = 1.0
+UNANSWERED = frozenset({Kind.RESET, Kind.LOST_RESET, Kind.LATE, Kind.LOST_ANSWER})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +71,16 @@ class Sandbox:
         self.clock: MovableClock = world.clock
         self.journal: Journal = world.journal
         self.requests = RequestLog(world.clock)
-        self.faults = Faults(seed)
+        self.faults = Faults(seed, OPERATIONS)
         self.admin = str(world.administration.id)
         self.key = world.administration.key
         self.host = host
         self.port = port
         self._runner: web.ServerRunner | None = None
         self._control = Control(self)
-        self._released = asyncio.Event()
-        self._held = 0
-        self._moved = asyncio.Event()
-        self._late: list[Visit] = []
-        self._timers: list[asyncio.TimerHandle] = []
-        self._second, self._in_second = 0, 0
+        self._waiting = WaitingRoom()
+        self._throttle = Throttle()
+        self._dated = (0, "")
         self.switches = Switches()
         self._api = Autorespond(world, self.switches)
         self.turn(switches or Switches())
@@ -105,46 +104,33 @@ class Sandbox:
             if len(names) == len(set(names)):
                 self.world.add_tag(names[0])
 
-    # Held and late requests
+    # Held and late requests, and waiting for requests without sleeping
 
     @property
     def held(self) -> int:
         """How many requests are held now."""
-        return self._held
-
-    def release(self) -> None:
-        """Let go of every held request."""
-        self._released.set()
-        self._released = asyncio.Event()
-
-    async def until_held(self, count: int = 1, *, timeout_s: float = 10.0) -> None:
-        """Wait until that many requests are held."""
-        await self._until(lambda: self._held >= count, timeout_s)
-
-    async def until_requests(self, operation: str, count: int = 1, *, timeout_s: float = 10.0) -> None:
-        """Wait until an operation has been asked for that often, answered or not."""
-        await self._until(lambda: self.requests.by_operation[operation] >= count, timeout_s)
-
-    async def _until(self, holds: Callable[[], bool], timeout_s: float) -> None:
-        async with asyncio.timeout(timeout_s):
-            while not holds():
-                await self._moved.wait()
-
-    def _stir(self) -> None:
-        self._moved.set()
-        self._moved = asyncio.Event()
+        return self._waiting.held
 
     @property
     def late(self) -> int:
         """How many requests have yet to land."""
-        return len(self._late)
+        return self._waiting.late
+
+    def release(self) -> int:
+        """Let go of every held request; return how many there were."""
+        return self._waiting.release()
 
     def land(self) -> int:
         """Apply the requests that come late, in the order in which they were sent; return how many."""
-        landed, self._late = self._late, []
-        for visit in landed:
-            self._api.apply(visit)
-        return len(landed)
+        return self._waiting.land()
+
+    async def until_held(self, count: int = 1, *, timeout_s: float = 10.0) -> None:
+        """Wait until that many requests are held."""
+        await self._waiting.until(lambda: self.held >= count, timeout_s)
+
+    async def until_requests(self, operation: str, count: int = 1, *, timeout_s: float = 10.0) -> None:
+        """Wait until an operation has been asked for that often, answered or not."""
+        await self._waiting.until(lambda: self.requests.by_operation[operation] >= count, timeout_s)
 
     # The way of a request
 
@@ -158,15 +144,16 @@ class Sandbox:
         content_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         visit = self._api.read(Request(request.method, path, query, content_type, body))
         line = self.requests.open(visit.operation, request.method, path, visit.given)
-        self._stir()
+        self._waiting.stir()
         return await self._meet(request, visit, line)
 
     async def _meet(self, request: web.BaseRequest, visit: Visit, line: RequestLine) -> web.StreamResponse:
         """Let a recognised request meet its fault, if it has one."""
         if self.switches.latency_s:
             await asyncio.sleep(self.switches.latency_s)
-        if self._is_too_fast():
-            return await self._send(request, self._too_many(), None, line, "throttled")
+        if self._throttle.is_over(self.switches.rate_per_s):
+            reply = told_to_wait(TOO_MANY, 1, self.switches, self.clock)
+            return await self._send(request, reply, None, line, "throttled")
         fault = self.faults.take(visit.operation, visit.request.verb, visit.request.path)
         if fault is None:
             return await self._send(request, self._apply(visit, line), None, line, "answered")
@@ -179,18 +166,21 @@ class Sandbox:
             case Kind.DELAY:
                 await asyncio.sleep(fault.delay_s)
             case Kind.HOLD:
-                await self._hold()
+                await self._waiting.hold()
             case Kind.LATE:
-                self._postpone(visit, fault)
+                self._waiting.postpone(lambda: self._land(visit, line), fault.delay_s)
             case _:
                 pass
         reply = self._apply(visit, line) if fault.applies() else Reply()
         if fault.kind is Kind.HOLD_ANSWER:
-            await self._hold()
-        if fault.kind in (Kind.RESET, Kind.LOST_RESET, Kind.LATE, Kind.LOST_ANSWER):
+            await self._waiting.hold()
+        if fault.kind in UNANSWERED:
             self.requests.close(line, 0, fault.kind.value)
             return wire.close(request, by_reset=fault.kind in (Kind.RESET, Kind.LOST_RESET))
-        return await self._send(request, spoiled(reply, fault), fault, line, fault.kind.value)
+        reply = spoiled(reply, fault)
+        if fault.retry_after_s:
+            reply = told_to_wait(reply, fault.retry_after_s, self.switches, self.clock)
+        return await self._send(request, reply, fault, line, fault.kind.value)
 
     def _apply(self, visit: Visit, line: RequestLine) -> Reply:
         self.journal.request = line.seq
@@ -199,19 +189,8 @@ class Sandbox:
         finally:
             self.journal.request = 0
 
-    async def _hold(self) -> None:
-        released = self._released
-        self._held += 1
-        self._stir()
-        try:
-            await released.wait()
-        finally:
-            self._held -= 1
-
-    def _postpone(self, visit: Visit, fault: Fault) -> None:
-        self._late.append(visit)
-        if fault.delay_s:
-            self._timers.append(asyncio.get_running_loop().call_later(fault.delay_s, self.land))
+    def _land(self, visit: Visit, line: RequestLine) -> None:
+        self._apply(visit, line)
 
     async def _send(
         self, request: web.BaseRequest, reply: Reply, fault: Fault | None, line: RequestLine, fate: str
@@ -220,33 +199,10 @@ class Sandbox:
         return await wire.send(request, reply, fault, self._date(), is_chunked=self.switches.chunked)
 
     def _date(self) -> str:
-        return http_date(self.clock.now())
-
-    # The rate limit
-
-    def _is_too_fast(self) -> bool:
-        limit = self.switches.rate_per_s
-        if not limit:
-            return False
-        second = int(monotonic())
-        if second != self._second:
-            self._second, self._in_second = second, 0
-        self._in_second += 1
-        return self._in_second > limit
-
-    def _too_many(self) -> Reply:
-        headers: dict[str, str] = {}
-        match self.switches.retry_after:
-            case "seconds":
-                headers["Retry-After"] = "1"
-            case "date":
-                headers["Retry-After"] = http_date(self._in_a_second())
-            case "none":
-                pass
-        return Reply(429, b'{"error":"too many requests"}', headers=headers)
-
-    def _in_a_second(self) -> datetime:
-        return datetime.fromtimestamp(self.clock.now().timestamp() + 1, tz=self.clock.now().tzinfo)
+        now = int(self.clock.now().timestamp())
+        if now != self._dated[0]:
+            self._dated = now, http_date(self.clock.now())
+        return self._dated[1]
 
     # Life
 
@@ -262,9 +218,7 @@ class Sandbox:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.release()
-        for timer in self._timers:
-            timer.cancel()
+        self._waiting.close()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hmac import compare_digest
 from urllib.parse import parse_qsl
 
@@ -24,6 +25,8 @@ from syncd.sandbox.world import World
 
 BASE = "/api/1.0/"
 FORM = "application/x-www-form-urlencoded"
+JSON = "application/json"
+Pairs = tuple[tuple[str, str], ...]
 _NOTHING: Mapping[str, str] = {}
 
 
@@ -40,12 +43,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A request that has been recognised: its operation, and the route if it has one."""
+    """A request that has been recognised: its operation and route if it has one, and what it gives where."""
 
     request: Request
     operation: str
     found: Found | None
     route: Route | None
+    query: Pairs
+    body: Pairs | None
     given: dict[str, str]
 
 
@@ -64,11 +69,9 @@ class Autorespond:
         """Recognise a request; nothing is checked and nothing happens yet."""
         found = self._router.find(request.path.removeprefix(BASE))
         route = found.by_verb.get(request.verb) if found else None
-        query = _pairs(request.query)
-        given = {**query, **(found.names if found else _NOTHING)}
-        if route and request.body:
-            given |= _body(request) or {}
-        return Visit(request, route.operation if route else "none", found, route, given)
+        query, body = _pairs(request.query), _body(request)
+        given = {**dict(query), **dict(body or ()), **(found.names if found else _NOTHING)}
+        return Visit(request, route.operation if route else "none", found, route, query, body, given)
 
     def apply(self, visit: Visit) -> Reply:
         """Do what a request asks, wholly or not at all, and return the answer."""
@@ -77,9 +80,11 @@ class Autorespond:
         if visit.route is None:
             return self._other_verb(visit, visit.found)
         try:
+            query = dict(visit.query)
+            admin, key = query.pop("admin", ""), query.pop("key", "")
             if visit.route.is_signed:
-                self._check_key(visit.request)
-            arguments = Arguments(visit.found.names, self._parameters(visit.request, visit.route))
+                self._check_key(admin, key)
+            arguments = Arguments(visit.found.names, self._parameters(visit, visit.route, query))
             payload = visit.route.answer(Call(self._world, self._switches, self._encoder, arguments))
         except Refusal as refused:
             return envelope.refusal(refused, self._switches)
@@ -92,55 +97,51 @@ class Autorespond:
         headers = allowed if self._switches.allow_header else {}
         return envelope.error(405, "method not allowed", self._switches, headers)
 
-    def _check_key(self, request: Request) -> None:
-        query = _pairs(request.query)
-        admin, key = query.get("admin", ""), query.get("key", "")
+    def _check_key(self, admin: str, key: str) -> None:
         if not (compare_digest(admin.encode(), self._admin) and compare_digest(key.encode(), self._key)):
             raise Refusal(Fall.WRONG_KEY, "invalid admin or key")
 
-    def _parameters(self, request: Request, route: Route) -> dict[str, str]:
+    def _parameters(self, visit: Visit, route: Route, query: dict[str, str]) -> dict[str, str]:
         """Return the parameters that stand where this operation reads them; any other is refused."""
-        place = route.place(request.verb, self._switches)
-        query = _unique(request.query)
-        query.pop("admin", None)
-        query.pop("key", None)
-        body = _body(request)
-        if body is None or (body and place not in (_place(request), "any")):
+        place = route.place(visit.request.verb, self._switches)
+        body = visit.body
+        if body is None or (body and place not in (_place(visit.request), "any")):
             raise invalid("the body is not one that this method reads")
         if query and place not in ("query", "any"):
             raise invalid(f"parameter not read from the query: {min(query)}")
-        given = {**query, **body}
-        strangers = set(given).difference(route.parameters)
+        given = {**query, **dict(body)}
+        if len(dict(visit.query)) < len(visit.query) or len(query) + len(body) > len(given):
+            raise invalid("a parameter is given twice")
+        strangers = given.keys() - set(route.parameters) if given else ()
         if strangers and self._switches.unknown_parameters == "refuse":
             raise invalid(f"unknown parameter: {min(strangers)}")
         return given
 
 
 def _place(request: Request) -> str:
-    return "json" if request.content_type == "application/json" else "form"
+    return "json" if request.content_type == JSON else "form"
 
 
-def _pairs(text: str) -> dict[str, str]:
-    return dict(parse_qsl(text, keep_blank_values=True)) if text else {}
+@lru_cache(1024)
+def _pairs(text: str) -> Pairs:
+    """Read a query or form; the credentials alone are the same text in most requests, hence the cache."""
+    return tuple(parse_qsl(text, keep_blank_values=True))
 
 
-def _unique(text: str) -> dict[str, str]:
-    pairs = parse_qsl(text, keep_blank_values=True)
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise invalid("a parameter is given twice")
-    return found
-
-
-def _body(request: Request) -> dict[str, str] | None:
+def _body(request: Request) -> Pairs | None:
     """Return the parameters of the body; None if it is neither a form nor a JSON object of scalars."""
     if not request.body:
-        return {}
+        return ()
     try:
-        if request.content_type == "application/json":
-            return msgspec.convert(msgspec.json.decode(request.body), dict[str, str], strict=False)
+        if request.content_type == JSON:
+            scalars = msgspec.json.decode(request.body, type=dict[str, str | int | float | bool])
+            return tuple((name, _text(value)) for name, value in scalars.items())
         if request.content_type == FORM:
-            return _unique(request.body.decode())
-    except (msgspec.MsgspecError, UnicodeDecodeError, Refusal):
+            return tuple(parse_qsl(request.body.decode(), keep_blank_values=True))
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
     return None
+
+
+def _text(value: str | float | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

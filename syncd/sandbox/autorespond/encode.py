@@ -30,18 +30,41 @@ Row = dict[str, object]
 _json = msgspec.json.Encoder()
 
 
+class _OrderRow(msgspec.Struct, rename="camel", gc=False):
+    """A row of "Show Orders": a struct, because an answer may hold a million of them."""
+
+    order_id: object
+    relation_id: object
+    relation_name: object
+    relation_email: object
+    invoice_number: object
+    orderlines: list[object]
+    purchase_date: object
+    paid: object
+
+
+class _Kept(msgspec.Struct, frozen=True, gc=False):
+    """An encoded order, good for as long as this very order and this very relation stand in the world."""
+
+    order: Order
+    relation: Relation | None
+    row: bytes
+
+
 class Encoder:
     """The rows of one world under one set of switches."""
 
     def __init__(self, world: World, switches: Switches) -> None:
         self._world = world
         self._spell = Spelling(switches)
-        self._extra: Row = {"xSandbox": {"unknown": [1, None]}} if switches.unknown_keys else {}
-        self._orders: dict[int, tuple[Order, Relation | None, bytes]] = {}
+        self._extra = b',"xSandbox":{"unknown":[1,null]}}' if switches.unknown_keys else b""
+        self._orders: dict[int, _Kept] = {}
+        self._lines: dict[int, tuple[OrderLine, msgspec.Raw]] = {}
 
-    def row(self, row: Row) -> bytes:
+    def row(self, row: Row | _OrderRow) -> bytes:
         """Encode one row."""
-        return _json.encode({**row, **self._extra} if self._extra else row)
+        encoded = _json.encode(row)
+        return encoded[:-1] + self._extra if self._extra else encoded
 
     def name(self, name: str) -> bytes:
         """Encode a row that is a text alone."""
@@ -107,24 +130,33 @@ class Encoder:
         """Heading "Show Orders", encoded; the bytes are kept while the same order and relation stand in the world."""
         relation = self._world.relations.get(order.relation_id)
         kept = self._orders.get(order.id)
-        if kept is not None and kept[0] is order and kept[1] is relation:
-            return kept[2]
+        if kept is not None and kept.order is order and kept.relation is relation:
+            return kept.row
         row = self.row(self._order(order, relation))
-        self._orders[order.id] = order, relation, row
+        self._orders[order.id] = _Kept(order, relation, row)
         return row
 
-    def _order(self, order: Order, relation: Relation | None) -> Row:
+    def _order(self, order: Order, relation: Relation | None) -> _OrderRow:
         spell = self._spell
-        return {
-            "orderId": spell.number(order.id),
-            "relationId": spell.number(order.relation_id),
-            "relationName": relation.name if relation else None,
-            "relationEmail": relation.email if relation else None,
-            "invoiceNumber": spell.text(order.invoice_number),
-            "orderlines": [self._line(line, "subscriptionEnds") for line in order.lines],
-            "purchaseDate": self._purchased(order),
-            "paid": spell.paid(order.is_paid),
-        }
+        return _OrderRow(
+            spell.number(order.id),
+            spell.number(order.relation_id),
+            relation.name if relation else None,
+            relation.email if relation else None,
+            spell.text(order.invoice_number),
+            [self._shared_line(line) for line in order.lines],
+            self._purchased(order),
+            spell.paid(order.is_paid),
+        )
+
+    def _shared_line(self, line: OrderLine) -> object:
+        """Encode a line without a subscription once: most orders share theirs."""
+        if line.subscription_id is not None:
+            return self._line(line, "subscriptionEnds")
+        kept = self._lines.get(id(line))
+        if kept is None or kept[0] is not line:
+            kept = self._lines[id(line)] = line, msgspec.Raw(_json.encode(self._line(line, "subscriptionEnds")))
+        return kept[1]
 
     def order_of_relation(self, order: Order, relation: Relation) -> Row:
         """Heading "Show Orders for Given Relation": no relation id, no name, other key names."""

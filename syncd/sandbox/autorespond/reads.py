@@ -123,7 +123,7 @@ def invoices(call: Call) -> Rows:
     return _rows(call, map(call.encoder.invoice, found))
 
 
-def invoice(call: Call) -> Row:
+def invoice_detail(call: Call) -> Row:
     """Heading "Show Individual Invoice": "Credit invoice is not supported"."""
     number = call.arguments.path["invoiceNumber"]
     found = call.world.invoices.get((number, False))
@@ -134,7 +134,7 @@ def invoice(call: Call) -> Row:
     raise unknown("invoice", number)
 
 
-def invoice_pdf(call: Call) -> File:
+def invoice_file(call: Call) -> File:
     """Heading "Get PDF invoice for Given Invoice Number": of a credit invoice too."""
     number = call.arguments.path["invoiceNumber"]
     found: Invoice | None = call.world.invoices.get((number, False)) or call.world.invoices.get((number, True))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from syncd.domain.errors import UserError
 from syncd.sandbox.autorespond import reads, writes
 from syncd.sandbox.autorespond.call import Call, Payload
 from syncd.sandbox.switches import Place, Switches
@@ -42,10 +43,10 @@ ROUTES: tuple[Route, ...] = (
     Route("administration", "GET", "admins/{id}", reads.administration, "admin"),
     Route("lists", "GET", "listmanagers", reads.lists, "list"),
     Route(
-        "list_subscribe_gdpr",
+        "list_gdpr_subscribe",
         "POST",
         "listmanagers/{listId}/gdpr_subscribe",
-        writes.list_subscribe_gdpr,
+        writes.list_gdpr_subscribe,
         "result",
         ("relId", "skipOptin", *CONSENT),
     ),
@@ -73,8 +74,8 @@ ROUTES: tuple[Route, ...] = (
         "result",
         ("endDate",),
     ),
-    Route("invoice_pdf", "GET", "invoices/{invoiceNumber}", reads.invoice_pdf, "invoice"),
-    Route("invoice", "GET", "invoice/{invoiceNumber}", reads.invoice, "invoice"),
+    Route("invoice_file", "GET", "invoices/{invoiceNumber}", reads.invoice_file, "invoice"),
+    Route("invoice_detail", "GET", "invoice/{invoiceNumber}", reads.invoice_detail, "invoice"),
     Route("invoices", "GET", "invoices", reads.invoices, "invoices", ("dateFrom",)),
     Route("relation_orders", "GET", "orders/relation/{id}", reads.relation_orders, "orders"),
     Route("orders", "GET", "orders", reads.orders, "orders", ("paid", "hours")),
@@ -109,6 +110,9 @@ class Router:
     """Finds the endpoints of a path under one set of switches; literal segments win over names."""
 
     def __init__(self, switches: Switches) -> None:
+        for name in (*switches.verbs, *switches.places):
+            if name not in OPERATIONS:
+                raise UserError(f"there is no operation {name!r}; there are: {', '.join(OPERATIONS)}")
         self._templates: dict[tuple[int, str], list[tuple[tuple[str, ...], dict[str, Route]]]] = {}
         for route in ROUTES:
             segments = tuple(route.path.split("/"))
@@ -117,7 +121,10 @@ class Router:
             if by_verb is None:
                 by_verb = {}
                 kept.append((segments, by_verb))
-            by_verb[switches.verbs.get(route.operation, route.verb).upper()] = route
+            verb = switches.verbs.get(route.operation, route.verb).upper()
+            if verb in by_verb:
+                raise UserError(f"{route.operation} and {by_verb[verb].operation} cannot both be {verb} {route.path}")
+            by_verb[verb] = route
         for kept in self._templates.values():
             kept.sort(key=lambda each: sum(segment.startswith("{") for segment in each[0]))
 

@@ -124,7 +124,7 @@ def list_subscribe(call: Call) -> bool:
     return True
 
 
-def list_subscribe_gdpr(call: Call) -> bool:
+def list_gdpr_subscribe(call: Call) -> bool:
     """Heading "Start Listmanager with GDPR Data": each call mails and records a consent."""
     arguments = call.arguments
     number, relation, skips = call.listmanager("listId").id, _subscriber(call), _skips_optin(call)
