@@ -5,9 +5,9 @@
 -- syncd/domain/changes.py. captures has no foreign key and no unique index but its own identity, so nothing here takes
 -- a lock that another transaction could wait for, and nothing here can deadlock the application (G8).
 --
--- Writes of syncd itself run under the transaction-local setting syncd.origin = 'remote' and are not captured. (Asked in
--- the functions: a WHEN clause on the trigger is parsed anew by every statement and costs more.) An application may name
--- who edits and why: see crm.set_actor.
+-- Writes of syncd itself run under the transaction-local setting syncd.origin = 'remote' and are not captured. (Asked
+-- in the functions: a WHEN clause on the trigger is parsed anew by every statement and costs more.) An application may
+-- name who edits and why: see crm.set_actor.
 --
 -- Plans of these functions are cached per session whatever the size of the first statement was, so their shape must
 -- suit one row and a million alike: FULL JOIN of old and new rows can only hash or sort (never compare all with all),
