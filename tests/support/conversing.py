@@ -50,3 +50,8 @@ def hold(provider: Provider, change: LocalChange, target: Target, *answers: Answ
 
 def _given(given: Answer | str | bytes) -> Answer:
     return answer(given) if isinstance(given, (str, bytes)) else given
+
+
+def target(remote_id: str | None = "7", email: str | None = "a@b.nl", *, is_repeat: bool = False) -> Target:
+    """A relation that the mirror knows by id and address, unless said otherwise."""
+    return Target(remote_id, email, is_repeat=is_repeat)

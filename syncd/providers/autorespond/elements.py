@@ -139,6 +139,8 @@ def _counted(buffer: bytes) -> tuple[Piece, bytes, bool] | None:
                 depth += 1
             case _ if depth > 0:
                 depth -= 1
+            case 0x7D:
+                raise MalformedAnswer("The list is not JSON: it is closed by a brace.")
             case _:
                 return _proven(buffer[: found.start()]), buffer[found.end() :], True
     if comma < 0:

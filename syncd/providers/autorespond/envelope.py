@@ -216,6 +216,8 @@ def _unwrapped(text: bytes, row: Endpoint) -> bytes:
         told = {key.lower(): bytes(raw) for key, raw in _OBJECT.decode(text).items()}
     except UNREADABLE as error:
         raise MalformedAnswer(f"The answer to {row.operation} is not JSON: {error}.") from None
+    if "error" in told:
+        _check_error({"error": _ANYTHING.decode(told["error"])})
     starts = _starts(row)
     for key in keys_of(row):
         if key in told and (key == "data" or told[key][:1] in starts):
