@@ -34,6 +34,7 @@ def reachable_directory(preferred: Path) -> Iterator[Path]:
     """An empty directory; root's temporary directories are closed to the server's user, so root gets one in /tmp."""
     parent = Path("/tmp") if os.geteuid() == 0 else preferred
     directory = Path(tempfile.mkdtemp(prefix="syncd-", dir=parent))
+    directory.chmod(0o755)
     try:
         yield directory
     finally:
@@ -41,9 +42,9 @@ def reachable_directory(preferred: Path) -> Iterator[Path]:
 
 
 USER_OF_THE_SERVER = """
-import asyncio, contextlib, sys
+import asyncio, os, sys
 from pathlib import Path
-import asyncpg
+import asyncpg, encodings.idna
 from syncd.domain.errors import SyncdError
 from syncd.store.embedded import EmbeddedPostgres
 
@@ -74,6 +75,10 @@ def embedded_url(embedded):
     from syncd.store.embedded import socket
     return socket.url(embedded._use.socket_dir)
 
+if len(sys.argv) > 2:  # only now: the interpreter's own files may be closed to that user
+    os.setgroups([])
+    os.setgid(int(sys.argv[2]))
+    os.setuid(int(sys.argv[2]))
 asyncio.run(main())
 """
 
@@ -89,15 +94,13 @@ class User:
     async def spawn(cls, data_dir: Path, *, uid: int | None = None, environ: dict[str, str] | None = None) -> User:
         """Start a process in a group of its own, as a terminal would; it has not reached the server yet."""
         pipe = asyncio.subprocess.PIPE
-        other = {} if uid is None else {"user": uid, "group": uid, "extra_groups": []}
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", USER_OF_THE_SERVER, os.fspath(data_dir)),
+            *(sys.executable, "-c", USER_OF_THE_SERVER, os.fspath(data_dir), *(() if uid is None else (str(uid),))),
             stdin=pipe,
             stdout=pipe,
             stderr=pipe,
             env=os.environ | {"PYTHONPATH": os.getcwd(), "PYTHONDONTWRITEBYTECODE": "1"} | (environ or {}),
             process_group=0,
-            **other,
         )
         return cls(process)
 

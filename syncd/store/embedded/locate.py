@@ -68,7 +68,7 @@ def cluster_major(layout: Layout) -> int | None:
     Raises ConfigurationError when something else is in its place.
     """
     try:
-        return int((layout.cluster / "PG_VERSION").read_text(encoding="ascii").split(".")[0])
+        return int((layout.cluster / "PG_VERSION").read_text(encoding="utf-8").split(".")[0])
     except FileNotFoundError:
         if not layout.cluster.exists() or (layout.cluster.is_dir() and not os.listdir(layout.cluster)):
             return None
