@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from syncd import log
 from syncd.clock import Clock
 from syncd.domain.account import Account
+from syncd.domain.reports import DeliveryReport, RunReport
 from syncd.inbound import Puller, PullPolicy
-from syncd.ops import Reporter
 from syncd.outbound import Drainer, DrainLimits
 from syncd.policy.windows import WindowRule
 from syncd.providers.contract import Provider
@@ -23,6 +24,14 @@ from syncd.settings import AccountConfig
 from syncd.store import Store
 from syncd.store.accounts import ensure_account
 from syncd.transport import Transport, TransportLimits
+
+
+class Reports(Protocol):
+    """Who is told of every run and every delivery."""
+
+    def run(self, report: RunReport) -> None: ...
+
+    def delivery(self, report: DeliveryReport) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +48,11 @@ class AccountRuntime:
 
 @asynccontextmanager
 async def opened_accounts(
-    configs: Sequence[AccountConfig], store: Store, clock: Clock, reporter: Reporter
+    configs: Sequence[AccountConfig], store: Store, clock: Clock, reports: Reports
 ) -> AsyncIterator[tuple[AccountRuntime, ...]]:
     """Build a runtime for each account; their connections are closed when the block ends."""
     async with AsyncExitStack() as stack:
-        yield tuple([await _opened(config, store, clock, reporter, stack) for config in configs])
+        yield tuple([await _opened(config, store, clock, reports, stack) for config in configs])
 
 
 def open_transport(config: AccountConfig, provider: Provider, clock: Clock) -> PacedTransport:
@@ -56,7 +65,7 @@ def open_transport(config: AccountConfig, provider: Provider, clock: Clock) -> P
 
 
 async def _opened(
-    config: AccountConfig, store: Store, clock: Clock, reporter: Reporter, stack: AsyncExitStack
+    config: AccountConfig, store: Store, clock: Clock, reports: Reports, stack: AsyncExitStack
 ) -> AccountRuntime:
     provider = build_provider(config)
     transport = open_transport(config, provider, clock)
@@ -68,8 +77,8 @@ async def _opened(
         account,
         provider,
         transport,
-        Puller(store, provider, transport, clock, account, pull_policy(config), reporter.run),
-        Drainer(store, provider, transport, clock, account, drain_limits(config), reporter.delivery),
+        Puller(store, provider, transport, clock, account, pull_policy(config), reports.run),
+        Drainer(store, provider, transport, clock, account, drain_limits(config), reports.delivery),
     )
 
 

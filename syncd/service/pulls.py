@@ -1,26 +1,32 @@
 """Pulling in the daemon: which stream when, one at a time per account, by the lease's holder alone.
 
-A round that finds the lease elsewhere, the account paused or the database away does nothing: the next one is due
-soon enough. What a pull did is in its own report; what is logged here is only why rounds do not happen, once.
+A round that finds the lease elsewhere, the account held or the database away does nothing: the next one is due soon
+enough. What a pull did is in its own report; what is logged here is only what broke.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 from syncd import log
 from syncd.clock import Clock
 from syncd.domain.errors import ConfigurationError, InfrastructureError
 from syncd.domain.reports import RunReport
+from syncd.providers.contract import StreamKind
 from syncd.service.accounts import AccountRuntime
 from syncd.service.database import DatabaseWatch
 from syncd.service.lease import Lease
 from syncd.service.schedule import Job
+from syncd.settings import PullSettings
 from syncd.store import Store
-from syncd.store.account_states import look, pause
+from syncd.store.account_states import look
 
-RETRY_FIRST_S = 5.0
+LOOK_S = 1.0
+FIRST_RETRY_S, LONGEST_RETRY_S = 5.0, 120.0
+LATEST_FIRST_S = 3600.0  # a rung of a day must also be reached by a process that is restarted daily
+
+Pull = Callable[[], Awaitable[tuple[RunReport, ...]]]
 
 
 class AccountPulls:
@@ -30,29 +36,18 @@ class AccountPulls:
         self._runtime, self._lease, self._store, self._watch, self._clock = runtime, lease, store, watch, clock
         self._turn = asyncio.Lock()
         self._is_stopping = False
-        self._pause_told: str | None = None
-        self._log = log.get("syncd.service")
 
     def jobs(self) -> tuple[Job, ...]:
-        """Return one job for each stream that has a cadence; the first round of all is ``lead``'s."""
-        cadences = {
-            name.removeprefix("cadence_").removesuffix("_s"): float(seconds)
-            for name, seconds in self._runtime.config.pull.model_dump().items()
-            if name.startswith("cadence_")
-        }
-        return tuple(
-            Job(f"{self._runtime.account.name}/{stream}", every_s, self._round_of(stream), first_s=every_s)
-            for stream, every_s in cadences.items()
-            if stream in self._runtime.provider.streams and every_s > 0
-        )
+        """Return the cadence ladder as jobs: each stream often, windows more widely now and then."""
+        return tuple(self._jobs())
 
     async def lead(self) -> None:
         """Whenever this replica becomes the holder, pull everything once in the right order; runs until cancelled."""
         while True:
             await self._lease.taken.wait()
-            await self._round(self._pull_all)
+            await self._first_round()
             while self._lease.is_held:
-                await self._clock.sleep(1.0)
+                await self._clock.sleep(LOOK_S)
             self._lease.taken.clear()
 
     async def finish(self) -> None:
@@ -61,50 +56,67 @@ class AccountPulls:
         async with self._turn:
             return
 
-    def _round_of(self, stream: str) -> Callable[[], Awaitable[None]]:
+    def _jobs(self) -> Iterator[Job]:
+        pull, name = self._runtime.config.pull, self._runtime.account.name
+        for stream, every_s in cadences(pull).items():
+            if stream in self._runtime.provider.streams:
+                yield Job(f"{name}/{stream}", every_s, self._round_of(stream), every_s)
+        rungs = (
+            ("reread", pull.reread_every_s, pull.reread_hours * 3600.0),
+            ("deep_reread", pull.deep_reread_every_s, pull.deep_reread_days * 86400.0),
+        )
+        for stream in (s.name for s in self._runtime.provider.streams.values() if s.kind is StreamKind.WINDOW):
+            for rung, every_s, reach_s in rungs:
+                pull_it = self._round_of(stream, reach_s)
+                yield Job(f"{name}/{stream}/{rung}", every_s, pull_it, min(every_s, LATEST_FIRST_S))
+
+    def _round_of(self, stream: str, reach_s: float = 0) -> Callable[[], Awaitable[None]]:
         async def pull() -> tuple[RunReport, ...]:
-            return (await self._runtime.puller.pull(stream, "schedule"),)
+            return (await self._runtime.puller.pull(stream, "schedule", reach_s=reach_s),)
 
         async def round_of_stream() -> None:  # APScheduler runs coroutine functions alone on the loop
             await self._round(pull)
 
         return round_of_stream
 
-    async def _pull_all(self) -> tuple[RunReport, ...]:
-        return await self._runtime.puller.pull_all("start")
+    async def _first_round(self) -> None:
+        """Pull everything once, again with growing pauses while the account or the database is the trouble."""
 
-    async def _round(self, pull: Callable[[], Awaitable[tuple[RunReport, ...]]]) -> None:
-        """Run one round if it may run; the boundary at which a failed one is reported and forgotten."""
+        async def pull() -> tuple[RunReport, ...]:
+            await self._runtime.puller.recover()
+            return await self._runtime.puller.pull_all("start")
+
+        retry_s = FIRST_RETRY_S
+        while self._lease.is_held and not await self._round(pull):
+            await self._clock.sleep(retry_s)
+            retry_s = min(LONGEST_RETRY_S, retry_s * 2)
+
+    async def _round(self, pull: Pull) -> bool:
+        """Run one round if it may run; tell whether it ran without trouble. The boundary at which a crash ends."""
         async with self._turn:
             try:
-                if await self._may_pull():
-                    await self._judge(await pull())
+                return await self._may_pull() and not any(report.is_fault for report in await pull())
             except (InfrastructureError, ConfigurationError) as error:
                 self._watch.lost(error)
             except Exception as error:  # noqa: BLE001 (one broken round must not end the daemon)
-                self._log.error("round.crashed", account=self._runtime.account.name, exc_info=error)
+                log.get("syncd.service").error("round.crashed", account=self._runtime.account.name, exc_info=error)
+        return False
 
     async def _may_pull(self) -> bool:
+        """Ask the database; a pause is logged by the drainer, which also probes whether it may be lifted."""
         if self._is_stopping or not self._lease.is_held:
             return False
         async with self._store.begin() as connection:
             outlook = await look(connection, self._runtime.account.id)
         self._watch.found()
-        self._tell_pause(outlook.paused)
-        return outlook.paused is None
+        return outlook.paused is None and outlook.throttled_s <= 0
 
-    async def _judge(self, reports: tuple[RunReport, ...]) -> None:
-        """Pause the account when its credentials or its host are the trouble; the drainer's probe lifts the pause."""
-        fault = next((report for report in reports if report.is_fault), None)
-        if fault is None:
-            return
-        async with self._store.begin() as connection:
-            await pause(connection, self._runtime.account.id, fault.reason or "the CRM refuses us")
 
-    def _tell_pause(self, reason: str | None) -> None:
-        """Log the edges of a pause."""
-        if reason is not None and self._pause_told is None:
-            self._log.warning("account.paused", account=self._runtime.account.name, reason=reason)
-        if reason is None and self._pause_told is not None:
-            self._log.warning("account.resumed", account=self._runtime.account.name)
-        self._pause_told = reason
+def cadences(pull: PullSettings) -> Mapping[str, float]:
+    """Return seconds by stream name; 0 switches a stream off."""
+    prefix, suffix = "cadence_", "_s"
+    return {
+        name.removeprefix(prefix).removesuffix(suffix): float(getattr(pull, name))
+        for name in PullSettings.model_fields
+        if name.startswith(prefix)
+    }

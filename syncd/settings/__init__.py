@@ -15,6 +15,7 @@ the tests, so that they cannot drift.
 
 from syncd.settings.accounts import AccountConfig, Accounts, resolve_accounts
 from syncd.settings.load import Loaded, SettingsError, load_settings
+from syncd.settings.pulling import PullSettings
 from syncd.settings.root import GROUPS, Settings
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "AccountConfig",
     "Accounts",
     "Loaded",
+    "PullSettings",
     "Settings",
     "SettingsError",
     "load_settings",

@@ -69,6 +69,16 @@ class PullSettings(Group):
         le=604800,
         description="Seconds between sweeps that re-read unsettled orders; late payments show here.",
     )
+    reread_every_s: float = Field(
+        3600, ge=0, le=604800, description="Seconds between wider reads of orders and invoices; late truth shows here."
+    )
+    reread_hours: int = Field(
+        72, ge=1, le=8760, description="How far back those wider reads reach; paid and numbers change without a date."
+    )
+    deep_reread_every_s: float = Field(
+        86400, ge=0, le=2592000, description="Seconds between the widest reads of orders and invoices; large answers."
+    )
+    deep_reread_days: int = Field(90, ge=1, le=3650, description="How far back the widest reads reach.")
     sweep_budget: int = Field(
         500, ge=1, le=100000, description="Calls one sweep may make; more is fresher and takes longer at the same rate."
     )

@@ -1,0 +1,71 @@
+"""Progress of a one-shot command: a bar on a terminal, log lines elsewhere; the numbers are the same."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+
+from syncd import log
+from syncd.clock import SystemClock
+from syncd.domain.reports import DeliveryReport, RunReport
+from syncd.inbound import Progress
+from syncd.ops import Metrics, Reporter
+
+LOG_EVERY_S = 10.0
+
+
+class Shown:
+    """Told of every run and delivery, and of how much there is; shows it on standard error while the block lasts."""
+
+    def __init__(self, title: str) -> None:
+        console = Console(stderr=True)
+        self._reporter = Reporter(Metrics())
+        self._clock, self._logged_at = SystemClock(), 0.0
+        self._log = log.get("syncd.cli")
+        self._bar: Bar | None = None
+        if console.is_terminal:
+            columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+            self._bar = Bar(*columns, TimeElapsedColumn(), console=console, transient=True)
+            self._task = self._bar.add_task(title, total=None)
+
+    def __enter__(self) -> Shown:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def expect(self, total: int) -> None:
+        """Say how many steps there will be."""
+        if self._bar is not None:
+            self._bar.update(self._task, total=total)
+
+    def run(self, report: RunReport) -> None:
+        """One pull ended."""
+        if self._bar is None:
+            self._reporter.run(report)
+        else:
+            self._bar.update(self._task, advance=1, description=f"{report.account} {report.stream}")
+
+    def progressed(self, progress: Progress) -> None:
+        """A pull has come this far."""
+        words = f"{progress.stream}: {progress.rows:,} rows, {progress.bytes / 1e6:,.0f} MB"
+        if self._bar is not None:
+            self._bar.update(self._task, description=words)
+        elif self._clock.monotonic() - self._logged_at >= LOG_EVERY_S:
+            self._logged_at = self._clock.monotonic()
+            self._log.info("backfill.progressed", stream=progress.stream, rows=progress.rows, bytes=progress.bytes)
+
+    def delivery(self, report: DeliveryReport) -> None:
+        """One delivery ended."""
+        if self._bar is None:
+            self._reporter.delivery(report)
+        else:
+            self._bar.update(self._task, advance=len(report.entry_ids), description=f"{report.account} delivering")
