@@ -29,7 +29,8 @@ def elements_of(body: bytes, size: int, piece: int) -> list[object]:
         b'{"data":[]', b'{"data":[]}}', b'{"data":[]} {"data":[]}', b'{"data":[{}]', b'{"data":[],"x":}',
         b'{"data":[],"data":[]}', b'{"data":[],"orders":[]}', b'{"data":null,"orders":[]}', b'{"data":{}}', b"{}",
         b'{"rows":[]}', b"TRUE", b"<html></html>", b'{"data":[],"error":"no"}', b'{"error":"no","data":[]}',
-        b"[NaN]", b"[}", b'{"data":[}}', b'[{"a":1}}', b"[01]", b'["\xff', b"[" * 5000, b'{"data":' + b"[" * 5000, b'{"a":' * 5000, b"null null",
+        b"[NaN]", b"[}", b'{"data":[}}', b'[{"a":1}}', b"[01]", b'["\xff', b"[" * 5000, b'{"data":' + b"[" * 5000,
+        b'{"a":' * 5000, b"null null",
         b'{"data":[{}]}x', b"\x00", b"[\x00]",
     ],
 )  # fmt: skip

@@ -73,8 +73,8 @@ def truth(value: Any) -> bool | None:
         return value == "Y"
     if value is True or value is False:
         return bool(value)
-    if isinstance(value, (int, Decimal)):
-        return {0: False, 1: True}.get(int(value)) if value in (0, 1) else None
+    if isinstance(value, int) or (isinstance(value, Decimal) and value.is_finite()):
+        return True if value == 1 else False if value == 0 else None
     if isinstance(value, str):
         word = value.strip().lower()
         return True if word in _YES else False if word in _NO else None
@@ -229,7 +229,7 @@ def _is_storable(number: Decimal) -> bool:
 def _is_whole(value: Any) -> bool:
     if value.__class__ is not Decimal or not value.is_finite():
         return False
-    return -_LARGEST_AMOUNT < value < _LARGEST_AMOUNT and value == int(value)  # type: ignore[no-any-return]
+    return -_LARGEST_AMOUNT < value < _LARGEST_AMOUNT and value == int(value)
 
 
 def _shown(value: Any) -> str:
