@@ -29,7 +29,7 @@ def test_skew_is_unknown_until_an_answer_told_the_time() -> None:
 def test_one_wild_answer_does_not_move_it() -> None:
     """A proxy in front of the CRM may answer with its own idea of time."""
     gauge = SkewGauge()
-    for ahead_s in (120, 121, 86_400, 119, 120):
+    for ahead_s in (120, 121, 119, 120, 86_400):
         gauge.observe(date(ahead_s), NOW)
     assert gauge.skew_s == pytest.approx(120.5)
 
