@@ -47,7 +47,7 @@ def test_names_are_the_fields_own() -> None:
 
 def test_no_file_names_a_machine_or_a_package_index() -> None:
     """The project builds anywhere, from whatever index the builder uses."""
-    banned = re.compile(r"/root/|/home/[a-z]+/|index-url|files\.pythonhosted|/simple/")
+    banned = re.compile(r"/root/|/home/[a-z]+/|(?<!no-emit-)index-url|files\.pythonhosted|/simple/")
     mine = Path(__file__)
     found = [
         str(path.relative_to(ROOT))
