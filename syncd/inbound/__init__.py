@@ -21,6 +21,6 @@ change, null what its endpoint does not carry, or delete by silence.
 
 from syncd.inbound.context import Progress
 from syncd.inbound.policy import PullPolicy
-from syncd.inbound.puller import Puller
+from syncd.inbound.puller import ORDER, Puller
 
-__all__ = ["Progress", "PullPolicy", "Puller"]
+__all__ = ["ORDER", "Progress", "PullPolicy", "Puller"]

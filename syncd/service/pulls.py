@@ -1,4 +1,7 @@
-"""Pulling in the daemon: which stream when, one at a time per account, by the lease's holder alone.
+"""Pulling in the daemon: which stream when, by the lease's holder alone.
+
+Each account has two turns, one for what is quick (snapshots, windows) and one for what goes row by row (sweeps,
+follow-ups): a sweep of minutes must not delay the orders of this minute. Both keep to one rate.
 
 A round that finds the lease elsewhere, the account held or the database away does nothing: the next one is due soon
 enough. What a pull did is in its own report; what is logged here is only what broke.
@@ -12,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from syncd import log
 from syncd.clock import Clock
 from syncd.domain.errors import ConfigurationError, InfrastructureError
-from syncd.domain.reports import RunReport
+from syncd.inbound import ORDER
 from syncd.providers.contract import StreamKind
 from syncd.service.accounts import AccountRuntime
 from syncd.service.database import DatabaseWatch
@@ -26,15 +29,13 @@ LOOK_S = 1.0
 FIRST_RETRY_S, LONGEST_RETRY_S = 5.0, 120.0
 LATEST_FIRST_S = 3600.0  # a rung of a day must also be reached by a process that is restarted daily
 
-Pull = Callable[[], Awaitable[tuple[RunReport, ...]]]
-
 
 class AccountPulls:
     """One account's rounds. ``jobs`` are what the schedule calls; ``lead`` is what happens on taking the lease."""
 
     def __init__(self, runtime: AccountRuntime, lease: Lease, store: Store, watch: DatabaseWatch, clock: Clock) -> None:
         self._runtime, self._lease, self._store, self._watch, self._clock = runtime, lease, store, watch, clock
-        self._turn = asyncio.Lock()
+        self._quick, self._slow = asyncio.Lock(), asyncio.Lock()
         self._is_stopping = False
 
     def jobs(self) -> tuple[Job, ...]:
@@ -45,6 +46,7 @@ class AccountPulls:
         """Whenever this replica becomes the holder, pull everything once in the right order; runs until cancelled."""
         while True:
             await self._lease.taken.wait()
+            await self._recover()
             await self._first_round()
             while self._lease.is_held:
                 await self._clock.sleep(LOOK_S)
@@ -53,7 +55,7 @@ class AccountPulls:
     async def finish(self) -> None:
         """Start no new round and wait for the one under way."""
         self._is_stopping = True
-        async with self._turn:
+        async with self._quick, self._slow:
             return
 
     def _jobs(self) -> Iterator[Job]:
@@ -71,36 +73,52 @@ class AccountPulls:
                 yield Job(f"{name}/{stream}/{rung}", every_s, pull_it, min(every_s, LATEST_FIRST_S))
 
     def _round_of(self, stream: str, reach_s: float = 0) -> Callable[[], Awaitable[None]]:
-        async def pull() -> tuple[RunReport, ...]:
-            return (await self._runtime.puller.pull(stream, "schedule", reach_s=reach_s),)
-
         async def round_of_stream() -> None:  # APScheduler runs coroutine functions alone on the loop
-            await self._round(pull)
+            await self._round(stream, "schedule", reach_s)
 
         return round_of_stream
 
+    async def _recover(self) -> None:
+        """Close the runs that the holder before us left open."""
+        try:
+            await self._runtime.puller.recover()
+        except (InfrastructureError, ConfigurationError) as error:
+            self._watch.lost(error)
+
     async def _first_round(self) -> None:
         """Pull everything once, again with growing pauses while the account or the database is the trouble."""
-
-        async def pull() -> tuple[RunReport, ...]:
-            await self._runtime.puller.recover()
-            return await self._runtime.puller.pull_all("start")
-
         retry_s = FIRST_RETRY_S
-        while self._lease.is_held and not await self._round(pull):
+        while self._lease.is_held and not await self._pull_all():
             await self._clock.sleep(retry_s)
             retry_s = min(LONGEST_RETRY_S, retry_s * 2)
 
-    async def _round(self, pull: Pull) -> bool:
+    async def _pull_all(self) -> bool:
+        """Pull every stream, each in its turn, so that what falls due meanwhile need not wait for all."""
+        known = [stream for stream in ORDER if stream in self._runtime.provider.streams]
+        switched_off = {stream for stream, every_s in cadences(self._runtime.config.pull).items() if every_s <= 0}
+        for stream in known:
+            if stream not in switched_off and not await self._round(stream, "start"):
+                return False
+        return True
+
+    async def _round(self, stream: str, trigger: str, reach_s: float = 0) -> bool:
         """Run one round if it may run; tell whether it ran without trouble. The boundary at which a crash ends."""
-        async with self._turn:
+        async with self._turn_of(stream):
             try:
-                return await self._may_pull() and not any(report.is_fault for report in await pull())
+                if not await self._may_pull():
+                    return False
+                report = await self._runtime.puller.pull(stream, trigger, reach_s=reach_s)
             except (InfrastructureError, ConfigurationError) as error:
                 self._watch.lost(error)
+                return False
             except Exception as error:  # noqa: BLE001 (one broken round must not end the daemon)
                 log.get("syncd.service").error("round.crashed", account=self._runtime.account.name, exc_info=error)
-        return False
+                return False
+        return not report.is_fault
+
+    def _turn_of(self, stream: str) -> asyncio.Lock:
+        is_slow = self._runtime.provider.streams[stream].kind in (StreamKind.SWEEP, StreamKind.FOLLOW_UP)
+        return self._slow if is_slow else self._quick
 
     async def _may_pull(self) -> bool:
         """Ask the database; a pause is logged by the drainer, which also probes whether it may be lifted."""
