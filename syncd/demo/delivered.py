@@ -26,6 +26,7 @@ class Arrival:
     """One local change and its effect: texts for people, ``attempts`` as the outbox counted them."""
 
     change: str
+    relation: str
     before: str
     after: str
     attempts: int
@@ -36,7 +37,7 @@ async def arrivals(store: Store, world: World) -> tuple[Arrival, ...]:
     """Return every entry of the outbox, oldest first, with the effect it had."""
     async with store.begin() as connection:
         rows = (await connection.exec_driver_sql(_ENTRIES)).all()
-    return tuple(_arrival(world, *row) for row in rows)
+    return tuple(_arrival(world, row[0], row[1], row[2], row[3], row[4]) for row in rows)
 
 
 async def undelivered(store: Store) -> int:
@@ -48,12 +49,11 @@ async def undelivered(store: Store) -> int:
 def _arrival(world: World, operation: str, remote_id: str | None, email: str, attempts: int, status: str) -> Arrival:
     subject = f"relation:{remote_id}"
     effects = [each for each in world.journal.of(EFFECTS.get(operation, "")) if each.subject.startswith(subject)]
-    change = f"{operation.replace('_', ' ')}  {email}"
+    change = operation.replace("_", " ")
     if not effects:
-        return Arrival(change, "-", "no effect yet", attempts, status)
-    return Arrival(
-        change, _words(world, effects[0].before), _words(world, effects[-1].after), attempts, _mark(status, effects)
-    )
+        return Arrival(change, email, "-", "no effect yet", attempts, status)
+    before, after = _words(world, effects[0].before), _words(world, effects[-1].after)
+    return Arrival(change, email, before, after, attempts, _mark(status, effects))
 
 
 def _mark(status: str, effects: Sequence[Effect]) -> str:

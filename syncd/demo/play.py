@@ -45,7 +45,7 @@ class Stage:
 
 async def run_demo(options: DemoOptions) -> int:
     """Play the demo and return its exit code: 0 when both sides are equal, 1 when anything differs."""
-    console = Console(file=sys.stderr if options.as_json else sys.stdout, highlight=False)
+    console = show.console(sys.stderr if options.as_json else sys.stdout)
     async with set_stage(options, console) as stage:
         before = await fill_mirror(stage)
         await edit_mirror(stage)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -13,6 +14,12 @@ from syncd.demo.edits import Edit
 from syncd.demo.witness import Comparison
 
 PROOFS = {"verified": "green", "accepted": "cyan", "superseded": "dim"}
+
+
+def console(stream: TextIO) -> Console:
+    """Return the console to show the demo on; where there is no terminal a line may be wide."""
+    wide = Console(file=stream, highlight=False)
+    return wide if wide.is_terminal else Console(file=stream, highlight=False, width=132)
 
 
 def act(console: Console, number: int, title: str) -> None:
@@ -42,7 +49,8 @@ def edited(console: Console, edit: Edit) -> None:
 def arrived(console: Console, arrivals: Sequence[Arrival]) -> None:
     """Show each local change with what the CRM held before and after it, and how often it was sent."""
     table = Table(box=None, header_style="dim", pad_edge=True)
-    for name in ("local change", "in the CRM before", "in the CRM after"):
+    table.add_column("change", no_wrap=True)
+    for name in ("relation", "in the CRM before", "in the CRM after"):
         table.add_column(name, overflow="fold")
     table.add_column("attempts", justify="right")
     table.add_column("proof")
