@@ -129,9 +129,17 @@ def test_null_object_is_not_found(given):
 
 
 def test_silence_is_a_yes():
-    for body in ("", "  ", "null", '{"data":null}'):
+    for body in ("", "  "):
         outcome = hold(CRM, AddTag(1, "4", "x"), whom(), body).outcome
         assert outcome == Delivered(Proof.ACCEPTED, None, "the CRM answered without a word")
+
+
+def test_null_is_a_no():
+    """Taken for a yes, a tag that does not exist would count as given."""
+    for body in ("null", '{"data":null}', '{"result":null}'):
+        outcome = hold(CRM, AddTag(1, "4", "x"), whom(), body).outcome
+        assert isinstance(outcome, Rejected)
+        assert outcome.is_absent
 
 
 @pytest.mark.parametrize("body", ["false", "FALSE", '{"result":"N"}', '{"data":false}', "0"])

@@ -17,6 +17,7 @@ The API's quirks, each with a test of the same name in ``tests/unit/test_autores
 * ``missing_list_is_not_an_empty_list``: null is empty; nothing there is a change of shape.
 * ``null_object_is_not_found``: a relation that does not exist may be null, 404 or an error.
 * ``silence_is_a_yes``: an empty 2xx answer to a write is accepted, and says no more.
+* ``null_is_a_no``: null on a write is no yes; it is how a thing that is not there looks on a read.
 * ``false_is_a_no``: a write that answers false has failed for good.
 * ``booleans_have_many_spellings``: and any other than those is unknown, not false.
 * ``times_have_no_zone``: naive ones are read as Dutch; the hour that comes twice in autumn is noted.

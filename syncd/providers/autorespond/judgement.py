@@ -36,8 +36,9 @@ from syncd.providers.contract import (
 )
 
 _AUTH_TEXTS = (
-    "api key", "access key", "invalid key", "wrong key", "key is not", "unauthori", "not authori", "authenticat",
-    "access denied", "permission denied", "geen toegang", "niet geautoriseerd", "ongeldige sleutel",
+    "api key", "access key", "invalid key", "invalid admin", "admin or key", "wrong key", "key is not", "unauthori",
+    "not authori", "authenticat", "access denied", "permission denied", "geen toegang", "niet geautoriseerd",
+    "ongeldige sleutel",
 )  # fmt: skip
 _ABSENT = re.compile(
     r"not found|does not exist|doesn't exist|no such|niet gevonden|bestaat niet"
@@ -154,9 +155,9 @@ def _payload(response: Response, row: Endpoint) -> Reply:
         said = envelope.payload(body, row)
     except MalformedAnswer as malformed:
         return _not_understood(row, str(malformed))
-    if is_write and said == b"null":
-        return Said()
-    return _yes_or_no(said, row) if row.shape == "boolean" else Said(said)
+    if row.shape != "boolean":
+        return Said(said)
+    return _nothing_there(row) if said == b"null" else _yes_or_no(said, row)
 
 
 def _fault_of_html(row: Endpoint) -> Outcome:
@@ -167,6 +168,11 @@ def _fault_of_html(row: Endpoint) -> Outcome:
 def _not_understood(row: Endpoint, reason: str) -> Outcome:
     told = f"{row.operation}: {quoted(reason)}"
     return Retryable(told) if row.effect is Effect.SAFE else Unknown(told)
+
+
+def _nothing_there(row: Endpoint) -> Outcome:
+    """Null is how a missing object looks on a read; on a write it can be no yes, for that is TRUE."""
+    return Rejected(f"{row.operation}: the CRM answered null; what it was about does not exist there", is_absent=True)
 
 
 def _yes_or_no(said: bytes, row: Endpoint) -> Reply:
