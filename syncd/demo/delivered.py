@@ -36,8 +36,8 @@ class Arrival:
 async def arrivals(store: Store, world: World) -> tuple[Arrival, ...]:
     """Return every entry of the outbox, oldest first, with the effect it had."""
     async with store.begin() as connection:
-        rows = (await connection.exec_driver_sql(_ENTRIES)).all()
-    return tuple(_arrival(world, row[0], row[1], row[2], row[3], row[4]) for row in rows)
+        rows = (await connection.exec_driver_sql(_ENTRIES)).mappings().all()
+    return tuple(_arrival(world, **row) for row in rows)
 
 
 async def undelivered(store: Store) -> int:
@@ -79,7 +79,7 @@ def _words(world: World, value: object) -> str:
 HIDDEN = frozenset({"has_password", "customer", "funnel_state", "gender"})
 
 _ENTRIES = """
-SELECT e.operation, r.remote_id, COALESCE(r.email, ''), e.attempts, e.status
+SELECT e.operation, r.remote_id, COALESCE(r.email, '') AS email, e.attempts, e.status
 FROM syncd.entries e LEFT JOIN crm.relations r ON r.id = e.relation_id ORDER BY e.id
 """
 _UNDELIVERED = """
