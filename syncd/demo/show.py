@@ -57,7 +57,12 @@ def arrived(console: Console, arrivals: Sequence[Arrival]) -> None:
     for each in arrivals:
         tries = Text(str(each.attempts), "bold yellow" if each.attempts > 1 else "")
         table.add_row(
-            each.change, each.before, each.after, tries, Text(each.status, PROOFS.get(each.status, "bold red"))
+            each.change,
+            each.relation,
+            each.before,
+            each.after,
+            tries,
+            Text(each.status, PROOFS.get(each.status, "bold red")),
         )
     console.print(table)
 

@@ -37,6 +37,7 @@ async def compare(store: Store, world: World) -> tuple[Comparison, ...]:
             _compare("relations", _crm_relations(world), await _mirror(connection, _RELATIONS), known=_visible(world)),
             _compare("tags on relations", _crm_tags(world), await _mirror(connection, _TAGS), known=_visible(world)),
             _compare("group members", _crm_groups(world), await _mirror(connection, _GROUPS)),
+            _compare("subscriptions", _crm_subscriptions(world), await _mirror(connection, _SUBSCRIPTIONS)),
             _compare("free-field values", _crm_fields(world), await _mirror(connection, _FIELDS), only_mirrored=True),
             _compare("orders", _crm_orders(world), await _mirror(connection, _ORDERS)),
             _compare("invoices", _crm_invoices(world), await _mirror(connection, _INVOICES)),
@@ -92,6 +93,12 @@ def _crm_tags(world: World) -> dict[str, tuple[object, ...]]:
 def _crm_groups(world: World) -> dict[str, tuple[object, ...]]:
     members = {(group.id, member) for group in world.groups.values() for member in group.members}
     return {f"{group}/{member}": () for group, member in members}
+
+
+def _crm_subscriptions(world: World) -> dict[str, tuple[object, ...]]:
+    """The latest event of each list decides; events stand in the order in which they happened."""
+    words = {"S": "subscribed", "U": "unsubscribed"}
+    return {f"{r.id}/{event.list_id}": (words[event.flag],) for r in world.relations.values() for event in r.events}
 
 
 def _crm_fields(world: World) -> dict[str, tuple[object, ...]]:
@@ -157,6 +164,10 @@ JOIN crm.relations r ON r.id = rt.relation_id JOIN crm.tags t ON t.id = rt.tag_i
 _GROUPS = """
 SELECT g.remote_id || '/' || r.remote_id FROM crm.group_members m
 JOIN crm.groups g ON g.id = m.group_id JOIN crm.relations r ON r.id = m.relation_id
+"""
+_SUBSCRIPTIONS = """
+SELECT r.remote_id || '/' || l.remote_id, s.status FROM crm.list_subscriptions s
+JOIN crm.relations r ON r.id = s.relation_id JOIN crm.lists l ON l.id = s.list_id
 """
 _FIELDS = """
 SELECT r.remote_id || '/' || f.code, v.value FROM crm.relation_fields v
