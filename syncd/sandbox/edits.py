@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import assert_never
+from typing import Annotated, assert_never
 
 import msgspec
 
@@ -30,7 +30,7 @@ class AddOrder(_Edit, tag="add_order"):
     product: str = "Desembrood"
     quantity: int = 1
     is_paid: bool = True
-    at: datetime | None = None
+    at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
 
 
 class DeleteOrder(_Edit, tag="delete_order"):

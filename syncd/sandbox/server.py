@@ -168,7 +168,7 @@ class Sandbox:
             case Kind.HOLD:
                 await self._waiting.hold()
             case Kind.LATE:
-                self._waiting.postpone(lambda: self._land(visit, line), fault.delay_s)
+                self._waiting.postpone(lambda: self._apply(visit, line), fault.delay_s)
             case _:
                 pass
         reply = self._apply(visit, line) if fault.applies() else Reply()
@@ -188,9 +188,6 @@ class Sandbox:
             return self._api.apply(visit)
         finally:
             self.journal.request = 0
-
-    def _land(self, visit: Visit, line: RequestLine) -> None:
-        self._apply(visit, line)
 
     async def _send(
         self, request: web.BaseRequest, reply: Reply, fault: Fault | None, line: RequestLine, fate: str

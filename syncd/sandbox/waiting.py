@@ -16,7 +16,7 @@ class WaitingRoom:
         self.held = 0
         self._released = asyncio.Event()
         self._moved = asyncio.Event()
-        self._late: list[Callable[[], None]] = []
+        self._late: list[Callable[[], object]] = []
         self._timers: list[asyncio.TimerHandle] = []
 
     @property
@@ -41,7 +41,7 @@ class WaitingRoom:
         self._released = asyncio.Event()
         return held
 
-    def postpone(self, apply: Callable[[], None], delay_s: float) -> None:
+    def postpone(self, apply: Callable[[], object], delay_s: float) -> None:
         """Keep a request to apply when ``land`` is called, or by itself after a delay above zero."""
         self._late.append(apply)
         if delay_s:
@@ -54,7 +54,7 @@ class WaitingRoom:
             apply()
         return len(landed)
 
-    def _land_one(self, apply: Callable[[], None]) -> None:
+    def _land_one(self, apply: Callable[[], object]) -> None:
         if apply in self._late:
             self._late.remove(apply)
             apply()
