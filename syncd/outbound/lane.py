@@ -90,6 +90,7 @@ def _empty(lane: ClaimedLane, *, is_more: bool) -> LaneSettlement:
         lane.seen_seq,
         0,
         is_more=is_more,
+        delivered=[],
         entries=[],
         attempts=[],
         history=[],
@@ -156,7 +157,8 @@ class _LaneWork:
         self._desk.line.pace.succeeded()
         carrier, settlement = step.carrier, self._settlement
         proof = outcome.proof.value
-        self._put(EntrySettlement(carrier.seq, proof))
+        settlement.delivered.append((carrier.seq, proof))
+        self._settled.add(carrier.seq)
         for entry in step.superseded:
             self._put(EntrySettlement(entry.seq, _SUPERSEDED, False, superseded_by=carrier.id))
         settlement.is_delivered = True

@@ -167,19 +167,18 @@ def _pairs(lanes: Sequence[LaneSettlement]) -> dict[str, object]:
 
 def _waiting(settlement: LaneSettlement, reason: str) -> LaneSettlement:
     """The create was delivered but cannot be bound: it is asked again later, reading back first."""
-    first = settlement.entries[0].seq
-    entries = [
-        EntrySettlement(e.seq, EntryStatus.PENDING.value, False, BLOCKED_S, True, reason) for e in settlement.entries
-    ]
+    seqs = [seq for seq, _ in settlement.delivered] + [e.seq for e in settlement.entries]
+    entries = [EntrySettlement(seq, EntryStatus.PENDING.value, False, BLOCKED_S, True, reason) for seq in seqs]
     return msgspec.structs.replace(
         settlement,
-        acked_seq=first - 1,
+        acked_seq=min(seqs) - 1,
         is_more=False,
         after_s=BLOCKED_S,
         is_failed=True,
         is_delivered=False,
         block_reason=reason,
         bind_remote_id=None,
+        delivered=[],
         entries=entries,
         history=[],
     )

@@ -31,7 +31,7 @@ _RETRY = text(
     """
     UPDATE syncd.entries
     SET status = 'pending', attempts = 0, next_attempt_at = NULL, settled_at = NULL,
-        is_uncertain = is_uncertain OR status = 'parked'
+        is_uncertain = NOT :as_new AND (is_uncertain OR status = 'parked')
     WHERE id = :entry_id
     """
 )
@@ -54,10 +54,11 @@ _WAKE = text(
 )
 
 
-async def retry_entry(connection: Connection, entry_id: int) -> None:
+async def retry_entry(connection: Connection, entry_id: int, *, as_new: bool = False) -> None:
     """Send a dead, parked or diverged entry again, with a fresh budget.
 
-    Raises UserError when there is nothing to retry, or when a later change of the same facet was delivered already:
+    A call that may have been applied is read back before it is repeated, and parked again if that cannot tell;
+    ``as_new`` says that a person has looked: it was not applied, send it. Raises UserError when there is nothing to retry, or when a later change of the same facet was delivered already:
     sending the older value after it would undo it.
     """
     entry = await _lock(connection, entry_id)
@@ -70,7 +71,7 @@ async def retry_entry(connection: Connection, entry_id: int) -> None:
             f"entry {entry_id} cannot be retried: entry {later} changed {entry.facet} after it and was delivered; "
             "skip this one, or edit the row again"
         )
-    await connection.execute(_RETRY, {"entry_id": entry_id})
+    await connection.execute(_RETRY, {"entry_id": entry_id, "as_new": as_new})
     await connection.execute(_WAKE, {"lane_id": entry.lane_id})
 
 

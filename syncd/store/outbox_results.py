@@ -11,7 +11,10 @@ from syncd.store.outbox_history import HistoryRow
 
 
 class EntrySettlement(msgspec.Struct, frozen=True, gc=False):
-    """What becomes of one entry. A pending one with ``delay_s`` backs off that long from the database's now."""
+    """What becomes of one entry that was not plainly delivered.
+
+    A pending one with ``delay_s`` backs off that long from the database's now.
+    """
 
     seq: int
     status: str
@@ -38,6 +41,7 @@ class AttemptRow(msgspec.Struct, frozen=True, gc=False):
 class LaneSettlement(msgspec.Struct, gc=False):
     """How one claimed lane ended. An empty one releases the lane as it was.
 
+    ``delivered`` are sequence numbers with their proof; ``entries`` all others that change.
     ``again_at`` and ``after_s`` say when to look again, whichever is sooner; ``is_more`` says at once. A lane that
     grew since it was read is looked at at once whatever this says.
     """
@@ -54,6 +58,7 @@ class LaneSettlement(msgspec.Struct, gc=False):
     is_delivered: bool = False
     block_reason: str | None = None
     bind_remote_id: str | None = None
+    delivered: list[tuple[int, str]] = []
     entries: list[EntrySettlement] = []
     attempts: list[AttemptRow] = []
     history: list[tuple[int, HistoryRow]] = []

@@ -66,6 +66,17 @@ _ENTRIES = text(
     """
 )
 
+# Nearly all entries end like this; three columns instead of eight are felt at thousands a second.
+_DELIVERED = text(
+    """
+    UPDATE syncd.entries e
+    SET status = s.status, attempts = e.attempts + 1, next_attempt_at = NULL, error = NULL, settled_at = now()
+    FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:seqs AS bigint[]), CAST(:statuses AS text[]))
+        AS s (lane_id, seq, status)
+    WHERE e.lane_id = s.lane_id AND e.seq = s.seq
+    """
+)
+
 _ATTEMPTS = text(
     """
     INSERT INTO syncd.attempts
@@ -101,6 +112,7 @@ async def settle(
     ready = [s for s in map(bound.applied, settlements) if not bound.holds_back(s.lane_id)]
     alive = await _advance(connection, worker, ready)
     kept = ready if len(alive) == len(ready) else [s for s in ready if s.lane_id in alive]
+    await _settle_delivered(connection, kept)
     await _settle_entries(connection, kept)
     await _record_attempts(connection, account_id, kept)
     await _record_history(connection, account_id, kept)
@@ -128,6 +140,13 @@ async def _advance(connection: Connection, worker: str, lanes: Sequence[LaneSett
         },
     )
     return frozenset(rows.scalars())
+
+
+async def _settle_delivered(connection: Connection, lanes: Iterable[LaneSettlement]) -> None:
+    rows = [(s.lane_id, seq, proof) for s in lanes for seq, proof in s.delivered]
+    if rows:
+        lane_ids, seqs, statuses = (list(column) for column in zip(*rows, strict=True))
+        await connection.execute(_DELIVERED, {"lane_ids": lane_ids, "seqs": seqs, "statuses": statuses})
 
 
 async def _settle_entries(connection: Connection, lanes: Iterable[LaneSettlement]) -> None:
