@@ -90,7 +90,7 @@ BEGIN
         ('orders', 'purchased_at', 'When it was ordered; null if the CRM''s text was no date (see raw).'),
         ('orders', 'is_paid', 'Whether it is paid; may turn either way later. Null if not told.'),
         ('order_lines', 'order_id', 'The order (crm.orders.id).'),
-        ('order_lines', 'position', 'Place within the order, from 1 or 0 as the CRM lists them.'),
+        ('order_lines', 'position', 'Place within the order, as the CRM lists them.'),
         ('order_lines', 'line_type', 'Kind of line as the CRM names it; null if not told.'),
         ('order_lines', 'product_id', 'Key of the product in the CRM; null if not told.'),
         ('order_lines', 'product_name', 'Name of the product at that time; null if not told.'),
