@@ -53,9 +53,10 @@ async def home(made: Path) -> AsyncIterator[Path]:
 
 
 @pytest.fixture
-def stranger() -> Iterator[int]:
-    """The process id of a process of another session that has nothing to do with Postgres."""
-    process = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, start_new_session=True)
+def stranger(home: Path) -> Iterator[int]:
+    """The process id of another process of the server's user that has nothing to do with Postgres."""
+    owner = choose_owner(Layout.of(home))
+    process = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, start_new_session=True, **owner.identity)
     yield process.pid
     process.communicate(timeout=10)
 
@@ -65,6 +66,13 @@ async def kill_postmaster(data_dir: Path) -> int:
     os.kill(pid, signal.SIGKILL)
     await gone(pid)
     return pid
+
+
+def name_in_pid_files(data_dir: Path, pid: int) -> None:
+    """Let the files that a dead server left behind name another process, as if its id had been given anew."""
+    for remainder in (data_dir / "postgres" / "postmaster.pid", data_dir / "postgres-socket" / ".s.PGSQL.5432.lock"):
+        lines = remainder.read_text(encoding="utf-8").splitlines()
+        remainder.write_text("\n".join([str(pid), *lines[1:]]) + "\n", encoding="utf-8")
 
 
 async def run(url: str, statement: str) -> list[object]:
@@ -158,11 +166,17 @@ async def test_start_survives_a_pid_file_that_names_a_stranger(home: Path, stran
     async with embedded as url:
         await run(url, "INSERT INTO kept VALUES ('still here')")
         await kill_postmaster(home)
-        for remainder in (home / "postgres" / "postmaster.pid", home / "postgres-socket" / ".s.PGSQL.5432.lock"):
-            lines = remainder.read_text(encoding="utf-8").splitlines()
-            remainder.write_text("\n".join([str(stranger), *lines[1:]]) + "\n", encoding="utf-8")
+        name_in_pid_files(home, stranger)
         assert await embedded.revive()
         assert await run(url, "SELECT word FROM kept") == ["still here"]
+
+
+async def test_leaving_a_dead_server_signals_no_stranger(home: Path, stranger: int) -> None:
+    """pg_ctl would interrupt whoever has the old process id now; the last to leave must know that nothing is left."""
+    async with EmbeddedPostgres(home, is_durable=False):
+        await kill_postmaster(home)
+        name_in_pid_files(home, stranger)
+    assert is_running(stranger)
 
 
 async def test_no_second_server_while_anything_of_the_first_lives(home: Path) -> None:

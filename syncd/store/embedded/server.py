@@ -11,7 +11,6 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from syncd.store.embedded.installation import Installation
@@ -51,9 +50,13 @@ def launch(installation: Installation, directory: Path, life: FileLock) -> subpr
 
 
 async def halt(installation: Installation) -> None:
-    """Stop the server: sessions are cut off, everything committed is on disk. Does nothing when none runs."""
+    """Stop the server: sessions are cut off, everything committed is on disk. Does nothing when none of ours runs.
+
+    ``pg_ctl`` signals the process id that it finds in a file, so first it must be sure that this is still the server.
+    """
     layout, owner = installation.layout, installation.owner
-    if not (layout.cluster / "postmaster.pid").exists():
+    pid = _noted_pid(layout.cluster / "postmaster.pid")
+    if pid is None or not _is_alive(layout, owner) or not _is_postmaster(pid, layout):
         return
     ended = await run(
         installation.program("pg_ctl"),
@@ -77,6 +80,14 @@ def log_since(layout: Layout, mark: int) -> str:
     with layout.log.open("rb") as log:
         log.seek(mark if mark <= log_size(layout) else 0)
         return log.read(65536).decode(errors="replace")
+
+
+def _is_alive(layout: Layout, owner: Owner) -> bool:
+    life = FileLock(layout.life_lock, owner)
+    try:
+        return not life.try_alone()
+    finally:
+        life.close()
 
 
 def _settings(directory: Path, is_durable: bool) -> Iterator[str]:
@@ -110,16 +121,20 @@ def _open_log(layout: Layout, owner: Owner) -> int:
 
 def _forget_dead_server(layout: Layout, directory: Path) -> None:
     for remainder in (layout.cluster / "postmaster.pid", directory / f"{SOCKET_NAME}.lock"):
-        try:
-            first_line = remainder.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0]
-        except FileNotFoundError:
-            continue
-        if not _is_postgres(first_line.strip().lstrip("-"), layout):
-            with suppress(FileNotFoundError):
-                remainder.unlink()
+        pid = _noted_pid(remainder)
+        if pid is not None and not _is_postmaster(pid, layout):
+            remainder.unlink(missing_ok=True)
 
 
-def _is_postgres(pid: str, layout: Layout) -> bool:
+def _noted_pid(file: Path) -> str | None:
+    """Return the process id that a lock file of Postgres begins with; a standalone backend notes a negative one."""
+    try:
+        return file.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0].strip().lstrip("-")
+    except FileNotFoundError:
+        return None
+
+
+def _is_postmaster(pid: str, layout: Layout) -> bool:
     """Tell whether a process is a postmaster of this cluster; where that cannot be read, let Postgres judge."""
     try:
         arguments = Path("/proc", pid, "cmdline").read_bytes().split(b"\0")

@@ -27,7 +27,7 @@ def trouble(layout: Layout, user: str, output: str) -> SyncdError:
             f"Postgres needs its user to have a name and user id {user} has none; "
             "add it to /etc/passwd, or set SYNCD_DATABASE_URL to a Postgres server"
         )
-    return InfrastructureError(f"the embedded Postgres did not start: {_last_words(output)} (see {layout.log})")
+    return InfrastructureError(f"the embedded Postgres failed: {_last_words(output)} (see {layout.log})")
 
 
 def disk_full(layout: Layout) -> InfrastructureError:
