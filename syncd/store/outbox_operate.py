@@ -58,7 +58,9 @@ async def retry_entry(connection: Connection, entry_id: int, *, as_new: bool = F
     """Send a dead, parked or diverged entry again, with a fresh budget.
 
     A call that may have been applied is read back before it is repeated, and parked again if that cannot tell;
-    ``as_new`` says that a person has looked: it was not applied, send it. Raises UserError when there is nothing to retry, or when a later change of the same facet was delivered already:
+    ``as_new`` says that a person has looked: it was not applied, send it.
+
+    Raises UserError when there is nothing to retry, or when a later change of the same facet was delivered already:
     sending the older value after it would undo it.
     """
     entry = await _lock(connection, entry_id)

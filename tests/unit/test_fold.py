@@ -1,0 +1,196 @@
+"""Fold: which calls a lane needs now, case by case. The laws over all cases are in tests/properties."""
+
+import pytest
+
+from syncd.policy.fold import fold, watermark
+from tests.support.lanes import (
+    EARLIER,
+    LATER,
+    NOW,
+    add,
+    create,
+    email,
+    entry,
+    field,
+    is_repeat_safe,
+    join,
+    lane,
+    leave,
+    plan,
+    profile,
+    remove,
+    sent,
+    subscribe,
+    unsubscribe,
+)
+
+
+def test_the_last_of_add_and_remove_of_a_tag_is_sent_alone() -> None:
+    """Tags start campaigns: a tag that was added and removed before we got to it must not start one."""
+    made = plan(*lane(add(), remove()))
+    assert sent(made) == [remove()]
+    assert [e.seq for e in made.steps[0].superseded] == [1]
+
+
+def test_the_last_value_of_a_field_is_sent_with_the_first_old_one() -> None:
+    """The history must say from what the CRM's value really changed."""
+    assert sent(plan(*lane(field("b", "a"), field("c", "b")))) == [field("c", "a")]
+
+
+def test_profile_edits_merge_newest_value_over_oldest_known() -> None:
+    """One call instead of three, and no column of any edit is forgotten."""
+    made = plan(
+        *lane(profile({"first_name": "A"}, first_name="B"), profile({"first_name": "B"}, first_name="C", gender="F"))
+    )
+    assert sent(made) == [profile({"first_name": "A"}, first_name="C", gender="F")]
+
+
+def test_groups_keep_the_last_of_join_and_leave() -> None:
+    """Joining and leaving are documented no-ops when they hold already, so the last one says it all."""
+    assert sent(plan(*lane(join(), leave(), join()))) == [join()]
+
+
+def test_calls_of_different_facets_go_in_the_order_of_their_carriers() -> None:
+    """Commit order holds between facets as well: the folded tag belongs where its last value stood."""
+    made = plan(*lane(add(1), add(2), remove(1)))
+    assert sent(made) == [add(2), remove(1)]
+    assert made.sending_upto == 3
+
+
+@pytest.mark.parametrize("barrier", [create(), email("b@x.example"), subscribe(), unsubscribe()])
+def test_a_barrier_is_sent_alone(barrier: object) -> None:
+    """After a crash the intent must name one call, so that it is known which one to read back."""
+    made = fold(lane(barrier, add(), field("x")), is_repeat_safe, NOW)  # type: ignore[arg-type]
+    assert sent(made) == [barrier]
+    assert made.steps[0].is_barrier
+    assert made.is_more
+
+
+def test_what_stands_before_a_barrier_goes_first() -> None:
+    """Order of one relation is commit order."""
+    made = plan(*lane(add(), email("b@x.example"), remove()))
+    assert sent(made) == [add()]
+    assert made.is_more
+
+
+def test_nothing_is_folded_across_a_barrier_that_waits() -> None:
+    """Two tag changes around a subscription may start two campaigns; folding them would start none."""
+    made = plan(entry(1, add()), entry(2, subscribe(), next_attempt_at=LATER), entry(3, remove()))
+    assert sent(made) == [add()]
+    assert made.is_more, "the remove is due as soon as the add is settled"
+
+
+def test_identity_that_waits_stops_everything_behind_it() -> None:
+    """A call to a relation that is not there yet, or under another address, is worse than a late one."""
+    made = plan(entry(1, create(), next_attempt_at=LATER), entry(2, add()))
+    assert made.is_idle
+    assert made.next_at == LATER
+
+
+@pytest.mark.parametrize("status", ["dead", "parked", "held"])
+def test_identity_that_needs_a_person_blocks_its_lane(status: str) -> None:
+    """Nothing may be sent about a relation whose identity is in doubt."""
+    made = plan(entry(1, create(), status), entry(2, add()), entry(3, email("b@x.example")))
+    assert made.is_idle
+    assert made.next_at is None
+
+
+def test_a_facet_in_back_off_waits_with_all_that_is_later_in_it() -> None:
+    """Sending the later value now would let the earlier one, tried again, overwrite it."""
+    made = plan(entry(1, add(1), next_attempt_at=LATER), entry(2, add(2)), entry(3, remove(1)))
+    assert sent(made) == [add(2)]
+    assert made.next_at == LATER
+
+
+def test_a_back_off_that_is_over_does_not_wait() -> None:
+    """The lane is woken at that very instant."""
+    assert sent(plan(entry(1, add(), next_attempt_at=NOW))) == [add()]
+
+
+def test_an_earlier_value_waits_with_the_failed_call_that_carried_it() -> None:
+    """It was part of a call that failed; alone it would be sent for nothing."""
+    assert plan(entry(1, add()), entry(2, remove(), next_attempt_at=LATER)).is_idle
+
+
+def test_a_dead_entry_blocks_nothing_but_itself() -> None:
+    """One poison entry must not delay any other facet, and needs no call of its own."""
+    made = plan(entry(1, add(1), "dead"), entry(2, add(2)))
+    assert sent(made) == [add(2)]
+    assert made.steps[0].superseded == ()
+
+
+def test_a_later_value_supersedes_a_dead_one() -> None:
+    """Once the CRM holds the later value, nobody needs to look at the dead one any more."""
+    made = plan(entry(1, add(), "dead"), entry(2, remove()))
+    assert [e.seq for e in made.steps[0].superseded] == [1]
+
+
+def test_a_dead_profile_edit_lends_its_columns_to_a_later_edit() -> None:
+    """The application wrote both; forgetting the first would lose a change."""
+    made = plan(entry(1, profile(first_name="B", gender="Q"), "dead"), entry(2, profile(gender="F")))
+    assert sent(made) == [profile(first_name="B", gender="F")]
+
+
+def test_a_dead_entry_behind_a_retried_one_stays_dead() -> None:
+    """An operator retried the earlier one only."""
+    made = plan(entry(1, add()), entry(2, remove(), "dead"))
+    assert sent(made) == [add()]
+    assert made.steps[0].superseded == ()
+
+
+@pytest.mark.parametrize("status", ["parked", "held"])
+def test_a_parked_or_held_entry_blocks_its_facet_until_a_person_decides(status: str) -> None:
+    """Nobody knows what the CRM holds; a later value of that facet must not be sent over it."""
+    assert sent(plan(entry(1, add(1), status), entry(2, remove(1)), entry(3, add(2)))) == [add(2)]
+
+
+def test_a_dead_subscription_is_not_superseded() -> None:
+    """Unsubscribing somebody who was never subscribed leaves a note at the CRM: that is not "the later value"."""
+    assert plan(entry(1, subscribe(), "dead"), entry(2, unsubscribe())).is_idle
+
+
+def test_a_once_entry_that_waits_delays_its_own_facet_only() -> None:
+    """G6 holds for subscriptions as well."""
+    made = plan(entry(1, subscribe(1), next_attempt_at=LATER), entry(2, unsubscribe(1)), entry(3, subscribe(2)))
+    assert sent(made) == [subscribe(2)]
+
+
+def test_a_dead_value_before_a_waiting_barrier_does_not_block_its_facet() -> None:
+    """It can neither be sent nor folded across; the later value goes alone."""
+    made = plan(entry(1, add(), "dead"), entry(2, subscribe(), "parked"), entry(3, remove()))
+    assert sent(made) == [remove()]
+
+
+def test_an_entry_that_nobody_can_read_is_broken_and_the_rest_goes_on() -> None:
+    """A payload of another version must cost its own facet only."""
+    made = plan(entry(1, None, fault="no"), entry(2, add(2)))
+    assert [e.seq for e in made.broken] == [1]
+    assert sent(made) == [add(2)]
+
+
+def test_an_unreadable_identity_stops_its_lane() -> None:
+    """Who the rest is about is not known."""
+    made = plan(entry(1, None, facet="identity", operation="create_relation"), entry(2, add(2)))
+    assert [e.seq for e in made.broken] == [1]
+    assert made.steps == ()
+
+
+def test_a_diverged_entry_is_passed_and_a_later_value_supersedes_it() -> None:
+    """It was delivered; the CRM shows something else, which the later value mends."""
+    made = plan(entry(1, field("a"), "diverged"), entry(2, field("b")))
+    assert [e.seq for e in made.steps[0].superseded] == [1]
+    assert plan(entry(1, field("a"), "diverged")).is_idle
+
+
+def test_an_empty_lane_has_an_idle_plan() -> None:
+    """Claims see such lanes after a person skipped the last entry."""
+    assert plan().is_idle
+
+
+def test_the_cursor_passes_dead_and_parked_entries_and_stops_before_pending_and_held_ones() -> None:
+    """The cursor says up to where everything is settled; what waits for a person no longer holds it."""
+    entries = [entry(3, add(1), "dead"), entry(4, add(2)), entry(5, add(3), "held")]
+    assert watermark(entries, set(), 9) == 3
+    assert watermark(entries, {4}, 9) == 4
+    assert watermark(entries, {4, 5}, 9) == 9
+    assert EARLIER < NOW

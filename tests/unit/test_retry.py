@@ -1,0 +1,37 @@
+"""Retry: pauses and budgets, from values alone."""
+
+import pytest
+
+from syncd.policy.retry import RetryPolicy
+
+POLICY = RetryPolicy(base_s=2, cap_s=60, max_attempts=3, max_age_s=1000)
+
+
+def test_pauses_double_up_to_the_cap() -> None:
+    """Without a cap, a CRM that came back after a night would be noticed the next night."""
+    assert [POLICY.delay_s(n, 1.0) for n in range(1, 8)] == [2, 4, 8, 16, 32, 60, 60]
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.25, 0.999])
+def test_jitter_is_full(jitter: float) -> None:
+    """A thousand lanes that failed together must not come back together."""
+    assert POLICY.delay_s(3, jitter) == 8 * jitter
+
+
+def test_a_pause_that_the_crm_asked_for_is_a_floor() -> None:
+    """Even beyond our own cap: it knows better."""
+    assert POLICY.delay_s(1, 0.5, 90) == 90
+    assert POLICY.delay_s(5, 1.0, 3) == 32
+
+
+def test_ten_thousand_failures_do_not_overflow() -> None:
+    """An operator may set the budget to a thousand tries."""
+    assert POLICY.delay_s(10_000, 1.0) == 60
+
+
+def test_the_budget_ends_by_tries_or_by_age() -> None:
+    """Whichever is first; an entry that was never tried is not given up for being old."""
+    assert not POLICY.is_spent(2, 999)
+    assert POLICY.is_spent(3, 0)
+    assert POLICY.is_spent(1, 1000)
+    assert not POLICY.is_spent(0, 10**9)
