@@ -54,7 +54,9 @@ def test_an_element_larger_than_a_piece_is_read():
     assert elements_of(json.dumps([long, {"a": 1}, long]).encode()[1:], 100, 300) == [long, {"a": 1}, long]
 
 
-@pytest.mark.parametrize("body", [b"1 ,2, ]", b'{"a":1}, ]', b"1,,2]", b",1]", b"1 2]", b'"a","b]', b'{"a":1}}', b"1,2"])
+@pytest.mark.parametrize(
+    "body", [b"1 ,2, ]", b'{"a":1}, ]', b"1,,2]", b",1]", b"1 2]", b'"a","b]', b'{"a":1}}', b"1,2"]
+)
 def test_a_damaged_list_is_malformed_wherever_it_is_cut(body):
     """What is wrong on both sides of a cut is still wrong."""
     for piece in range(1, len(body) + 1):

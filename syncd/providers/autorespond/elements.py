@@ -64,8 +64,8 @@ class Elements:
             piece, rest, is_last = found
             if piece.raws:
                 yield piece
-            elif has_begun:
-                raise MalformedAnswer("The list ends with a comma.")
+            elif has_begun or not is_last:
+                raise MalformedAnswer("The list has a comma with nothing beside it.")
             has_begun = True
             if is_last:
                 self.tail = rest + b"".join(self._chunks)
