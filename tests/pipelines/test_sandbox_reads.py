@@ -112,7 +112,9 @@ async def test_paid_filters_and_a_late_payment_shows_nowhere_else(caller: Caller
     assert len(paid) + len(unpaid) == 60
     caller.sandbox.world.pay_order(unpaid[0])
     after = (await caller.get("orders", hours="99999", paid="N")).payload
+    now_paid = (await caller.get("orders", hours="99999", paid="Y")).payload
     assert unpaid[0] not in [row["orderId"] for row in after]
+    assert next(row for row in now_paid if row["orderId"] == unpaid[0])["paid"] == "Y"
 
 
 async def test_an_order_shows_the_address_its_relation_has_now(caller: Caller) -> None:

@@ -77,6 +77,6 @@ async def crm(world: World | None = None, **switches: object) -> AsyncIterator[C
     turned = Switches().turned(**switches)
     async with (
         Sandbox(world or World.seeded(relations=30, orders=60, invoices=36, seed=7, now=NOW), turned) as sandbox,
-        aiohttp.ClientSession() as session,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
     ):
         yield Caller(sandbox, session)
