@@ -35,14 +35,11 @@ class Fetched:
     """All pages of an answer. They are readable until the stack that they were fetched on closes."""
 
     responses: tuple[Response, ...]
+    size_bytes: int
 
     @property
     def requests(self) -> int:
         return len(self.responses)
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(len(response.body) or _spooled(response) for response in self.responses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +84,8 @@ async def fetch(
             return response
         pages.append(response)
         request = stream.paginator.after(request, response, _count(stream, response))
-    return Fetched(tuple(pages))
+    # Measured here, once: whoever moves a file's position later robs the decoder of its place.
+    return Fetched(tuple(pages), sum(len(page.body) or _spooled(page) for page in pages))
 
 
 def judged(context: Context, operation: str, answer: Answer, requests: int = 1) -> Response | Trouble:

@@ -34,8 +34,6 @@ class WindowKind(Protocol):
 
     def prepare(self, rows: Sequence[Row[Any]]) -> Any: ...
 
-    async def is_empty(self, connection: Connection, scope: Scope) -> bool: ...
-
     async def write(self, connection: Connection, scope: Scope, batch: Any, seen: Seen) -> Written: ...
 
     async def gone(
@@ -101,7 +99,6 @@ async def _write(
     context: Context, connection: Connection, stream: Stream, run: Run, fetched: Fetched, span: Interval | None
 ) -> Written:
     kind, scope, seen = KINDS[stream.records], context.scope(run), Seen()
-    scope = replace(scope, is_first_load=await kind.is_empty(connection, scope))
     written = Written()
     async with batches(stream, fetched.responses, kind.prepare, context.policy.batch_rows) as decoded:
         async for batch, warnings in decoded:

@@ -13,8 +13,8 @@ from syncd.policy.diff import diff
 from syncd.store.engine import Connection
 from syncd.store.history import Change, record
 from syncd.store.mirror.normal import columns_of, raw_text
-from syncd.store.mirror.scope import Scope, Written
-from syncd.store.mirror.stubs import Named, ensure_named
+from syncd.store.mirror.scope import Scope, Seen, Written
+from syncd.store.mirror.stubs import relation_ids
 
 _ADDED = (
     "relation_remote_id",
@@ -61,7 +61,7 @@ async def write(connection: Connection, scope: Scope, invoice_id: int, row: Row[
     """Write the detail of an invoice, by our id."""
     detail = row.record
     if detail.relation_remote_id is not None:
-        await ensure_named(connection, scope, [Named(detail.relation_remote_id, detail.relation_email)])
+        await relation_ids(connection, scope, {detail.relation_remote_id: detail.relation_email}, Seen())
     old = (await connection.execute(_OLD, {"id": invoice_id})).one()._asdict()
     values = {name: getattr(detail, name) for name in _ADDED}
     values |= {name: old[name] if old[name] is not None else getattr(detail, name) for name in _ALSO_LISTED}

@@ -107,7 +107,6 @@ _GONE = """
 """
 _GONE_DATED = text(_GONE.format(known=_DATED))
 _GONE_CREATED = text(_GONE.format(known=_CREATED))
-_IS_EMPTY = text("SELECT NOT EXISTS (SELECT FROM crm.invoices WHERE account_id = :account_id)")
 
 Key = tuple[str, bool]
 
@@ -130,15 +129,8 @@ def prepare(rows: Sequence[Row[Invoice]]) -> Batch:
     return Batch(kept, hashes, len(rows), doubles + warnings_of(kept))
 
 
-async def is_empty(connection: Connection, scope: Scope) -> bool:
-    """Tell whether the account has no invoices yet: then there is nothing to compare with."""
-    return bool((await connection.execute(_IS_EMPTY, {"account_id": scope.account_id})).scalar_one())
-
-
 async def write(connection: Connection, scope: Scope, batch: Batch, seen: Seen) -> Written:
     """Write what differs of a batch and collect the local ids of the rows that were known."""
-    if scope.is_first_load and await _insert(connection, scope, batch) == len(batch.rows):
-        return Written(batch.received, inserted=len(batch.rows), warnings=batch.warnings)
     values = {"account_id": scope.account_id, "touch_before": scope.touch_before, **_keys(batch)}
     compared = (await connection.execute(_COMPARE, {**values, "hashes": batch.hashes})).one()
     seen.ids.extend(compared.seen or ())

@@ -4,37 +4,34 @@ Two endpoints show orders, and one of them does not say whose they are. The cont
 what both say (number, date, paid, lines), then whose it is. An answer without the second half is compared with the
 first alone and leaves the second as it was, so re-reading an order the other way never looks like a change.
 Lines carry no id: a changed order has its lines replaced.
+
+New orders are appended by COPY (see ``store.bulk``), changed ones updated from arrays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
+from msgspec.structs import astuple
 from sqlalchemy import text
 
 from syncd.domain.records import Order, OrderLine, Row
 from syncd.policy.coverage import Interval
 from syncd.policy.diff import diff
+from syncd.store.bulk import copy_rows, next_ids
 from syncd.store.engine import Connection
 from syncd.store.history import Change, record
 from syncd.store.mirror.normal import columns_of, digest, last_of_each, raw_text, warnings_of
 from syncd.store.mirror.scope import Gone, Scope, Seen, Written
-from syncd.store.mirror.stubs import Named, ensure_named
+from syncd.store.mirror.stubs import relation_ids
 
 _OWN = ("invoice_number", "purchased_at", "is_paid")
 _WHOSE = ("relation_remote_id", "relation_email", "relation_name")
-_LINE = (
-    "line_type",
-    "product_id",
-    "product_name",
-    "quantity",
-    "subscription_id",
-    "subscription_billed_until",
-    "subscription_ends_on",
-)
+_LINE = OrderLine.__struct_fields__
 
 _COMPARE = text("""
     SELECT array_agg(i.n) FILTER (WHERE o.id IS NULL) AS new,
@@ -72,25 +69,10 @@ _LINE_VALUES = (
     "l.position, l.line_type, l.product_id, l.product_name, CAST(l.quantity AS numeric),"
     " l.subscription_id, l.subscription_billed_until, l.subscription_ends_on"
 )
-_INSERT = text(f"""
-    WITH inserted AS (
-        INSERT INTO crm.orders (account_id, remote_id, relation_id, relation_remote_id, relation_email, relation_name,
-                                invoice_number, purchased_at, is_paid, raw, content_hash)
-        SELECT :account_id, i.remote_id, r.id, i.relation_remote_id, i.relation_email, i.relation_name,
-               i.invoice_number, i.purchased_at, i.is_paid, CAST(i.raw AS jsonb), i.hash
-        FROM {_ORDERS}
-        LEFT JOIN crm.relations r ON r.account_id = :account_id AND r.remote_id = i.relation_remote_id
-        ON CONFLICT (account_id, remote_id) DO NOTHING
-        RETURNING id, remote_id
-    ), lines AS (
-        INSERT INTO crm.order_lines ({_LINE_COLUMNS})
-        SELECT inserted.id, {_LINE_VALUES} FROM {_LINES} JOIN inserted USING (remote_id)
-    ), history AS (
-        INSERT INTO syncd.changes (account_id, table_name, row_id, kind, origin, run_id)
-        SELECT :account_id, 'orders', id, 'insert', 'remote', :run_id FROM inserted
-    )
-    SELECT count(*) FROM inserted
-""")
+_ORDER_COLUMNS = ("id", "account_id", "remote_id", "relation_id", "raw", "content_hash", *_OWN, *_WHOSE)
+_HISTORY_COLUMNS = ("account_id", "table_name", "row_id", "kind", "origin", "run_id")
+# One writer of an account's orders at a time, whichever stream shows them: rows found new stay new until they are in.
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('syncd.orders', :account_id))")
 
 _OLD = text(f"""
     SELECT o.id, o.remote_id, {", ".join("o." + name for name in _OWN + _WHOSE)}, o.content_hash,
@@ -130,7 +112,6 @@ _GONE = text("""
       AND NOT EXISTS (SELECT FROM unnest(CAST(:seen AS bigint[])) AS s (id) WHERE s.id = o.id)
     ORDER BY purchased_at
 """)
-_IS_EMPTY = text("SELECT NOT EXISTS (SELECT FROM crm.orders WHERE account_id = :account_id)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +121,7 @@ class Batch:
     rows: tuple[Row[Order], ...]
     remote_ids: list[str]
     hashes: list[bytes]
+    named: Mapping[str, str | None]
     received: int
     warnings: tuple[str, ...]
 
@@ -149,25 +131,29 @@ def prepare(rows: Sequence[Row[Order]]) -> Batch:
     last, doubles = last_of_each(rows, lambda order: order.remote_id)
     kept = tuple(last.values())
     hashes = [hash_of(row.record) for row in kept]
-    return Batch(kept, list(last), hashes, len(rows), doubles + warnings_of(kept))
+    return Batch(kept, list(last), hashes, _named(kept), len(rows), doubles + warnings_of(kept))
+
+
+def _named(rows: Sequence[Row[Order]]) -> dict[str, str | None]:
+    """Return the relations that orders name, with their addresses."""
+    records = [row.record for row in rows]
+    return {
+        it.relation_remote_id: it.relation_email if isinstance(it.relation_email, str) else None
+        for it in records
+        if isinstance(it.relation_remote_id, str)
+    }
 
 
 def hash_of(order: Order) -> bytes:
     """Return one half, or two when the order says whose it is."""
     own = digest((order.invoice_number, order.purchased_at, order.is_paid, order.lines))
-    whose = (order.relation_remote_id, order.relation_email, order.relation_name)
+    whose = _whose_of(order)
     return own if UNSET in whose else own + digest(whose)
-
-
-async def is_empty(connection: Connection, scope: Scope) -> bool:
-    """Tell whether the account has no orders yet: then there is nothing to compare with."""
-    return bool((await connection.execute(_IS_EMPTY, {"account_id": scope.account_id})).scalar_one())
 
 
 async def write(connection: Connection, scope: Scope, batch: Batch, seen: Seen) -> Written:
     """Write what differs of a batch and collect the local ids of the rows that were known."""
-    if scope.is_first_load and await _insert(connection, scope, batch) == len(batch.rows):
-        return Written(batch.received, inserted=len(batch.rows), warnings=batch.warnings)
+    await connection.execute(_LOCK, {"account_id": scope.account_id})
     values = {"account_id": scope.account_id, "touch_before": scope.touch_before}
     compared = (
         await connection.execute(_COMPARE, {**values, "remote_ids": batch.remote_ids, "hashes": batch.hashes})
@@ -175,11 +161,11 @@ async def write(connection: Connection, scope: Scope, batch: Batch, seen: Seen) 
     seen.ids.extend(compared.seen or ())
     if compared.stale:
         await connection.execute(_TOUCH, {"ids": compared.stale})
-    new = _part(batch, compared.new)
-    changed = _part(batch, compared.changed)
-    inserted = await _insert(connection, scope, new) if new.rows else 0
-    updated = await _update(connection, scope, changed) if changed.rows else 0
-    return Written(batch.received, inserted, updated, len(batch.rows) - inserted - updated, warnings=batch.warnings)
+    new, changed = _part(batch, compared.new), _part(batch, compared.changed)
+    await _insert(connection, scope, new, seen)
+    await _update(connection, scope, changed, seen)
+    unchanged = len(batch.rows) - len(new.rows) - len(changed.rows)
+    return Written(batch.received, len(new.rows), len(changed.rows), unchanged, warnings=batch.warnings)
 
 
 async def gone(connection: Connection, scope: Scope, span: Interval, seen: Seen, *, is_empty_answer: bool) -> Gone:
@@ -193,6 +179,8 @@ async def gone(connection: Connection, scope: Scope, span: Interval, seen: Seen,
 
 
 def _part(batch: Batch, ordinals: Sequence[int] | None) -> Batch:
+    if ordinals is not None and len(ordinals) == len(batch.rows):
+        return batch
     chosen = [ordinal - 1 for ordinal in ordinals or ()]
     return replace(
         batch,
@@ -202,16 +190,44 @@ def _part(batch: Batch, ordinals: Sequence[int] | None) -> Batch:
     )
 
 
-async def _insert(connection: Connection, scope: Scope, batch: Batch) -> int:
-    await ensure_named(connection, scope, _named(batch))
-    values = _order_arrays(batch) | _line_arrays(batch)
-    found = await connection.execute(_INSERT, {**values, "account_id": scope.account_id, "run_id": scope.run_id})
-    return int(found.scalar_one())
+async def _insert(connection: Connection, scope: Scope, batch: Batch, seen: Seen) -> None:
+    """Append new orders, their lines and their history."""
+    if not batch.rows:
+        return
+    owners = await relation_ids(connection, scope, batch.named, seen)
+    ids = await next_ids(connection, "crm.orders", len(batch.rows))
+    await copy_rows(connection, "crm.orders", _ORDER_COLUMNS, _order_rows(scope, batch, ids, owners))
+    await copy_rows(connection, "crm.order_lines", ("order_id", "position", *_LINE), _line_rows(batch, ids))
+    history = [(scope.account_id, "orders", row_id, "insert", "remote", scope.run_id) for row_id in ids]
+    await copy_rows(connection, "syncd.changes", _HISTORY_COLUMNS, history)
 
 
-async def _update(connection: Connection, scope: Scope, batch: Batch) -> int:
+def _order_rows(
+    scope: Scope, batch: Batch, ids: Sequence[int], owners: Mapping[str, int]
+) -> Iterator[tuple[object, ...]]:
+    for row, row_id, content_hash in zip(batch.rows, ids, batch.hashes, strict=True):
+        it = row.record
+        whose = tuple(None if value is UNSET else value for value in _whose_of(it))
+        owner = owners.get(whose[0]) if whose[0] else None
+        said = (it.invoice_number, it.purchased_at, it.is_paid, *whose)
+        yield (row_id, scope.account_id, it.remote_id, owner, raw_text(row.raw), content_hash, *said)
+
+
+def _line_rows(batch: Batch, ids: Sequence[int]) -> Iterator[tuple[object, ...]]:
+    for row, row_id in zip(batch.rows, ids, strict=True):
+        for position, line in enumerate(row.record.lines):
+            yield (row_id, position, *astuple(line))
+
+
+def _whose_of(order: Order) -> tuple[Any, ...]:
+    return order.relation_remote_id, order.relation_email, order.relation_name
+
+
+async def _update(connection: Connection, scope: Scope, batch: Batch, seen: Seen) -> None:
     """Replace changed orders; only what an order says is changed, and the history gets the changed columns."""
-    await ensure_named(connection, scope, _named(batch))
+    if not batch.rows:
+        return
+    await relation_ids(connection, scope, batch.named, seen)
     values = {"account_id": scope.account_id, "remote_ids": batch.remote_ids}
     old = {row.remote_id: row._asdict() for row in await connection.execute(_OLD, values)}
     filled = replace(
@@ -222,8 +238,7 @@ async def _update(connection: Connection, scope: Scope, batch: Batch) -> int:
     await connection.execute(_UPDATE, {**_order_arrays(filled), "account_id": scope.account_id})
     await connection.execute(_DROP_LINES, {"ids": [row["id"] for row in old.values()]})
     await connection.execute(_ADD_LINES, {**_line_arrays(filled), "account_id": scope.account_id})
-    await record(connection, scope, "orders", list(_changes(filled, old)))
-    return len(old)
+    await record(connection, scope, "orders", _changes(filled, old))
 
 
 def _filled(row: Row[Order], old: Mapping[str, object]) -> Row[Order]:
@@ -259,16 +274,6 @@ def _shown(lines: object) -> list[dict[str, object]]:
 
 def _shown_line(line: OrderLine) -> dict[str, object]:
     return {name: getattr(line, name) for name in _LINE}
-
-
-def _named(batch: Batch) -> list[Named]:
-    found = {}
-    for row in batch.rows:
-        order = row.record
-        if isinstance(order.relation_remote_id, str):
-            email = order.relation_email
-            found[order.relation_remote_id] = Named(order.relation_remote_id, email if isinstance(email, str) else None)
-    return list(found.values())
 
 
 def _order_arrays(batch: Batch) -> dict[str, object]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from syncd.domain.ids import AccountId, RunId
 
 MAX_WARNINGS = 1000
+_MOST_RELATIONS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,6 @@ class Scope:
     asked_at: datetime
     touch_before: datetime
     absence_gap_s: float = 3600
-    is_first_load: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +58,22 @@ class Written:
 NOTHING = Written()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Seen:
-    """Local ids of the rows that an answer showed again, collected over its batches: its witnesses."""
+    """What the batches of one answer learn for those after them.
+
+    ``ids`` are the local ids of the rows that the answer showed again: its witnesses. ``relations`` are our ids of
+    relations by remote id; only so many are kept, so that memory stays flat.
+    """
 
     ids: array[int] = field(default_factory=lambda: array("q"))
+    relations: dict[str, int] = field(default_factory=dict)
+
+    def remember(self, found: Mapping[str, int]) -> None:
+        """Keep more relations, forgetting the rest when they are too many."""
+        if len(self.relations) + len(found) > _MOST_RELATIONS:
+            self.relations = {}
+        self.relations.update(found)
 
 
 @dataclass(frozen=True, slots=True)

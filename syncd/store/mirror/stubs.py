@@ -7,22 +7,20 @@ relation: it gets the remote id instead of a twin.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from sqlalchemy import text
 
 from syncd.store.engine import Connection
 from syncd.store.history import Change, record
 from syncd.store.mirror.links import link_relations
-from syncd.store.mirror.scope import Scope
+from syncd.store.mirror.scope import Scope, Seen
 
-_UNKNOWN = text("""
-    SELECT i.remote_id, i.email
+_KNOWN = text("""
+    SELECT r.remote_id, r.id
     FROM unnest(CAST(:remote_ids AS text[]), CAST(:emails AS text[])) AS i (remote_id, email)
-    LEFT JOIN LATERAL (SELECT id FROM crm.relations r
-                       WHERE r.account_id = :account_id AND r.remote_id = i.remote_id LIMIT 1) AS r ON true
-    WHERE r.id IS NULL
+    JOIN LATERAL (SELECT id, remote_id FROM crm.relations r
+                  WHERE r.account_id = :account_id AND r.remote_id = i.remote_id LIMIT 1) AS r ON true
 """)
 _WAITING = text("""
     SELECT i.remote_id, r.id
@@ -45,54 +43,59 @@ _INSERT = text("""
     SELECT :account_id, i.remote_id, i.email
     FROM unnest(CAST(:remote_ids AS text[]), CAST(:emails AS text[])) AS i (remote_id, email)
     ON CONFLICT (account_id, remote_id) DO NOTHING
-    RETURNING id
+    RETURNING id, remote_id
 """)
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A relation as an order or invoice names it."""
+async def relation_ids(
+    connection: Connection, scope: Scope, named: Mapping[str, str | None], seen: Seen
+) -> Mapping[str, int]:
+    """Return our ids of the named relations (remote id to address), making those exist that do not.
 
-    remote_id: str
-    email: str | None
+    A relation that waits in an application's hands is left out: what names it is linked when it is bound. What was
+    found is remembered in ``seen`` for the batches to come.
+    """
+    fresh = {remote_id: email for remote_id, email in named.items() if remote_id not in seen.relations}
+    if fresh:
+        found = await _known(connection, scope, fresh)
+        unknown = {remote_id: email for remote_id, email in fresh.items() if remote_id not in found}
+        if unknown:
+            waiting, bound = await _adopt(connection, scope, unknown)
+            new = {remote_id: email for remote_id, email in unknown.items() if remote_id not in waiting}
+            found |= bound | await _create(connection, scope, new)
+        seen.remember(found)
+    return seen.relations
 
 
-async def ensure_named(connection: Connection, scope: Scope, named: Sequence[Named]) -> None:
-    """Make every named relation exist: known, bound to a local row that waits, or created as a stub."""
-    if not named:
-        return
-    rows = (await connection.execute(_UNKNOWN, _arrays(scope, named))).all()
-    unknown = [Named(row.remote_id, row.email) for row in rows]
-    if not unknown:
-        return
-    waiting = await _adopt(connection, scope, unknown)
-    await _create(connection, scope, [one for one in unknown if one.remote_id not in waiting])
+async def _known(connection: Connection, scope: Scope, named: Mapping[str, str | None]) -> dict[str, int]:
+    return {row.remote_id: row.id for row in await connection.execute(_KNOWN, _arrays(scope, named))}
 
 
-async def _adopt(connection: Connection, scope: Scope, unknown: Sequence[Named]) -> frozenset[str]:
-    """Bind local rows that wait under the same address; return whom they are, also those an application holds."""
-    waiting = {row.id: row.remote_id for row in await connection.execute(_WAITING, _arrays(scope, unknown))}
-    if not waiting:
-        return frozenset()
-    values = {"ids": list(waiting), "remote_ids": list(waiting.values())}
+async def _adopt(
+    connection: Connection, scope: Scope, unknown: Mapping[str, str | None]
+) -> tuple[frozenset[str], dict[str, int]]:
+    """Bind local rows that wait under the same address; return who waits (held ones too), and who is bound now."""
+    claims: dict[int, str] = {}
+    for row in await connection.execute(_WAITING, _arrays(scope, unknown)):
+        claims.setdefault(row.id, row.remote_id)
+    if not claims:
+        return frozenset(), {}
+    values = {"ids": list(claims), "remote_ids": list(claims.values())}
     bound = (await connection.execute(_BIND, values)).all()
     changes = [Change(row.id, "update", {"remote_id": None}, {"remote_id": row.remote_id}) for row in bound]
     await record(connection, scope, "relations", changes)
     await link_relations(connection, [row.id for row in bound])
-    return frozenset(waiting.values())
+    return frozenset(claims.values()), {row.remote_id: row.id for row in bound}
 
 
-async def _create(connection: Connection, scope: Scope, named: Sequence[Named]) -> None:
+async def _create(connection: Connection, scope: Scope, named: Mapping[str, str | None]) -> dict[str, int]:
     if not named:
-        return
-    ids = list((await connection.execute(_INSERT, _arrays(scope, named))).scalars())
-    await record(connection, scope, "relations", [Change(row_id, "insert") for row_id in ids])
-    await link_relations(connection, ids)
+        return {}
+    made = {row.remote_id: row.id for row in await connection.execute(_INSERT, _arrays(scope, named))}
+    await record(connection, scope, "relations", [Change(row_id, "insert") for row_id in made.values()])
+    await link_relations(connection, list(made.values()))
+    return made
 
 
-def _arrays(scope: Scope, named: Sequence[Named]) -> dict[str, object]:
-    return {
-        "account_id": scope.account_id,
-        "remote_ids": [one.remote_id for one in named],
-        "emails": [one.email for one in named],
-    }
+def _arrays(scope: Scope, named: Mapping[str, str | None]) -> dict[str, object]:
+    return {"account_id": scope.account_id, "remote_ids": list(named), "emails": list(named.values())}
