@@ -204,6 +204,7 @@ class Sandbox:
     # Life
 
     async def __aenter__(self) -> Self:
+        self._api.warm()
         server = web.Server(self._answer, access_log=None)
         self._runner = web.ServerRunner(server, shutdown_timeout=GRACE_S)
         await self._runner.setup()
