@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import asyncpg
 import pytest
 from sqlalchemy.engine import make_url
 
@@ -41,48 +42,6 @@ def reachable_directory(preferred: Path) -> Iterator[Path]:
         shutil.rmtree(directory)
 
 
-USER_OF_THE_SERVER = """
-import asyncio, os, sys
-from pathlib import Path
-import asyncpg, encodings.idna
-from syncd.domain.errors import SyncdError
-from syncd.store.embedded import EmbeddedPostgres
-
-async def main():
-    embedded = EmbeddedPostgres(Path(sys.argv[1]), is_durable=False)
-    try:
-        print(await embedded.start(), flush=True)
-    except SyncdError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-    try:
-        await asyncio.get_running_loop().connect_read_pipe(lambda: Told(asyncio.current_task()), sys.stdin)
-        await asyncio.Event().wait()
-    except asyncio.CancelledError:
-        connection = await asyncpg.connect(embedded_url(embedded))
-        print("drained", await connection.fetchval("SELECT 1"), flush=True)
-        await connection.close()
-    finally:
-        await embedded.stop()
-    print("left", flush=True)
-
-class Told(asyncio.Protocol):
-    def __init__(self, task):
-        self.task = task
-    def data_received(self, line):
-        self.task.cancel()
-
-def embedded_url(embedded):
-    from syncd.store.embedded import socket
-    return socket.url(embedded._use.socket_dir)
-
-if len(sys.argv) > 2:  # only now: the interpreter's own files may be closed to that user
-    os.setgroups([])
-    os.setgid(int(sys.argv[2]))
-    os.setuid(int(sys.argv[2]))
-asyncio.run(main())
-"""
-
-
 class User:
     """Another process that uses the embedded server until it is told to leave, or killed."""
 
@@ -95,7 +54,8 @@ class User:
         """Start a process in a group of its own, as a terminal would; it has not reached the server yet."""
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", USER_OF_THE_SERVER, os.fspath(data_dir), *(() if uid is None else (str(uid),))),
+            *(sys.executable, "-m", "tests.support.server_user", os.fspath(data_dir)),
+            *(() if uid is None else (str(uid),)),
             stdin=pipe,
             stdout=pipe,
             stderr=pipe,
@@ -121,7 +81,6 @@ class User:
     async def leave(self) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(b"leave\n")
-        assert await self.said() == "drained 1"
         assert await self.said() == "left"
         await self.complaint()
 
@@ -169,3 +128,25 @@ async def until(is_so: Callable[[], object]) -> None:
 
 def remains_of_initdb(data_dir: Path) -> list[Path]:
     return list(data_dir.glob(".postgres-initdb-*"))
+
+
+def owner_of(path: Path) -> int:
+    return path.lstat().st_uid
+
+
+def uid_of(pid: int) -> int:
+    return owner_of(Path("/proc", str(pid)))
+
+
+def program_of(pid: int) -> Path:
+    return Path("/proc", str(pid), "exe").readlink()
+
+
+async def word_of(url: str) -> str:
+    """Write a word through a connection of its own and read it back: ``mirrored``."""
+    connection = await asyncpg.connect(url, timeout=10)
+    try:
+        await connection.execute("CREATE TEMPORARY TABLE words (word text); INSERT INTO words VALUES ('mirrored')")
+        return str(await connection.fetchval("SELECT word FROM words"))
+    finally:
+        await connection.close()
