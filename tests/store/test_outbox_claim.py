@@ -1,0 +1,162 @@
+"""Claim: who sends a lane now, and what is written down before anything is sent."""
+
+import asyncio
+from collections import defaultdict
+
+from syncd.domain.changes import LocalChange
+from syncd.store import Store
+from tests.support.claims import (
+    account_with,
+    changed,
+    claimed,
+    claimed_one,
+    delivered,
+    entry_of,
+    expire,
+    failed,
+    lane_of,
+    settled,
+)
+from tests.support.lanes import add, create, remove, sent, subscribe
+from tests.support.outbox import run_sql
+
+
+async def test_a_claim_raises_the_epoch_sets_the_lease_and_records_the_intent(store: Store) -> None:
+    """Whoever finds the lane after a crash must know that sending had begun, and how far it may have come."""
+    account = await account_with(store)
+    await changed(store, account, 1, add(1), add(2))
+    lane = await claimed_one(store, account)
+    row = await lane_of(store, 1)
+    assert (row["epoch"], row["sending_upto"], row["claimed_by"], row["is_due"]) == (lane.epoch, 2, "w", False)
+    assert (lane.remote_id, lane.email, sent(lane.plan)) == ("1", "1@x.example", [add(1), add(2)])
+
+
+async def test_two_claimers_never_get_the_same_lane(store: Store) -> None:
+    """Order per relation rests on it."""
+    account = await account_with(store, 40)
+    for relation in range(1, 41):
+        await changed(store, account, relation, add())
+    claims = await asyncio.gather(*(claimed(store, account, f"w{n}", most=20) for n in range(4)))
+    lanes = [lane.lane_id for claim in claims for lane in claim.lanes]
+    assert len(lanes) == len(set(lanes)) == 40
+
+
+async def test_many_workers_deliver_every_entry_once_and_in_order(store: Store) -> None:
+    """A locking read may return a lane as another worker just left it: entries read with it would be sent twice."""
+    account = await account_with(store, 8)
+    wanted = [subscribe(n) for n in range(1, 6)]
+    for relation in range(1, 9):
+        await changed(store, account, relation, *wanted)
+    sent_to: dict[int | None, list[LocalChange]] = defaultdict(list)
+
+    async def work(worker: str) -> None:
+        while sum(map(len, sent_to.values())) < 8 * 5:
+            for lane in (await claimed(store, account, worker, most=3)).lanes:
+                sent_to[lane.relation_id] += sent(lane.plan)
+                assert not (await settled(store, account, delivered(lane), worker=worker)).fenced
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        for number in range(4):
+            group.create_task(work(f"w{number}"))
+    assert all(calls == wanted for calls in sent_to.values())
+
+
+async def test_a_lane_with_nothing_to_send_now_sleeps_until_its_back_off_ends(store: Store) -> None:
+    """Otherwise every poll would look at every waiting lane."""
+    account = await account_with(store)
+    await changed(store, account, 1, add())
+    await settled(store, account, failed(await claimed_one(store, account), delay_s=3600))
+    await run_sql(store, "UPDATE syncd.lanes SET ready_at = now()")
+    found = await claimed(store, account)
+    assert (found.lanes, found.looked) == ((), 1)
+    row, entry = await lane_of(store, 1), await entry_of(store, 1)
+    assert row["ready_at"] == entry["next_attempt_at"]
+    assert row["claimed_by"] is None
+
+
+async def test_a_lane_that_waits_for_a_person_costs_nothing(store: Store) -> None:
+    """Dead entries must not make their lane due again and again."""
+    account = await account_with(store)
+    await changed(store, account, 1, add())
+    await settled(store, account, failed(await claimed_one(store, account), "dead"))
+    await run_sql(store, "UPDATE syncd.lanes SET ready_at = now()")
+    await claimed(store, account)
+    row = await lane_of(store, 1)
+    assert (row["ready_at"], row["acked_seq"]) == (None, 1)
+
+
+async def test_a_dropped_barrier_is_marked_uncertain_before_anybody_sends_again(store: Store) -> None:
+    """The worker died somewhere between the claim and the settle: the mail may be out."""
+    account = await account_with(store)
+    await changed(store, account, 1, subscribe())
+    await claimed_one(store, account)
+    await expire(store)
+    lane = await claimed_one(store, account, "other")
+    assert lane.plan.steps[0].carrier.is_uncertain
+    assert (await entry_of(store, 1))["is_uncertain"]
+
+
+async def test_a_dropped_create_is_marked_uncertain_too(store: Store) -> None:
+    """It is looked up by its address before it is sent again."""
+    account = await account_with(store, 0, unbound=1)
+    await changed(store, account, 1, create("1@x.example"))
+    await claimed_one(store, account)
+    await expire(store)
+    assert (await claimed_one(store, account, "other")).plan.steps[0].carrier.is_uncertain
+
+
+async def test_a_barrier_that_the_dropped_claim_did_not_send_stays_certain(store: Store) -> None:
+    """The intent names what was being sent: reading back what never went out would park it for nothing."""
+    account = await account_with(store)
+    await changed(store, account, 1, add(), subscribe())
+    await claimed_one(store, account)
+    await expire(store)
+    assert sent((await claimed_one(store, account)).plan) == [add()]
+    await expire(store)
+    await settled(store, account, delivered(await claimed_one(store, account)))
+    assert not (await claimed_one(store, account)).plan.steps[0].carrier.is_uncertain
+
+
+async def test_a_settled_barrier_leaves_no_doubt_behind(store: Store) -> None:
+    """Only what was dropped is in doubt; a call that failed for certain may simply be sent again."""
+    account = await account_with(store)
+    await changed(store, account, 1, subscribe())
+    await settled(store, account, failed(await claimed_one(store, account), delay_s=0))
+    assert not (await claimed_one(store, account)).plan.steps[0].carrier.is_uncertain
+
+
+async def test_a_payload_that_nobody_can_read_is_claimed_as_broken(store: Store) -> None:
+    """It must reach its grave, with the reason, and not end the claim of a hundred other lanes."""
+    account = await account_with(store)
+    await changed(store, account, 1, add(1), add(2))
+    await run_sql(store, 'UPDATE syncd.entries SET payload = \'{"tag_id": "seven"}\' WHERE seq = 1')
+    lane = await claimed_one(store, account)
+    assert [e.seq for e in lane.plan.broken] == [1]
+    assert "cannot be read" in lane.plan.broken[0].fault
+    assert sent(lane.plan) == [add(2)]
+
+
+async def test_an_operation_of_a_newer_version_is_broken_not_fatal(store: Store) -> None:
+    """Expand, deploy, contract: an old replica may see new operations for a minute."""
+    account = await account_with(store)
+    await changed(store, account, 1, add(1))
+    await run_sql(store, "UPDATE syncd.entries SET operation = 'merge_relations'")
+    assert "not known" in (await claimed_one(store, account)).plan.broken[0].fault
+
+
+async def test_a_window_bounds_what_one_claim_reads(store: Store) -> None:
+    """One relation with fifty thousand entries must not starve the others."""
+    account = await account_with(store)
+    await changed(store, account, 1, *(add(n % 5 + 1) for n in range(8)))
+    lane = await claimed_one(store, account, window=3)
+    assert (len(lane.entries), lane.seen_seq) == (3, 3)
+    await settled(store, account, delivered(lane))
+    assert (await lane_of(store, 1))["is_due"]
+
+
+async def test_a_window_full_of_waiting_entries_is_read_whole(store: Store) -> None:
+    """Otherwise dead entries at the front would block every later facet of the relation: G6."""
+    account = await account_with(store)
+    await changed(store, account, 1, add(1), remove(1), add(2), add(3))
+    await run_sql(store, "UPDATE syncd.entries SET status = 'dead' WHERE seq <= 3")
+    assert sent((await claimed_one(store, account, window=2)).plan) == [add(3)]

@@ -1,0 +1,152 @@
+"""Stage: committed captures become entries, in order, under dense numbers, each exactly once."""
+
+import asyncio
+
+from syncd.store import Store
+from syncd.store.outbox import stage
+from tests.support.outbox import new_account, remote_sql, rows, run_sql, stage_all
+
+
+async def _capture(store: Store, account_id: int, relation_id: int | None, *payloads: int) -> None:
+    for number in payloads:
+        await run_sql(
+            store,
+            """INSERT INTO syncd.captures (account_id, relation_id, operation, facet, payload)
+               VALUES (:account_id, :relation_id, 'add_tag', 'tag:1', jsonb_build_object('n', CAST(:n AS integer)))""",
+            account_id=account_id,
+            relation_id=relation_id,
+            n=number,
+        )
+
+
+async def _relations(store: Store, account_id: int, count: int) -> None:
+    await remote_sql(
+        store,
+        """INSERT INTO crm.relations (id, account_id, remote_id, email)
+           SELECT n, :account_id, n, n || '@x.example' FROM generate_series(1, :count) n""",
+        account_id=account_id,
+        count=count,
+    )
+
+
+async def test_captures_of_a_lane_get_dense_numbers_in_order(store: Store) -> None:
+    """The cursor of a lane is one number: a gap would look like an entry that never comes."""
+    account = await new_account(store)
+    await _relations(store, account.id, 2)
+    await _capture(store, account.id, 1, 10, 11)
+    await _capture(store, account.id, 2, 20)
+    assert await stage_all(store) == 3
+    await _capture(store, account.id, 1, 12)
+    assert await stage_all(store) == 1
+    found = await rows(store, "SELECT relation_id, seq, payload ->> 'n' AS n FROM syncd.entries ORDER BY 1, 2")
+    assert [(r["relation_id"], r["seq"], r["n"]) for r in found] == [
+        (1, 1, "10"),
+        (1, 2, "11"),
+        (1, 3, "12"),
+        (2, 1, "20"),
+    ]
+    assert await rows(store, "SELECT 1 FROM syncd.captures") == []
+
+
+async def test_a_change_that_commits_late_is_staged_late_and_not_lost(store: Store) -> None:
+    """Ids are taken before commit: whoever drains by "id greater than the last" loses this one for ever."""
+    account = await new_account(store)
+    await _relations(store, account.id, 2)
+    async with store.begin() as slow:
+        await slow.exec_driver_sql(
+            "INSERT INTO syncd.captures (account_id, relation_id, operation, facet, payload) "
+            f"VALUES ({account.id}, 1, 'add_tag', 'tag:1', '{{}}')"
+        )
+        await _capture(store, account.id, 2, 20)
+        assert await stage_all(store) == 1
+    assert await stage_all(store) == 1
+    assert {r["relation_id"] for r in await rows(store, "SELECT relation_id FROM syncd.entries")} == {1, 2}
+
+
+async def test_only_one_stager_works_at_a_time(store: Store) -> None:
+    """Two would hand out the same numbers, or wait for each other's lanes."""
+    account = await new_account(store)
+    await _relations(store, account.id, 1)
+    await _capture(store, account.id, 1, 1)
+    async with store.begin() as first:
+        assert await stage(first) == 1
+        async with store.begin() as second:
+            assert await stage(second) is None
+
+
+async def test_an_idle_lane_is_woken_and_a_claimed_one_keeps_its_lease(store: Store) -> None:
+    """Waking a claimed lane would let a second worker send beside the first."""
+    account = await new_account(store)
+    await _relations(store, account.id, 2)
+    await _capture(store, account.id, 1, 1)
+    await _capture(store, account.id, 2, 1)
+    await stage_all(store)
+    await run_sql(store, "UPDATE syncd.lanes SET ready_at = NULL WHERE relation_id = 1")
+    await run_sql(
+        store, "UPDATE syncd.lanes SET ready_at = now() + interval '1 hour', claimed_by = 'w' WHERE relation_id = 2"
+    )
+    await _capture(store, account.id, 1, 2)
+    await _capture(store, account.id, 2, 2)
+    await stage_all(store)
+    due = await rows(store, "SELECT relation_id FROM syncd.lanes WHERE ready_at <= now()")
+    assert [r["relation_id"] for r in due] == [1]
+
+
+async def test_a_lane_in_back_off_is_woken_for_what_is_new(store: Store) -> None:
+    """A failing facet must not delay a new change of another facet of the same relation."""
+    account = await new_account(store)
+    await _relations(store, account.id, 1)
+    await _capture(store, account.id, 1, 1)
+    await stage_all(store)
+    await run_sql(store, "UPDATE syncd.lanes SET ready_at = now() + interval '1 hour'")
+    await _capture(store, account.id, 1, 2)
+    await stage_all(store)
+    assert len(await rows(store, "SELECT 1 FROM syncd.lanes WHERE ready_at <= now()")) == 1
+
+
+async def test_changes_of_no_relation_share_the_accounts_lane(store: Store) -> None:
+    """New fields are the account's business; two lanes for them could create one twice."""
+    account = await new_account(store)
+    await _capture(store, account.id, None, 1)
+    await stage_all(store)
+    await _capture(store, account.id, None, 2)
+    await stage_all(store)
+    assert [r["tail_seq"] for r in await rows(store, "SELECT tail_seq FROM syncd.lanes")] == [2]
+
+
+async def test_a_batch_leaves_the_rest_for_the_next(store: Store) -> None:
+    """A burst of a million captures must not become one transaction."""
+    account = await new_account(store)
+    await _relations(store, account.id, 1)
+    await _capture(store, account.id, 1, 1, 2, 3)
+    async with store.begin() as connection:
+        assert await stage(connection, most=2) == 2
+    async with store.begin() as connection:
+        assert await stage(connection, most=2) == 1
+    found = await rows(store, "SELECT seq, payload ->> 'n' AS n FROM syncd.entries ORDER BY seq")
+    assert [(r["seq"], r["n"]) for r in found] == [(1, "1"), (2, "2"), (3, "3")]
+
+
+async def test_stagers_and_settlers_do_not_wait_in_a_circle(store: Store) -> None:
+    """Both lock many lanes; they must take them in one order."""
+    account = await new_account(store)
+    await _relations(store, account.id, 60)
+    for _ in range(3):
+        await run_sql(
+            store,
+            """INSERT INTO syncd.captures (account_id, relation_id, operation, facet, payload)
+               SELECT :account_id, n, 'add_tag', 'tag:1', '{}' FROM generate_series(60, 1, -1) n""",
+            account_id=account.id,
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(stage_all(store))
+            for _ in range(3):
+                group.create_task(_lock_as_settle_does(store))
+
+
+async def _lock_as_settle_does(store: Store) -> None:
+    await run_sql(
+        store,
+        """WITH alive AS (SELECT id FROM syncd.lanes ORDER BY relation_id FOR UPDATE)
+           UPDATE syncd.lanes l SET failures = failures + 1 FROM alive WHERE l.id = alive.id""",
+    )
