@@ -107,11 +107,11 @@ async def _captures(connection: Connection) -> list[Capture]:
         "SELECT relation_id, account_id, operation, facet, payload::text, actor, reason FROM syncd.captures ORDER BY id"
     )
     decoded = []
-    for relation_id, account_id, operation, facet, payload, actor, reason in rows:
-        change = decode_change(operation, payload)
-        assert facet == facet_of(change)
-        assert account_id == 1
-        decoded.append(Capture(relation_id, change, actor, reason))
+    for row in rows.mappings():
+        change = decode_change(row["operation"], row["payload"])
+        assert row["facet"] == facet_of(change)
+        assert row["account_id"] == 1
+        decoded.append(Capture(row["relation_id"], change, row["actor"], row["reason"]))
     return decoded
 
 
