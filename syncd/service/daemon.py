@@ -64,8 +64,7 @@ async def wait_until_ready(around: Surroundings, database: Database, watch: Data
     while await watch.until_it_answers(around.stop.event, is_first=True):
         try:
             await make_ready(database, may_migrate=around.settings.migrate_on_start)
-        except InfrastructureError as error:
-            watch.lost(error)
+        except InfrastructureError:
             await watch.pause(1.0, around.stop.event)
         else:
             return True
@@ -78,12 +77,12 @@ async def work(
     """Register the jobs, say that we are ready, wait for the signal, and end what is under way."""
     leases = [_lease(around, database, runtime) for runtime in runtimes]
     pulls = [
-        AccountPulls(runtime, lease, database.store, watch, around.clock)
+        AccountPulls(runtime, lease, database.store, around.clock)
         for runtime, lease in zip(runtimes, leases, strict=True)
     ]
     schedule = _schedule(around.clock, pulls)
     async with asyncio.TaskGroup() as group:
-        chores = [group.create_task(chore) for chore in _chores(around, leases, pulls)]
+        chores = [group.create_task(chore) for chore in _chores(around, watch, leases, pulls)]
         drains = [
             group.create_task(keep_draining(runtime, watch, around.clock, around.stop.event)) for runtime in runtimes
         ]
@@ -113,12 +112,12 @@ def _schedule(clock: Clock, pulls: Sequence[AccountPulls]) -> Schedule:
 
 
 def _chores(
-    around: Surroundings, leases: Sequence[Lease], pulls: Sequence[AccountPulls]
+    around: Surroundings, watch: DatabaseWatch, leases: Sequence[Lease], pulls: Sequence[AccountPulls]
 ) -> list[Coroutine[object, object, None]]:
     """Return what runs for as long as the daemon does."""
     keeping = [lease.keep() for lease in leases]
     leading = [account.lead() for account in pulls]
-    return [around.notifier.keep_alive(around.clock), *keeping, *leading]
+    return [around.notifier.keep_alive(around.clock), watch.keep_server(around.stop.event), *keeping, *leading]
 
 
 async def _finish(around: Surroundings, tasks: Sequence[asyncio.Task[None]]) -> None:

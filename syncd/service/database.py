@@ -18,6 +18,7 @@ from syncd.store.migrate import upgrade
 from syncd.store.schema import SchemaAge, check, require_current
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
+REVIVE_EVERY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,25 +70,13 @@ async def make_ready(database: Database, *, may_migrate: bool) -> None:
 
 
 class DatabaseWatch:
-    """Knows whether the database answers, and says so once when it stops and once when it is back."""
+    """Waits for a database that does not answer, says so once when it begins and once when it ends, and keeps our own
+    server running. A running drainer notices and reports an outage by itself; this is for whoever must wait."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
         self._log = log.get("syncd.service")
-        self._lost_at: float | None = None
-
-    def lost(self, error: InfrastructureError | ConfigurationError) -> None:
-        """Note that the database failed somebody; logged on the first of many."""
-        if self._lost_at is None:
-            self._lost_at = self._clock.monotonic()
-            self._log.warning("database.lost", reason=str(error))
-
-    def found(self) -> None:
-        """Note that the database answered; logged if it had been away."""
-        if self._lost_at is not None:
-            self._log.warning("database.found", after_s=round(self._clock.monotonic() - self._lost_at, 1))
-            self._lost_at = None
 
     async def until_it_answers(self, stop: asyncio.Event, *, is_first: bool = False) -> bool:
         """Wait for a connection with growing pauses; False when told to stop first.
@@ -95,26 +84,33 @@ class DatabaseWatch:
         At the first start a database that refuses us (password, name) is a mistake and raises ConfigurationError;
         later it is an outage like any other.
         """
-        pause_s = FIRST_PAUSE_S
+        pause_s, lost_at = FIRST_PAUSE_S, None
         while not stop.is_set():
             try:
                 await self._knock()
             except (InfrastructureError, ConfigurationError) as error:
                 if is_first and isinstance(error, ConfigurationError):
                     raise
-                self.lost(error)
+                if lost_at is None:
+                    lost_at = self._clock.monotonic()
+                    self._log.warning("database.lost", reason=str(error))
             else:
-                self.found()
+                if lost_at is not None:
+                    self._log.info("database.recovered", after_s=round(self._clock.monotonic() - lost_at, 1))
                 return True
             await self.pause(pause_s * (0.5 + self._clock.random() / 2), stop)
             pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
         return False
 
-    async def _knock(self) -> None:
-        if self._database.embedded is not None:
-            await self._database.embedded.revive()
-        async with self._database.store.begin():
-            pass
+    async def keep_server(self, stop: asyncio.Event) -> None:
+        """Start the embedded server again whenever it is gone; does nothing about a server that is not ours."""
+        while self._database.embedded is not None and not stop.is_set():
+            try:
+                if await self._database.embedded.revive():
+                    self._log.warning("server.revived")
+            except (InfrastructureError, ConfigurationError):
+                await self.until_it_answers(stop)
+            await self.pause(REVIVE_EVERY_S, stop)
 
     async def pause(self, seconds: float, stop: asyncio.Event) -> None:
         """Wait, but not longer than until told to stop."""
@@ -125,3 +121,9 @@ class DatabaseWatch:
         finally:
             sleeping.cancel()
             stopping.cancel()
+
+    async def _knock(self) -> None:
+        if self._database.embedded is not None:
+            await self._database.embedded.revive()
+        async with self._database.store.begin():
+            pass

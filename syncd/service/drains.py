@@ -18,9 +18,9 @@ async def keep_draining(runtime: AccountRuntime, watch: DatabaseWatch, clock: Cl
     while not stop.is_set():
         try:
             await runtime.drainer.run(stop)
-        except (InfrastructureError, ConfigurationError) as error:
-            watch.lost(error)
+        except (InfrastructureError, ConfigurationError):
             await watch.until_it_answers(stop)
+            await watch.pause(1.0, stop)
         except Exception as error:  # noqa: BLE001 (one broken entry must not end the daemon)
             log.get("syncd.service").error("drain.crashed", account=runtime.account.name, exc_info=error)
             await watch.pause(CRASH_PAUSE_S, stop)

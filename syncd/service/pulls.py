@@ -18,7 +18,6 @@ from syncd.domain.errors import ConfigurationError, InfrastructureError
 from syncd.inbound import ORDER
 from syncd.providers.contract import StreamKind
 from syncd.service.accounts import AccountRuntime
-from syncd.service.database import DatabaseWatch
 from syncd.service.lease import Lease
 from syncd.service.schedule import Job
 from syncd.settings import PullSettings
@@ -33,8 +32,10 @@ LATEST_FIRST_S = 3600.0  # a rung of a day must also be reached by a process tha
 class AccountPulls:
     """One account's rounds. ``jobs`` are what the schedule calls; ``lead`` is what happens on taking the lease."""
 
-    def __init__(self, runtime: AccountRuntime, lease: Lease, store: Store, watch: DatabaseWatch, clock: Clock) -> None:
-        self._runtime, self._lease, self._store, self._watch, self._clock = runtime, lease, store, watch, clock
+    def __init__(self, runtime: AccountRuntime, lease: Lease, store: Store, clock: Clock) -> None:
+        self._runtime, self._lease, self._store, self._clock = runtime, lease, store, clock
+        self._log = log.get("syncd.service").bind(account=runtime.account.name)
+        self._is_postponed = False
         self._quick, self._slow = asyncio.Lock(), asyncio.Lock()
         self._is_stopping = False
 
@@ -83,7 +84,7 @@ class AccountPulls:
         try:
             await self._runtime.puller.recover()
         except (InfrastructureError, ConfigurationError) as error:
-            self._watch.lost(error)
+            self._postpone(error)
 
     async def _first_round(self) -> None:
         """Pull everything once, again with growing pauses while the account or the database is the trouble."""
@@ -109,11 +110,12 @@ class AccountPulls:
                     return False
                 report = await self._runtime.puller.pull(stream, trigger, reach_s=reach_s)
             except (InfrastructureError, ConfigurationError) as error:
-                self._watch.lost(error)
+                self._postpone(error)
                 return False
             except Exception as error:  # noqa: BLE001 (one broken round must not end the daemon)
-                log.get("syncd.service").error("round.crashed", account=self._runtime.account.name, exc_info=error)
+                self._log.error("round.crashed", stream=stream, exc_info=error)
                 return False
+        self._resume()
         return not report.is_fault
 
     def _turn_of(self, stream: str) -> asyncio.Lock:
@@ -126,8 +128,18 @@ class AccountPulls:
             return False
         async with self._store.begin() as connection:
             outlook = await look(connection, self._runtime.account.id)
-        self._watch.found()
         return outlook.paused is None and outlook.throttled_s <= 0
+
+    def _postpone(self, error: InfrastructureError | ConfigurationError) -> None:
+        """The database or the disk let a round down; logged once, until a round goes well."""
+        if not self._is_postponed:
+            self._log.warning("pulls.postponed", reason=str(error))
+        self._is_postponed = True
+
+    def _resume(self) -> None:
+        if self._is_postponed:
+            self._log.info("pulls.resumed")
+        self._is_postponed = False
 
 
 def cadences(pull: PullSettings) -> Mapping[str, float]:

@@ -92,13 +92,14 @@ class Daemon:
 
     async def until(self, event: str, **fields: object) -> dict[str, Any]:
         """Read on until a line of this event with these fields comes; fail when the process ends first."""
-        async with asyncio.timeout(PATIENCE_S):
-            while True:
-                line = await self._line()
-                if line is None:
-                    raise AssertionError(f"no {event}; it said:\n" + "\n".join(self.said))
-                if line.get("event") == event and all(line.get(name) == value for name, value in fields.items()):
-                    return line
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while (line := await self._line()) is not None:
+                    if line.get("event") == event and all(line.get(name) == value for name, value in fields.items()):
+                        return line
+        except TimeoutError:
+            pass
+        raise AssertionError(f"no {event}; it said:\n" + "\n".join(self.said))
 
     async def ended(self) -> int:
         """Read to the end and return the exit code."""
