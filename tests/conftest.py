@@ -12,12 +12,18 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import settings
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from syncd.store import Store
 from syncd.store.engine import async_url
 from syncd.store.migrate import upgrade
+
+# A busy machine must not fail a law: no deadlines. `make prove` runs the long form.
+settings.register_profile("quick", deadline=None)
+settings.register_profile("prove", deadline=None, max_examples=5000)
+settings.load_profile(os.environ.get("SYNCD_HYPOTHESIS_PROFILE", "quick"))
 
 
 @pytest.fixture(scope="session")
