@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from syncd.domain.records import Row
@@ -106,13 +106,17 @@ async def _write(
             context.progressed(stream.name, written.received, fetched.size_bytes)
     if span is None:
         return written.warned(_SKEWED)
-    return written.warned(*await _testify(context, connection, stream, scope, span, seen, written.received))
+    witnessed = Interval(span.lower, span.upper + timedelta(seconds=2 * context.policy.window.margin_s))
+    return written.warned(*await _testify(context, connection, stream, scope, witnessed, seen, written.received))
 
 
 async def _testify(
     context: Context, connection: Connection, stream: Stream, scope: Scope, span: Interval, seen: Seen, received: int
 ) -> tuple[str, ...]:
-    """Hold the answer against the rows known in its window. Raises NotBelieved when too many are gone."""
+    """Hold the answer against the rows known in its window. Raises NotBelieved when too many are gone.
+
+    Witnesses are younger than what is proven, too: a row that an earlier answer showed cannot be too new for this one.
+    """
     gone = await KINDS[stream.records].gone(connection, scope, span, seen, is_empty_answer=received == 0)
     lost = len(gone.keys)
     match witness.judge(gone.known, lost, received, context.policy.window_witness):

@@ -88,7 +88,7 @@ _UPDATE = text(f"""
 """)
 _DATED = """
     SELECT v.id, v.number FROM crm.invoices v
-    WHERE v.account_id = :account_id AND v.invoiced_on > CAST(:since AS date) AND v.invoiced_on < CAST(:upto AS date)
+    WHERE v.account_id = :account_id AND v.invoiced_on > CAST(:since AS date) AND v.invoiced_on <= CAST(:upto AS date)
       AND v.missing_since IS NULL AND v.first_seen_at < now()
 """
 _CREATED = """

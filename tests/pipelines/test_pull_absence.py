@@ -1,0 +1,89 @@
+"""Absence: what an answer lacks is gone only when a second answer, apart in time, lacks it too."""
+
+from __future__ import annotations
+
+from syncd.store import Store
+from tests.support.pulling import circle
+
+
+async def test_a_tag_is_missing_only_after_two_absences_apart_in_time(store: Store) -> None:
+    """One bad hour of the CRM must not delete anything, however often it is asked in it."""
+    async with circle(store) as it:
+        await it.pull("tags")
+        name = it.world.tags.pop(next(iter(it.world.tags))).name
+        missing = "SELECT name FROM crm.tags WHERE missing_since IS NOT NULL"
+        for _ in range(3):
+            assert (await it.pull("tags")).is_success
+        assert await it.rows(missing) == [], "three absences within the gap count once"
+        await it.advance(3601)
+        assert (await it.pull("tags")).missing == 1
+        assert await it.rows(missing) == [(name,)]
+        assert await it.value("SELECT count(*) FROM syncd.changes WHERE table_name = 'tags' AND kind = 'missing'") == 1
+
+
+async def test_a_tag_that_shows_again_is_found(store: Store) -> None:
+    """An absence that was taken back must not count towards a later one."""
+    async with circle(store) as it:
+        await it.pull("tags")
+        number, tag = next(iter(it.world.tags.items()))
+        del it.world.tags[number]
+        await it.pull("tags")
+        await it.advance(3601)
+        it.world.tags[number] = tag
+        await it.pull("tags")
+        del it.world.tags[number]
+        await it.pull("tags")
+        assert await it.value("SELECT count(*) FROM crm.tags WHERE missing_since IS NOT NULL") == 0
+        await it.advance(3601)
+        await it.pull("tags")
+        it.world.tags[number] = tag
+        assert (await it.pull("tags")).updated == 1
+        assert await it.value("SELECT count(*) FROM crm.tags WHERE missing_since IS NOT NULL") == 0
+        kinds = "SELECT kind FROM syncd.changes WHERE table_name = 'tags' AND kind <> 'insert' ORDER BY id"
+        assert await it.rows(kinds) == [("missing",), ("found",)]
+
+
+async def test_a_link_is_marked_first_and_removed_second(store: Store) -> None:
+    """Links are edited by applications: one that goes for good leaves its row of history behind."""
+    async with circle(store) as it:
+        await it.pull("tags", "groups", "group_members", "relation_tags")
+        relation = next(relation for relation in it.world.relations.values() if relation.tags and relation.groups)
+        tag, group = next(iter(relation.tags)), next(iter(relation.groups))
+        it.world.untag(relation, tag)
+        it.world.leave(relation, group)
+        counts = "SELECT (SELECT count(*) FROM crm.relation_tags), (SELECT count(*) FROM crm.group_members)"
+        before = (await it.rows(counts))[0]
+        await it.pull("relation_tags", "group_members")
+        assert await it.rows(counts) == [before]
+        marked = "SELECT (SELECT count(*) FROM crm.relation_tags WHERE missing_since IS NOT NULL) + count(*)"
+        assert await it.value(marked + " FROM crm.group_members WHERE missing_since IS NOT NULL") == 2
+        await it.advance(3601)
+        await it.pull("relation_tags", "group_members")
+        assert await it.rows(counts) == [(before[0] - 1, before[1] - 1)]
+        gone = "SELECT table_name FROM syncd.changes WHERE kind = 'delete' ORDER BY 1"
+        assert await it.rows(gone) == [("group_members",), ("relation_tags",)]
+
+
+async def test_a_group_that_lost_most_of_its_members_is_not_believed(store: Store) -> None:
+    """Half a group gone at once is more likely half an answer."""
+    async with circle(store, relations=60) as it:
+        await it.pull("groups", "group_members")
+        it.box.faults.add("dropped_rows", operation="group_members", share=0.5, times=0)
+        report = await it.pull("group_members")
+        assert report.status == "failed"
+        assert "known rows" in (report.reason or "")
+        assert await it.value("SELECT count(*) FROM crm.group_members WHERE missing_since IS NOT NULL") == 0
+
+
+async def test_a_relation_the_crm_knows_no_more_is_missing_at_the_second_time(store: Store) -> None:
+    """'Not found' may be a fault too; leaving all groups is no deletion at all."""
+    async with circle(store) as it:
+        await it.pull("orders")
+        buyer = next(iter(it.world.orders.values())).relation_id
+        it.world.relations.pop(buyer)
+        missing = "SELECT remote_id::int FROM crm.relations WHERE missing_since IS NOT NULL"
+        await it.pull("relation_details", "relation_details")
+        assert await it.rows(missing) == []
+        await it.advance(3601)
+        await it.pull("relation_details")
+        assert await it.rows(missing) == [(buyer,)]
