@@ -28,7 +28,7 @@ from syncd.providers.contract import (
 )
 from syncd.transport import Transport
 
-# A request that has less time than this is not started.
+# A request that has less time than this, or than a quarter of the whole, is not started.
 LEAST_S = 1.0
 
 
@@ -59,29 +59,30 @@ async def converse(line: Line, change: LocalChange, target: Target, deadline: fl
     """Hold the conversation that delivers a change, to its end or to the deadline (monotonic seconds)."""
     clock = line.clock
     talk, started = Talk(clock.now()), clock.monotonic()
+    latest = deadline - min(LEAST_S, (deadline - started) / 4)
     try:
         conversation = line.provider.converse(change, target)
         request = next(conversation)
-        while await _may_send(line, deadline):
+        while await _may_send(line, latest):
             request = conversation.send(await _exchange(line, request, talk, deadline))
         conversation.close()
         talk.outcome = _cut_short(talk)
     except StopIteration as end:
         talk.outcome = end.value
     except Exception as error:  # noqa: BLE001 - the boundary: a conversation's bug must cost its own entry only
-        talk.outcome = _broken(talk, error)
+        talk.outcome = _broken(talk.has_written or target.is_repeat, error)
     talk.elapsed_s = clock.monotonic() - started
     return talk
 
 
-async def _may_send(line: Line, deadline: float) -> bool:
+async def _may_send(line: Line, latest: float) -> bool:
     """Wait for the turn, if the rate is bound; return False when the time left would not cover a request."""
     wait_s = line.pace.turn_s()
     if wait_s > 0:
-        if line.clock.monotonic() + wait_s > deadline - LEAST_S:
+        if line.clock.monotonic() + wait_s > latest:
             return False
         await line.clock.sleep(wait_s)
-    return line.clock.monotonic() <= deadline - LEAST_S
+    return line.clock.monotonic() <= latest
 
 
 async def _exchange(line: Line, request: Request, talk: Talk, deadline: float) -> Answered | NotSent | MaybeApplied:
@@ -102,6 +103,6 @@ def _cut_short(talk: Talk) -> Outcome | None:
     return Unknown("time ran out between two requests of one change") if talk.has_written else None
 
 
-def _broken(talk: Talk, error: Exception) -> Outcome:
+def _broken(may_be_applied: bool, error: Exception) -> Outcome:
     reason = redact(f"the conversation broke off: {type(error).__name__}: {error}")[:300]
-    return Unknown(reason) if talk.has_written else Rejected(reason)
+    return Unknown(reason) if may_be_applied else Rejected(reason)

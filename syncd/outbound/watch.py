@@ -83,8 +83,10 @@ class Watch:
             self._forget(pace)
             return 0.0
         self._edge(outlook.paused)
-        if outlook.probe_in_s is None or (outlook.probe_in_s > 0 and not self._is_eager):
+        if outlook.probe_in_s is None:
             return _LOOK_S
+        if outlook.probe_in_s > 0 and not self._is_eager:
+            return min(outlook.probe_in_s, _LOOK_S)
         self._is_eager = False
         reason = await self.probe()
         if reason is None:
@@ -95,7 +97,7 @@ class Watch:
             await account_states.postpone_probe(
                 connection, self._account.id, least_s=least_s, most_s=most_s, reason=reason
             )
-        return _LOOK_S
+        return min(least_s, _LOOK_S)
 
     async def _lift(self, pace: Pace) -> None:
         async with self._store.begin() as connection:
