@@ -23,8 +23,8 @@ async def stage(it: Circle, status: str, *, settled: str = "NULL") -> None:
         "INSERT INTO syncd.lanes (account_id, relation_id, tail_seq) SELECT DISTINCT account_id, relation_id, 9"
         " FROM syncd.captures",
         "INSERT INTO syncd.entries (lane_id, seq, account_id, relation_id, operation, facet, payload, xact,"
-        f" captured_at, status, settled_at) SELECT l.id, row_number() OVER (ORDER BY c.id), c.account_id, c.relation_id, operation,"
-        f" facet, payload, xact, captured_at, '{status}', {settled}"
+        " captured_at, status, settled_at) SELECT l.id, row_number() OVER (ORDER BY c.id), c.account_id, c.relation_id,"
+        f" operation, facet, payload, xact, captured_at, '{status}', {settled}"
         " FROM syncd.captures c JOIN syncd.lanes l ON l.relation_id = c.relation_id",
         "DELETE FROM syncd.captures",
     )

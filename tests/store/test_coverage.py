@@ -32,10 +32,14 @@ async def test_proof_goes_with_the_transaction_that_wrote_the_rows(store: Store)
     """Proof without rows is a window lost for good."""
     async with store.begin_remote() as connection:
         account = await ensure_account(connection, "default", "autorespond")
-    with pytest.raises(RuntimeError):
+
+    async def fails() -> None:
         async with store.begin_remote() as connection:
             await coverage.prove(connection, account.id, "orders", PARTS[0], RunId(1))
             raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await fails()
     async with store.begin() as connection:
         assert await coverage.proven(connection, account.id, "orders") == ()
 
