@@ -9,7 +9,9 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -193,9 +195,9 @@ async def test_second_replica_waits_its_turn_to_pull(
     async with daemon(tmp_path, replica="first", **settings) as first:
         await first.until("lease.taken")
         async with daemon(tmp_path, replica="second", **settings) as second:
-            await second.until("service.started")
-            for _ in range(3):
-                await first.until("run.finished", stream="orders")
+            started = await second.until("service.started")
+            while _age_s(started, await first.until("run.finished", stream="orders")) < 2.5:
+                pass
             await rename(store, "Once")
             assert await first.stopped() == 0
             await second.until("lease.taken")
@@ -203,6 +205,12 @@ async def test_second_replica_waits_its_turn_to_pull(
             assert await second.stopped() == 0
     before = second.events[: _position(second.events, "lease.taken")]
     assert not [event for event in before if event.get("event") == "run.finished"]
+
+
+def _age_s(before: dict[str, Any], after: dict[str, Any]) -> float:
+    """Seconds between two log lines."""
+    instants = [datetime.fromisoformat(event["timestamp"].replace("Z", "+00:00")) for event in (before, after)]
+    return (instants[1] - instants[0]).total_seconds()
 
 
 def _position(events: list[dict[str, object]], name: str) -> int:
