@@ -1,1 +1,1 @@
-"""The figures of the README, measured in one run on one machine. Each figure stands beside its yardstick of that run."""
+"""The figures of the README, each beside its yardstick of the same run on the same machine."""

@@ -30,7 +30,12 @@ def test_every_setting_named_under_deploy_exists() -> None:
 def test_unit_tells_systemd_the_truth() -> None:
     """Type=notify with no notifier hangs the start; restarting on a configuration error is a loop."""
     unit = (DEPLOY / "systemd" / "syncd.service").read_text()
-    for line in ("Type=notify", "ExecStart=/opt/syncd/bin/syncd run", "RestartPreventExitStatus=78 2", "StateDirectory=syncd"):
+    for line in (
+        "Type=notify",
+        "ExecStart=/opt/syncd/bin/syncd run",
+        "RestartPreventExitStatus=78 2",
+        "StateDirectory=syncd",
+    ):
         assert f"\n{line}\n" in unit
 
 
