@@ -78,7 +78,12 @@ class Transport:
         """Send a request whose answer is small; ``timeout_s`` bounds everything, the wait for a connection included."""
         limits, started = self._limits, self._clock.monotonic()
         message = self._signer.render(request)
-        exchange = self._wire.exchange(self._signer.base.origin, message, read_timeout_s=limits.read_timeout_s)
+        exchange = self._wire.exchange(
+            self._signer.base.origin,
+            message,
+            read_timeout_s=limits.read_timeout_s,
+            is_fresh=request.needs_own_connection,
+        )
         try:
             async with asyncio.timeout(limits.total_timeout_s if timeout_s is None else timeout_s):
                 await exchange.start()

@@ -15,6 +15,7 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
+from weakref import WeakSet
 
 from aiohttp import ClientTimeout, StreamReader, TCPConnector, ThreadedResolver
 from aiohttp.client_proto import ResponseHandler
@@ -27,6 +28,7 @@ from syncd.transport.faults import TooLarge, TransportClosed, Truncated
 from syncd.transport.limits import TransportLimits
 
 _BODILESS = frozenset({204, 304})
+_DISTRUST_S = 300.0
 
 
 class Wire:
@@ -41,29 +43,50 @@ class Wire:
         self._connector: TCPConnector | None = None
         self._routes: dict[URL, ClientRequest] = {}
         self._is_closed = False
+        self._kept: WeakSet[ResponseHandler] = WeakSet()
+        self._distrust_until = 0.0
         self._timeout = ClientTimeout(
             total=None,
             connect=limits.pool_timeout_s + limits.connect_timeout_s,
             sock_connect=limits.connect_timeout_s,
         )
 
-    def exchange(self, origin: URL, message: bytes, *, read_timeout_s: float, is_decoded: bool = True) -> Exchange:
-        """Prepare to send ``message`` to ``origin``; nothing happens before ``Exchange.start``."""
-        return Exchange(self, origin, message, read_timeout_s, is_decoded)
+    def exchange(
+        self, origin: URL, message: bytes, *, read_timeout_s: float, is_decoded: bool = True, is_fresh: bool = False
+    ) -> Exchange:
+        """Prepare to send ``message`` to ``origin``; nothing happens before ``Exchange.start``.
 
-    async def connect(self, origin: URL) -> Connection:
-        """Take a connection on which nothing is under way, made new if none is kept."""
+        ``is_fresh`` asks for a connection that carried nothing before.
+        """
+        return Exchange(self, origin, message, read_timeout_s, is_decoded, is_fresh)
+
+    async def connect(self, origin: URL, *, is_fresh: bool = False) -> Connection:
+        """Take a connection on which nothing is under way, made new if none is kept (or none may be used)."""
         if self._is_closed:
             raise TransportClosed
         connector = self._opened()
         route = self._routes.get(origin) or self._route(origin)
+        is_fresh = is_fresh or asyncio.get_running_loop().time() < self._distrust_until
         while True:
             connection = await connector.connect(route, traces=[], timeout=self._timeout)
             protocol = connection.protocol
-            if protocol is not None and protocol.is_connected() and not protocol.should_close:
+            is_usable = protocol is not None and protocol.is_connected() and not protocol.should_close
+            if is_usable and not (is_fresh and protocol in self._kept):
                 return connection
-            # Kept, but dead or holding bytes that nobody asked for: those would be taken for our answer.
+            # Kept, but not wanted, or dead, or holding bytes that nobody asked for: those would pass for our answer.
             connection.close()
+
+    def keep(self, protocol: ResponseHandler) -> None:
+        """Note that a connection was given back, so that it is known when it is taken again."""
+        self._kept.add(protocol)
+
+    def broke(self, protocol: ResponseHandler) -> None:
+        """Note a request without an answer: if its connection was a kept one, none is used for some minutes.
+
+        A server that closes after each answer without saying so would else lose every second request, for ever.
+        """
+        if protocol in self._kept:
+            self._distrust_until = asyncio.get_running_loop().time() + _DISTRUST_S
 
     async def close(self) -> None:
         self._is_closed = True
@@ -93,6 +116,7 @@ class Exchange:
     __slots__ = (
         "_connection",
         "_is_decoded",
+        "_is_fresh",
         "_is_unframed",
         "_message",
         "_origin",
@@ -108,13 +132,16 @@ class Exchange:
         "status",
     )
 
-    def __init__(self, wire: Wire, origin: URL, message: bytes, read_timeout_s: float, is_decoded: bool) -> None:
+    def __init__(
+        self, wire: Wire, origin: URL, message: bytes, read_timeout_s: float, is_decoded: bool, is_fresh: bool
+    ) -> None:
         self._wire = wire
         self._origin = origin
         self._message = message
         self.message_bytes = len(message)
         self._read_timeout_s = read_timeout_s
         self._is_decoded = is_decoded
+        self._is_fresh = is_fresh
         self._connection: Connection | None = None
         self._protocol: ResponseHandler | None = None
         self._payload: StreamReader | None = None
@@ -127,7 +154,7 @@ class Exchange:
 
     async def start(self) -> None:
         """Connect, send, and wait for the status line and the headers. Raises one of ``faults.FAULTS``."""
-        self._connection = connection = await self._wire.connect(self._origin)
+        self._connection = connection = await self._wire.connect(self._origin, is_fresh=self._is_fresh)
         protocol, transport = connection.protocol, connection.transport
         assert protocol is not None
         assert transport is not None
@@ -185,12 +212,15 @@ class Exchange:
         assert connection is not None
         if self._is_unframed and isinstance(protocol.exception(), OSError):
             raise Truncated
+        self._wire.keep(protocol)
         connection.release()
         self._connection = None
 
     def close(self) -> None:
         """Drop the connection unless the answer was read to its end. Safe to call at any time, any number of times."""
         if self._connection is not None:
+            if self._protocol is not None and self.status is None:
+                self._wire.broke(self._protocol)
             self._connection.close()
             self._connection = None
 

@@ -7,6 +7,7 @@ DELETE, and reads may be billed or rate-limited: nothing is repeated unless our 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import aiohttp
 import pytest
@@ -32,10 +33,32 @@ async def test_a_request_on_a_broken_kept_connection_is_sent_once(open_transport
         assert isinstance(await transport.send(call(verb)), Answered)
         assert isinstance(await transport.send(call(verb)), MaybeApplied)
         assert len(server.requests) == 2
-        assert isinstance(await transport.send(call(verb)), Answered)
-        async with transport.download(call(verb)) as got:
+        other = open_transport(server.base_url)
+        assert isinstance(await other.send(call(verb)), Answered)
+        async with other.download(call(verb)) as got:
             assert isinstance(got, MaybeApplied)
     assert len(server.requests) == 4
+
+
+async def test_a_kept_connection_that_broke_makes_all_of_them_suspect(open_transport: Opener) -> None:
+    """Else a server that closes after each answer without a word would lose every second request, and with it every
+    conversation of two."""
+    async with raw_server(answer_once_then_close_on_the_next) as server:
+        transport = open_transport(server.base_url)
+        assert isinstance(await transport.send(call()), Answered)
+        assert isinstance(await transport.send(call()), MaybeApplied)
+        for _ in range(3):
+            assert isinstance(await transport.send(call()), Answered)
+            async with transport.download(call()) as got:
+                assert isinstance(got, Answered)
+
+
+async def test_what_may_not_be_repeated_travels_on_a_connection_of_its_own(open_transport: Opener) -> None:
+    """A kept connection that breaks would leave the fate of a mail unknown, and a person to find out."""
+    async with raw_server(answer_once_then_close_on_the_next) as server:
+        transport = open_transport(server.base_url)
+        assert isinstance(await transport.send(call()), Answered)
+        assert isinstance(await transport.send(replace(call(), needs_own_connection=True)), Answered)
 
 
 @pytest.mark.parametrize("verb", ["POST", "PUT", "DELETE", "GET"])

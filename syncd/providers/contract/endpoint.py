@@ -78,6 +78,7 @@ class Endpoint:
             json=_json_object(pairs) if self.place is Place.JSON else None,
             accept=self.accept,
             is_signed=self.is_signed,
+            needs_own_connection=self.effect in (Effect.ONCE, Effect.CONSENT),
         )
 
 

@@ -14,7 +14,8 @@ class Request:
 
     ``path`` is already percent-encoded, segment by segment, without a leading slash. At most one of ``form`` and
     ``json`` is set. ``operation`` names the endpoint row (for logs, limits and attempts); ``is_signed`` is false only
-    for calls that must carry no credentials. ``accept`` is the media type asked for.
+    for calls that must carry no credentials. ``accept`` is the media type asked for. ``needs_own_connection`` is true
+    for calls that may not be repeated blindly: a kept connection may break under them and leave their fate unknown.
     """
 
     operation: str
@@ -25,3 +26,4 @@ class Request:
     json: bytes | None = None
     accept: str = "application/json"
     is_signed: bool = True
+    needs_own_connection: bool = False
