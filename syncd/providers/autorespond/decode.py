@@ -1,9 +1,9 @@
 """Turns the CRM's JSON into domain records: what a key means, in which wire struct, with which tolerance.
 
-A key that the row cannot be stored without (its id) makes the whole answer malformed when it is not there at all,
-because then the shape has changed; when it is there but empty, that one row is left out and reported. Every other
-oddity costs the one value: ``None`` and a warning beside the row, whose raw JSON is kept. Keys that nobody knows stay
-in ``raw``; ``accessCode`` alone is taken out of it, because it may be a secret.
+A record that cannot be stored (its id is missing or empty, its lines are no list) is left out and reported; when most
+records of an answer are like that, its shape has changed and it is refused as a whole. Every other oddity costs the one
+value: ``None`` and a warning beside the row, whose raw JSON is kept. Keys that nobody knows stay in ``raw``;
+``accessCode`` alone is taken out of it, because it may be a secret.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from syncd.domain.records import Row
 from syncd.providers.autorespond import formats, wire
 from syncd.providers.autorespond.elements import UNREADABLE, Piece
 from syncd.providers.autorespond.formats import Notes, Zone, amount, day, instant, reference, said_text, text
+from syncd.providers.autorespond.mending import mended
 from syncd.providers.contract import Decoded
 
 _BATCH = 2000
-_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 _STANDARD_FIELD = re.compile(r"relation_", re.IGNORECASE)
 _STANDARD_NAMES = frozenset(
     {"id", "relationid", "email", "firstname", "suffix", "lastname", "gender", "type", "customer", "password"}
@@ -47,19 +47,27 @@ class Kind(Generic[W]):
     build: Callable[[W, Notes, Zone], Any]
 
 
-def rows_of(piece: Piece, kind: Kind[Any], operation: str, zone: Zone) -> Iterator[Decoded]:
+def rows_of(piece: Piece, kind: Kind[Any], operation: str, zone: Zone, refused: Notes) -> Iterator[Decoded]:
     """Decode the elements of one piece into batches of rows.
 
-    Raises MalformedAnswer when an element is no object, lacks its id, or is not UTF-8.
+    An element of another shape is left out, its reason among the warnings and in ``refused``; ``believe`` says what
+    many of them mean.
     """
-    wires, raws = _decoded(piece, kind, operation)
+    wires, raws, is_mended = _decoded(piece, kind)
     build = kind.build
     for start in range(0, len(wires), _BATCH):
         rows: list[Row[Any]] = []
         left_out: Notes = []
         notes: Notes = []
         for element, raw in zip(wires[start : start + _BATCH], raws[start : start + _BATCH], strict=True):
-            record = build(element, notes, zone)
+            if is_mended and b"\\ufffd" in raw:
+                notes.append("a text held what is no text; the replacement sign stands for it")
+            try:
+                record = build(_readable(element), notes, zone)
+            except MalformedAnswer as malformed:
+                refused.append(f"{operation}: {malformed}")
+                notes.append(f"a record is left out: {malformed}")
+                record = None
             if record is not None:
                 rows.append(Row(record, raw, tuple(notes)) if notes else Row(record, raw))
             else:
@@ -69,29 +77,50 @@ def rows_of(piece: Piece, kind: Kind[Any], operation: str, zone: Zone) -> Iterat
         yield Decoded(rows, tuple(left_out))
 
 
+def believe(taken: int, refused: Notes) -> None:
+    """Raise MalformedAnswer when more records were refused than taken: then it is the answer's shape that changed."""
+    if len(refused) > taken:
+        raise MalformedAnswer(f"The answer has an unexpected shape: {refused[0]}")
+
+
 def one_of(raw: bytes, kind: Kind[Any], operation: str, zone: Zone) -> Row[Any] | None:
     """Decode a single payload; null is None, and so is an object whose key is empty."""
     if raw == b"null":
         return None
-    piece = Piece(b"[" + raw + b"]", [msgspec.Raw(raw)])
-    return next((row for batch in rows_of(piece, kind, operation, zone) for row in batch.rows), None)
+    refused: Notes = []
+    piece = Piece(b"[" + raw + b"]", [msgspec.Raw(raw)], is_mended=True)
+    rows = [row for batch in rows_of(piece, kind, operation, zone, refused) for row in batch.rows]
+    believe(len(rows), refused)
+    return rows[0] if rows else None
 
 
-def _decoded(piece: Piece, kind: Kind[Any], operation: str) -> tuple[list[Any], list[bytes]]:
-    """Return the wire structs and the raw texts; NUL, which Postgres cannot hold, becomes the replacement sign."""
+def _decoded(piece: Piece, kind: Kind[Any]) -> tuple[list[Any], list[bytes], bool]:
+    """Return the wire structs, the raw texts, and whether those were mended: NUL, for one, Postgres cannot hold.
+
+    In place of a struct that cannot be read stands its MalformedAnswer.
+    """
     try:
         if not piece.array.isascii():
             piece.array.decode()
-        if b"\\u0000" in piece.array:
-            raws = [_NUL.sub(rb"\1\\ufffd", bytes(raw)) for raw in piece.raws]
-            return [kind.one.decode(raw) for raw in raws], raws
-        return kind.many.decode(piece.array), [bytes(raw) for raw in piece.raws]
+        if b"\\u0000" not in piece.array:
+            return kind.many.decode(piece.array), [bytes(raw) for raw in piece.raws], piece.is_mended
+    except UNREADABLE:
+        pass
+    raws = [mended(bytes(raw)) for raw in piece.raws]
+    return [_struct(raw, kind) for raw in raws], raws, True
+
+
+def _struct(raw: bytes, kind: Kind[Any]) -> Any:
+    try:
+        return kind.one.decode(raw)
     except UNREADABLE as error:
-        raise MalformedAnswer(f"The answer to {operation} has an unexpected shape: {_shape_error(error)}.") from None
+        return MalformedAnswer(f"{error}.")
 
 
-def _shape_error(error: BaseException) -> str:
-    return "text that is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+def _readable(element: Any) -> Any:
+    if element.__class__ is MalformedAnswer:
+        raise element
+    return element
 
 
 def _key(value: Any, key: str, notes: Notes) -> str | None:
@@ -160,7 +189,8 @@ def _field(it: wire.Field, notes: Notes, zone: Zone) -> records.FreeField | None
     if not code:
         notes.append("a field with an empty code is left out")
         return None
-    options = tuple(word for option in it.options or () if (word := text(option, "options", notes)) is not None)
+    given = it.options.split(",") if isinstance(it.options, str) else it.options or ()
+    options = tuple(word for option in given if (word := text(option, "options", notes)) is not None)
     return records.FreeField(
         remote_id=code,
         code=code,

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import msgspec
 
 from syncd.domain.errors import MalformedAnswer
+from syncd.providers.autorespond.mending import mended
 
 PIECE = 512 * 1024
 LARGEST_ELEMENT = 64 * 1024 * 1024
@@ -36,6 +37,7 @@ class Piece:
 
     array: bytes
     raws: list[msgspec.Raw]
+    is_mended: bool = False
 
 
 class Elements:
@@ -149,8 +151,12 @@ def _counted(buffer: bytes) -> tuple[Piece, bytes, bool] | None:
 
 
 def _proven(text: bytes) -> Piece:
-    array = b"[" + text + b"]"
+    """Read elements that end where the brackets say so, their texts mended where need be."""
+    whole = _piece(text)
+    if whole is not None:
+        return whole
+    array = mended(b"[" + text + b"]")
     try:
-        return Piece(array, _ARRAY.decode(array))
+        return Piece(array, _ARRAY.decode(array), is_mended=True)
     except UNREADABLE as error:
         raise MalformedAnswer(f"The list is not JSON: {error}.") from None

@@ -16,13 +16,14 @@ import msgspec
 
 from syncd.domain.errors import MalformedAnswer
 from syncd.providers.autorespond.elements import UNREADABLE, Elements, Piece
+from syncd.providers.autorespond.mending import mended
 from syncd.providers.autorespond.wording import quoted
 from syncd.providers.contract import Effect, Endpoint, Response
 
 _HEAD = 64 * 1024
 _BOM = b"\xef\xbb\xbf"
 _SPACE = " \t\r\n"
-_GENERIC = {"list": ("list",), "boolean": ("result", "status")}
+_GENERIC = {"list": ("list",), "boolean": ("result", "status", "success")}
 _STARTS = {"list": b"[n", "object": b"{n", "boolean": b'tfn"01', "id": b'"0123456789', "text": b'"0123456789'}
 _WORD = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -61,6 +62,7 @@ def payload(body: bytes, row: Endpoint) -> bytes:
     """
     text = body.removeprefix(_BOM).strip()
     refuse_html(text)
+    text = text if _is_json(text) else mended(text)
     if text.startswith(b"{"):
         return _unwrapped(text, row)
     if _WORD.fullmatch(text) and row.shape in ("boolean", "text", "object") and not _is_json(text):

@@ -129,8 +129,12 @@ class _Reads:
 
     def _list(self, row: Endpoint, kind: Kind[Any]) -> Callable[[Response], Iterator[Decoded]]:
         def read(response: Response) -> Iterator[Decoded]:
+            taken, refused = 0, list[str]()
             for piece in envelope.pieces(response, row):
-                yield from decode.rows_of(piece, kind, row.operation, self._zone)
+                for batch in decode.rows_of(piece, kind, row.operation, self._zone, refused):
+                    taken += len(batch.rows)
+                    yield batch
+            decode.believe(taken, refused)
 
         return read
 

@@ -40,7 +40,7 @@ class Field(msgspec.Struct, gc=False):
     code: Any = UNSET
     name: Any = UNSET
     type: Any = UNSET
-    options: list[Any] | None = None
+    options: list[Any] | str | None = None
 
 
 class Group(msgspec.Struct, gc=False):

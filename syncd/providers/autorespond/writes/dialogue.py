@@ -83,11 +83,16 @@ class Dialogue:
         refusal = self.judge.refusal(answer.response, row)
         if refusal is not None:
             return refusal
+        refused: list[str] = []
         try:
             pieces = envelope.pieces(answer.response, row)
-            batches = [batch for piece in pieces for batch in decode.rows_of(piece, kind, operation, self.zone)]
+            batches = [
+                batch for piece in pieces for batch in decode.rows_of(piece, kind, operation, self.zone, refused)
+            ]
         except MalformedAnswer as malformed:
             return Retryable(f"{operation}: {malformed}")
+        if refused:  # what could not be read may be the very thing that is looked for
+            return Retryable(refused[0])
         return Found(tuple(row.record for batch in batches for row in batch.rows))
 
 
