@@ -11,6 +11,7 @@ from syncd.cli.page import account_option, json_option
 from syncd.cli.progress import Shown
 from syncd.cli.pull import require_streams
 from syncd.domain.reports import RunReport
+from syncd.inbound import ORDER
 from syncd.service.oneshot import opened_runtimes
 from syncd.settings import AccountConfig, Settings
 
@@ -47,5 +48,6 @@ async def _backfill(
         async with opened_runtimes(settings, configs, shown) as runtimes:
             for runtime in runtimes:
                 require_streams(runtime, streams)
+                shown.expect(len(streams) or len(ORDER))
                 reports += await runtime.puller.backfill(since, streams or None, shown.progressed)
     return reports

@@ -70,7 +70,7 @@ def _show(loaded: Loaded, findings: list[Finding], show_all: bool) -> None:
     rows = [row for row in _effective(loaded) if show_all or row["from"] != "default"]
     if rows:
         console.print(
-            table("Settings", ["setting", "value", "from"], [list(row.values()) for row in rows]), "", sep="\n"
+            table("Settings", ["setting", "~value", "from"], [list(row.values()) for row in rows]), "", sep="\n"
         )
     if not show_all:
         hidden = len(Settings.model_fields) - len(rows)
@@ -78,7 +78,7 @@ def _show(loaded: Loaded, findings: list[Finding], show_all: bool) -> None:
     console.print(
         table(
             "Check",
-            ["", "what", "found", "what to do"],
+            ["", "what", "~found", "~what to do"],
             [[Text(f.verdict.value, style=_COLOURS[f.verdict]), f.subject, f.words, f.advice] for f in findings],
         )
     )

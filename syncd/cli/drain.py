@@ -10,9 +10,11 @@ from syncd.cli.ending import FAILED, OK, TRY_LATER
 from syncd.cli.page import BAD, GOOD, account_option, json_option, out, print_json, table
 from syncd.cli.progress import Shown
 from syncd.domain.reports import DrainReport
+from syncd.service.accounts import AccountRuntime
 from syncd.service.oneshot import opened_runtimes
 from syncd.service.stopping import StopSignal
 from syncd.settings import AccountConfig, Settings
+from syncd.store.outbox import count_backlog
 
 
 @click.command(name="drain")
@@ -39,10 +41,16 @@ async def _drain(settings: Settings, configs: tuple[AccountConfig, ...]) -> list
     with Shown("delivering") as shown:
         async with opened_runtimes(settings, configs, shown) as runtimes, StopSignal() as stop:
             for runtime in runtimes:
+                shown.expect(await _waiting(runtime))
                 reports.append(await runtime.drainer.drain(stop.event))
     if stop.number is not None:
         raise KeyboardInterrupt
     return reports
+
+
+async def _waiting(runtime: AccountRuntime) -> int:
+    async with runtime.store.begin() as connection:
+        return (await count_backlog(connection, runtime.account.id)).pending
 
 
 def _exit_code(report: DrainReport) -> int:
@@ -52,18 +60,7 @@ def _exit_code(report: DrainReport) -> int:
 
 
 def _show(reports: list[DrainReport]) -> None:
-    columns = [
-        "account",
-        "result",
-        "#took",
-        "#requests",
-        "#delivered",
-        "#retried",
-        "#dead",
-        "#parked",
-        "#left",
-        "#yours",
-    ]
+    columns = ["account", "~result", "#took", "#delivered", "#retried", "#dead", "#parked", "#left", "#yours"]
     out().print(table("Drained", columns, (_row(report) for report in reports)))
 
 
@@ -73,7 +70,6 @@ def _row(report: DrainReport) -> list[object]:
         report.account,
         Text(f"paused: {report.paused}", style=BAD) if report.paused else result,
         f"{report.elapsed_s:.1f} s",
-        report.requests,
         report.delivered,
         report.retried,
         report.dead,

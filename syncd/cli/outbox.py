@@ -6,7 +6,8 @@ import click
 from rich.text import Text
 
 from syncd.cli import session
-from syncd.cli.page import BAD, GOOD, QUIET, WARN, json_option, out, print_json, table
+from syncd.cli.page import BAD, GOOD, QUIET, WARN, json_option, out, print_json, span, table
+from syncd.clock import SystemClock
 from syncd.domain.errors import UserError
 from syncd.policy.states import EntryStatus
 from syncd.service.database import opened
@@ -129,7 +130,8 @@ def _done(what: str, entry_ids: tuple[int, ...], as_json: bool) -> None:
 
 
 def _table(entries: tuple[OutboxEntry, ...]) -> object:
-    columns = ["#entry", "status", "account", "relation", "change", "facet", "#tries", "captured", "why"]
+    now = SystemClock().now()
+    columns = ["#entry", "status", "~relation", "change", "#tries", "#age", "~why"]
     return table(
         "Outbox",
         columns,
@@ -137,12 +139,10 @@ def _table(entries: tuple[OutboxEntry, ...]) -> object:
             [
                 str(entry.id),
                 Text(entry.status, style=_COLOURS.get(entry.status, GOOD)),
-                entry.account,
                 entry.email or entry.relation_id,
                 entry.operation,
-                entry.facet,
                 entry.attempts,
-                entry.captured_at,
+                span((now - entry.captured_at).total_seconds()),
                 entry.error or entry.block_reason or "",
             ]
             for entry in entries
@@ -153,12 +153,13 @@ def _table(entries: tuple[OutboxEntry, ...]) -> object:
 def _tell(story: EntryStory) -> None:
     entry, console = story.entry, out()
     console.print(_table((entry,)))
-    console.print(f"\nwhat    {entry.payload}", markup=False)
-    for label, words in (("by", entry.actor), ("because", entry.reason), ("blocked", entry.block_reason)):
+    about = (("account", entry.account), ("facet", entry.facet), ("payload", entry.payload), ("by", entry.actor))
+    console.print()
+    for label, words in (*about, ("because", entry.reason), ("blocked", entry.block_reason)):
         if words:
             console.print(f"{label:<8}{words}", markup=False)
     if story.attempts:
         rows = [[a.started_at, f"{a.elapsed_s:.2f} s", a.requests, a.outcome, a.detail or ""] for a in story.attempts]
         console.print(
-            "", table("Tries", ["started", "#took", "#requests", "outcome", "what came of it"], rows), sep="\n"
+            "", table("Tries", ["started", "#took", "#requests", "outcome", "~what came of it"], rows), sep="\n"
         )

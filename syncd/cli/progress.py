@@ -25,6 +25,7 @@ class Shown:
         self._reporter = Reporter(Metrics())
         self._clock, self._logged_at = SystemClock(), 0.0
         self._log = log.get("syncd.cli")
+        self._total = 0
         self._bar: Bar | None = None
         if console.is_terminal:
             columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -43,9 +44,10 @@ class Shown:
             self._bar.stop()
 
     def expect(self, total: int) -> None:
-        """Say how many steps there will be."""
+        """Say how many more steps there will be."""
+        self._total += total
         if self._bar is not None:
-            self._bar.update(self._task, total=total)
+            self._bar.update(self._task, total=self._total)
 
     def run(self, report: RunReport) -> None:
         """One pull ended."""

@@ -8,6 +8,7 @@ from syncd.cli import runs, session
 from syncd.cli.page import account_option, json_option
 from syncd.cli.progress import Shown
 from syncd.domain.reports import RunReport
+from syncd.inbound import ORDER
 from syncd.service.accounts import AccountRuntime
 from syncd.service.oneshot import opened_runtimes
 from syncd.settings import AccountConfig, Settings
@@ -33,12 +34,13 @@ async def _pull(settings: Settings, configs: tuple[AccountConfig, ...], streams:
     with Shown("pulling") as shown:
         async with opened_runtimes(settings, configs, shown) as runtimes:
             for runtime in runtimes:
+                require_streams(runtime, streams)
+                shown.expect(len(streams) or len(ORDER))
                 reports += await _pull_account(runtime, streams)
     return reports
 
 
 async def _pull_account(runtime: AccountRuntime, streams: tuple[str, ...]) -> list[RunReport]:
-    require_streams(runtime, streams)
     if not streams:
         return list(await runtime.puller.pull_all("manual"))
     reports = []

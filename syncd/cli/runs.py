@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from syncd.cli.page import BAD, GOOD, out, print_json, table
+from syncd.cli.page import BAD, GOOD, WARN, out, print_json, table
 from syncd.domain.reports import RunReport
 
-_COLUMNS = ["account", "stream", "result", "#took", "#requests", "#received", "#new", "#changed", "#missing", "why"]
+_COLUMNS = ["account", "stream", "result", "#took", "#received", "#new", "#changed", "#gone"]
 
 
 def show(reports: Sequence[RunReport], *, as_json: bool) -> int:
@@ -20,8 +20,10 @@ def show(reports: Sequence[RunReport], *, as_json: bool) -> int:
         console = out()
         console.print(table("Runs", _COLUMNS, (_row(report) for report in reports)))
         for report in reports:
+            if report.reason:
+                console.print(Text(f"{report.account} {report.stream}: {report.reason}", style=BAD))
             for warning in report.warnings[:10]:
-                console.print(Text(f"{report.stream}: {warning}", style="yellow"))
+                console.print(Text(f"{report.account} {report.stream}: {warning}", style=WARN))
     return 0 if all(report.is_success for report in reports) else 1
 
 
@@ -31,10 +33,8 @@ def _row(report: RunReport) -> list[object]:
         report.stream,
         Text(report.status, style=GOOD if report.is_success else BAD),
         f"{report.elapsed_s:.1f} s",
-        report.requests,
         report.received,
         report.inserted,
         report.updated,
         report.missing,
-        report.reason or "",
     ]

@@ -1,11 +1,13 @@
 """What every command does first: read settings, set up the log, hide the secrets, and run its coroutine.
 
-Ctrl-C and SIGTERM cancel the coroutine, which leaves every block of it properly; a second one ends the process.
+Ctrl-C, SIGTERM and the closing of the terminal cancel the coroutine, which leaves every block of it properly; a second
+one ends the process there and then, which loses nothing either: everything syncd does survives being killed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -19,6 +21,8 @@ from syncd.settings.accounts import AccountConfig
 from syncd.settings.root import Settings
 
 T = TypeVar("T")
+GOES_ON = "nothing is lost, the same command goes on from here"
+_NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the closing of the terminal"}
 
 
 def begin() -> Loaded:
@@ -47,39 +51,41 @@ def accounts(settings: Settings, only: str | None = None) -> tuple[AccountConfig
     return chosen
 
 
-def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine to its end. SIGTERM is treated like Ctrl-C, and exits with 143."""
+def run(work: Callable[[], Coroutine[Any, Any, T]], *, then: str = GOES_ON) -> T:
+    """Run a coroutine to its end. A signal to stop exits with 130 or 143, and ``then`` says how things stand."""
+    stopping: list[signal.Signals] = []
     try:
-        return asyncio.run(_guarded(work))
-    except _Terminated:
-        print("syncd: stopped by SIGTERM; nothing is lost, the same command goes on from here", file=sys.stderr)
-        raise click.exceptions.Exit(143) from None
+        return asyncio.run(_guarded(work, stopping))
+    except asyncio.CancelledError:
+        if not stopping:
+            raise
+        print(f"{_after_echo(stopping[0])}syncd: stopped by {_NAMES[stopping[0]]}; {then}", file=sys.stderr)
+        raise click.exceptions.Exit(128 + stopping[0]) from None
 
 
-class _Terminated(Exception):
-    """SIGTERM came while a one-shot command ran."""
+async def _guarded(work: Callable[[], Coroutine[Any, Any, T]], stopping: list[signal.Signals]) -> T:
+    """Await the work as a task that the first signal cancels; the signal is left in ``stopping``."""
+    task, loop = asyncio.ensure_future(work()), asyncio.get_running_loop()
 
-
-async def _guarded(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    task = asyncio.ensure_future(work())
-    terminated = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def stop() -> None:
-        terminated.set()
+    def stop(number: signal.Signals) -> None:
+        if stopping:
+            os._exit(128 + number)
+        stopping.append(number)
         task.cancel()
 
-    loop.add_signal_handler(signal.SIGTERM, stop)
+    heard = [number for number in _NAMES if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores SIGHUP
+    for number in heard:
+        loop.add_signal_handler(number, stop, number)
     try:
         return await task
-    except asyncio.CancelledError:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        if terminated.is_set():
-            raise _Terminated from None
-        raise
     finally:
-        loop.remove_signal_handler(signal.SIGTERM)
+        for number in heard:
+            loop.remove_signal_handler(number)
+
+
+def _after_echo(number: signal.Signals) -> str:
+    """Begin a new line where the terminal has just echoed ^C."""
+    return "\n" if number is signal.SIGINT and sys.stderr.isatty() else ""
 
 
 def _secrets(settings: Settings) -> list[str]:

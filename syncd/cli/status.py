@@ -68,12 +68,16 @@ def _show(status: Status) -> None:
     if not status.accounts:
         console.print("No account yet: `syncd check` tests the settings, `syncd run` starts the daemon.")
         return
-    console.print(_accounts(status), "", _streams(status), "", _outbox(status), sep="\n")
+    console.print(_accounts(status), "", _streams(status), sep="\n")
+    for row in status.streams:
+        if row.reason and row.status != "succeeded":
+            console.print(Text(f"{row.account} {row.stream}: {row.reason}", style=BAD))
+    console.print("", _outbox(status), sep="\n")
 
 
 def _accounts(status: Status) -> object:
     mirrors = {row.account: row for row in status.mirror}
-    columns = ["account", "state", "pulled by", "clock", "#relations", "#tags", "#groups", "#orders", "#invoices"]
+    columns = ["account", "~state", "~pulled by", "#clock", "#relations", "#tags", "#groups", "#orders", "#invoices"]
     rows = []
     for row in status.accounts:
         words = state_in_words(row)
@@ -91,7 +95,7 @@ def _skew(seconds: float) -> Text:
 
 
 def _streams(status: Status) -> object:
-    columns = ["account", "stream", "last run", "#ago", "#received", "#changed", "#proven upto", "#holes", "why"]
+    columns = ["account", "stream", "last run", "#ago", "#changed", "#unread", "#holes"]
     colours = {"succeeded": GOOD, "running": QUIET}
     rows = [
         [
@@ -99,11 +103,9 @@ def _streams(status: Status) -> object:
             row.stream,
             Text(row.status or "never", style=colours.get(row.status or "", BAD)),
             span(row.age_s),
-            row.received,
             row.changed,
-            "-" if row.lag_s is None else f"{span(row.lag_s)} ago",
+            span(row.lag_s),
             Text(f"{row.holes} ({span(row.hole_s)})", style=WARN) if row.holes else "-",
-            "" if row.status == "succeeded" else row.reason or "",
         ]
         for row in status.streams
     ]

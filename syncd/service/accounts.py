@@ -39,6 +39,7 @@ class AccountRuntime:
     """Everything one account needs while it runs."""
 
     config: AccountConfig
+    store: Store
     account: Account
     provider: Provider
     transport: Transport
@@ -74,6 +75,7 @@ async def _opened(
         account = await ensure_account(connection, config.name, provider.name)
     return AccountRuntime(
         config,
+        store,
         account,
         provider,
         transport,

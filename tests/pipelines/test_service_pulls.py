@@ -16,6 +16,7 @@ from syncd.service.pulls import AccountPulls
 from syncd.settings import Settings, resolve_accounts
 from syncd.store import Store
 from syncd.store.account_states import pause, throttle
+from tests.support.clock import ManualClock
 
 
 class Told:
@@ -135,3 +136,17 @@ async def test_lost_database_postpones_a_round(runtime: AccountRuntime, store: S
     assert told.runs == []
     await orders_round(pulls)
     assert told.runs[0].is_success
+
+
+async def test_lease_is_believed_for_less_than_its_length(runtime: AccountRuntime, store: Store) -> None:
+    """A replica that slept through its lease must know on waking that another may hold it."""
+    clock = ManualClock()
+    lease = Lease(store, clock, runtime.account, "one", 60)
+    await lease.renew()
+    assert lease.is_held
+    await clock.advance(53)
+    assert lease.is_held
+    await clock.advance(3)
+    assert not lease.is_held
+    await lease.renew()
+    assert lease.is_held
