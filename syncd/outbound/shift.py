@@ -22,7 +22,7 @@ from syncd.outbound.waiting import wait_for
 from syncd.outbound.watch import Watch
 from syncd.providers.contract import Effect
 from syncd.store import Store
-from syncd.store.outbox import Terms, claim, stage
+from syncd.store.outbox import Claim, Terms, claim, stage
 
 log = get("syncd.outbound")
 
@@ -116,9 +116,8 @@ class Shift:
                 return self._closed(closed_s, is_busy)
             if not is_busy and not outlook.has_work:
                 return self._idle(outlook.ready_in_s)
-        staged = await self._stage()
-        claimed = await self._claim()
-        return 0.0 if staged or claimed else self._post.limits.poll_interval_s
+        moved = await self._stage_and_claim()
+        return 0.0 if moved else self._post.limits.poll_interval_s
 
     def _closed(self, closed_s: float, is_busy: bool) -> float | None:
         limits = self._post.limits
@@ -133,24 +132,22 @@ class Shift:
             return limits.poll_interval_s
         return None if ready_in_s is None or ready_in_s > limits.patience_s else ready_in_s + 0.001
 
-    async def _stage(self) -> int:
-        async with self._post.store.begin() as connection:
-            staged = await stage(connection, most=self._post.limits.stage_batch)
-        self._tally.staged += staged or 0
-        return staged or 0
+    async def _stage_and_claim(self) -> int:
+        """Stage, and fill the queue, in one transaction: what was just committed is on its way a commit sooner.
 
-    async def _claim(self) -> int:
-        """Fill the queue. By our clock the lease starts before the claim: it ends too early, never too late."""
-        wanted = self._queue.wanted
-        if wanted == 0:
-            return 0
-        limits = self._post.limits
+        By our clock the lease starts before the claim: it ends too early, never too late.
+        """
+        limits, wanted = self._post.limits, self._queue.wanted
         terms = Terms(self._post.worker, limits.lease_s, limits.window, self._is_repeat_safe)
+        claimed = Claim((), 0)
         lease_until = self._clock.monotonic() + limits.lease_s
         async with self._post.store.begin() as connection:
-            claimed = await claim(connection, self._post.account.id, terms, most=wanted)
+            staged = await stage(connection, most=limits.stage_batch) or 0
+            if wanted > 0:
+                claimed = await claim(connection, self._post.account.id, terms, most=wanted)
+        self._tally.staged += staged
         self._queue.put(claimed.lanes, lease_until)
-        return claimed.looked
+        return staged + claimed.looked
 
     def _is_repeat_safe(self, change: LocalChange) -> bool:
         effect = self._desk.line.provider.effect(change)

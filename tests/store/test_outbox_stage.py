@@ -68,7 +68,7 @@ async def test_only_one_stager_works_at_a_time(store: Store) -> None:
     account = await new_account(store)
     await _relations(store, account.id, 1)
     await _capture(store, account.id, 1, 1)
-    async with store.begin() as first:
+    async with asyncio.timeout(10), store.begin() as first:
         assert await stage(first) == 1
         async with store.begin() as second:
             assert await stage(second) is None
