@@ -24,6 +24,7 @@ class Pace:
         self.breaker = Breaker(limits.breaker_failures, limits.breaker_pause_s, limits.breaker_pause_max_s)
         self.refused: str | None = None
         self.is_stopping = False
+        self._is_held = False
         self._throttled_until = now
         self.is_open = True
 
@@ -31,6 +32,10 @@ class Pace:
     def allowed(self) -> int:
         """How many conversations may run at once."""
         return self._concurrency.allowed
+
+    @property
+    def is_paused(self) -> bool:
+        return self._is_held or self.refused is not None
 
     @property
     def is_broken(self) -> bool:
@@ -77,9 +82,17 @@ class Pace:
         self.breaker = self.breaker.succeeded() if is_well else self.breaker.probe_failed(self._clock.monotonic())
         self._judge()
 
-    def reopen(self) -> None:
-        """Look again: a throttle may be over, a pause lifted."""
+    def hold(self) -> None:
+        """The account is paused, by whomever: what is claimed goes back."""
+        self._is_held = True
+        self._judge()
+
+    def reopen(self, *, is_lifted: bool = False) -> None:
+        """Look again: a throttle may be over, or a pause is lifted."""
+        if is_lifted:
+            self._is_held, self.refused = False, None
         self._judge()
 
     def _judge(self) -> None:
-        self.is_open = not (self.is_stopping or self.is_broken or self.refused is not None or self.throttled_s > 0)
+        is_kept = self.is_stopping or self._is_held or self.refused is not None
+        self.is_open = not (is_kept or self.is_broken or self.throttled_s > 0)

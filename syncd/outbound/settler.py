@@ -152,8 +152,10 @@ class Settler:
     def _still_ours(self, batch: Sequence[LaneResult]) -> list[LaneResult]:
         """Let go of what is not ours to settle any more; it counts as fenced."""
         now = self._clock.monotonic()
-        kept = [result for result in batch if now < min(result.lease_until, self._give_up_at)]
+        kept: list[LaneResult] = []
         for result in batch:
-            if result not in kept:
+            if now < min(result.lease_until, self._give_up_at):
+                kept.append(result)
+            else:
                 self._on_settled(result, True)
         return kept

@@ -43,7 +43,7 @@ class Watch:
         await self._write_down_refusal(pace)
         async with self._store.begin() as connection:
             outlook = await account_states.look(connection, self._account.id)
-        if pace.refused is not None or outlook.paused is not None:
+        if pace.is_paused or outlook.paused is not None:
             return outlook, await self._paused_for_s(pace, outlook)
         self._edge(None)
         await self._note_breaker(pace)
@@ -82,6 +82,7 @@ class Watch:
         if outlook.paused is None:
             self._forget(pace)
             return 0.0
+        pace.hold()
         self._edge(outlook.paused)
         if outlook.probe_in_s is None:
             return _LOOK_S
@@ -106,9 +107,8 @@ class Watch:
 
     def _forget(self, pace: Pace) -> None:
         """The pause was lifted, by the canary or by a person."""
-        pace.refused = None
         self._edge(None)
-        pace.reopen()
+        pace.reopen(is_lifted=True)
 
     async def _broken_for_s(self, pace: Pace) -> float:
         wait_s = pace.breaker.probe_wait_s(self._clock.monotonic())

@@ -145,6 +145,25 @@ async def test_an_operators_pause_holds_and_is_lifted_by_an_operator_alone(store
         assert (await c.drain()).is_empty
 
 
+async def test_an_operators_pause_stops_a_running_daemon_and_resuming_goes_on(store: Store) -> None:
+    """What is claimed goes back, so that "paused" means within a moment and not after the queue."""
+    from syncd.store.account_states import pause, resume
+
+    async with circle(store) as c:
+        _untagged(c)
+        stop = asyncio.Event()
+        async with store.begin() as connection:
+            await pause(connection, c.account.id, "audit", by_operator=True)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(c.drainer().run(stop))
+            await _tag(c, 301)
+            async with store.begin() as connection:
+                await resume(connection, c.account.id, by_operator=True)
+            await c.sandbox.journal.until(lambda j: bool(j.of("tag.added")))
+            stop.set()
+        assert [(e["status"], e["attempts"]) for e in await c.entries()] == [("accepted", 1)]
+
+
 async def test_a_throttle_holds_the_account_and_costs_no_attempt(store: Store) -> None:
     """Retry-After is the account's, not the entry's."""
     async with circle(store) as c:
