@@ -55,7 +55,13 @@ async def test_autogenerate_finds_nothing_to_migrate(store: Store) -> None:
             "compare_type": True,
         }
         context = MigrationContext.configure(connection, opts=options)  # type: ignore[arg-type]
-        return list(compare_metadata(context, metadata))
+        found = compare_metadata(context, metadata)
+        return [difference for difference in found if not is_about_comments(difference)]
+
+    def is_about_comments(difference: object) -> bool:
+        """Comments live in SQL files alone, where their readers are; ``test_functions_described`` holds them."""
+        names = difference[0] if isinstance(difference, tuple) else [each[0] for each in difference]  # type: ignore[attr-defined]
+        return "comment" in names if isinstance(names, str) else all("comment" in name for name in names)
 
     async with store.begin() as connection:
         assert await connection.run_sync(differences) == []
