@@ -15,9 +15,14 @@ _BROKEN_PIPE = 141
 
 
 def run_to_exit_code() -> int:
-    """Run the command line; return its exit code, having said what went wrong in one sentence."""
+    """Run the command line; return its exit code, having said what went wrong in one sentence.
+
+    The log is set up before anything else: an error that comes earlier must not reach a log that redacts nothing.
+    """
+    from syncd import log
     from syncd.cli.app import app
 
+    log.configure(json=None, level="warning")
     try:
         code = app.main(prog_name="syncd", standalone_mode=False)
         sys.stdout.flush()
