@@ -284,6 +284,7 @@ async def test_unexpected_error_is_one_sentence(
     assert ending.run_to_exit_code() == 1
     said = capsys.readouterr()
     assert said.err.startswith("syncd: unexpected RuntimeError")
+    assert said.out == ""
     assert CANARY not in said.err
     assert "Traceback" not in said.err
 
