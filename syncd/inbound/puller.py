@@ -115,6 +115,7 @@ class Puller:
         asked = await plan_window(context, stream, reach_s, since) if stream.kind is StreamKind.WINDOW else None
         run = await _open(context, stream, trigger, asked)
         ending, trouble = await _attempt(context, stream, run, asked, budget=_budget(context, since))
+        trouble = await _narrowed(context, stream, trouble)
         await _note(context, trouble)
         return self._told(_report(context, stream, trigger, run, ending, trouble, started))
 
@@ -207,6 +208,15 @@ async def _close(context: Context, run: Run, ending: Ending) -> Ending:
     except Fenced as fenced:
         return replace(ending, status=RunStatus.ABANDONED, reason=str(fenced))
     return ending
+
+
+async def _narrowed(context: Context, stream: Stream, trouble: Trouble | None) -> Trouble | None:
+    """Let a refusal of one call alone be that stream's trouble: a safe read tells whether the credentials are good."""
+    request = context.provider.probe()
+    if trouble is None or not trouble.is_unauthorised or request.operation == stream.operation:
+        return trouble
+    response = judged(context, request.operation, await context.transport.send(request))
+    return trouble if isinstance(response, Trouble) else replace(trouble, is_unauthorised=False)
 
 
 async def _note(context: Context, trouble: Trouble | None) -> None:

@@ -142,11 +142,22 @@ async def test_a_wrong_key_pauses_the_account_and_stops_the_round(store: Store) 
 async def test_a_pause_is_lifted_by_a_probe_that_works(store: Store) -> None:
     """Credentials mended in the CRM must start the pulls again without anybody's help."""
     async with circle(store) as it:
-        it.box.faults.add("status", status=401, operation="tags")
+        it.box.faults.add("status", status=401, times=2)
         assert (await it.pull("tags")).is_fault
         await it.edit("UPDATE syncd.account_states SET next_probe_at = now() - interval '1 second'")
         assert (await it.pull("tags")).is_success
         assert await it.value("SELECT paused_at IS NULL FROM syncd.account_states")
+
+
+async def test_a_refusal_of_one_call_alone_stops_that_stream_alone(store: Store) -> None:
+    """A key without the right to one call, or a part of the CRM that is not booked, may not stop orders for ever."""
+    async with circle(store) as it:
+        it.box.faults.add("status", status=403, operation="lists", times=0)
+        reports = {report.stream: report for report in await it.puller.pull_all()}
+        assert (reports["lists"].status, reports["lists"].is_fault) == ("failed", False)
+        assert "credentials refused" in (reports["lists"].reason or "")
+        assert reports["orders"].inserted == 30
+        assert await it.value("SELECT count(*) FROM syncd.account_states WHERE paused_at IS NOT NULL") == 0
 
 
 async def test_a_host_that_is_gone_is_a_fault_of_the_account(store: Store) -> None:
