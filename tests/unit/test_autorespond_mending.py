@@ -8,10 +8,13 @@ import pytest
 
 from syncd.domain.errors import MalformedAnswer
 from syncd.providers import autorespond
+from syncd.providers.autorespond.judgement import Judge, Said
 from syncd.providers.autorespond.mending import mended
-from syncd.providers.contract import Response
+from syncd.providers.contract import Answered, Rejected, Response, Throttled, Unknown
 
 CRM = autorespond.provider()
+JUDGE = Judge()
+SUBSCRIBE = CRM.endpoints["list_subscribe"]
 SIGN = "\ufffd"
 
 
@@ -49,6 +52,29 @@ def test_a_single_object_is_mended_too():
     (row,), _ = read("relation_details", b'{"data":{"id":7,"lastName":"x\\ud83d\n","email":"a@b.example"}}')
     assert row.record.last_name == f"x{SIGN}\n"
     assert row.warnings
+
+
+def test_a_broken_text_does_not_hide_an_error():
+    """A person reads it in the outbox, and half an emoji must not make it 'no reason given'."""
+    outcome = CRM.judge(Response(400, body=b'{"error":"bad name \\ud83d\\u0000"}'), "relation_upsert")
+    assert isinstance(outcome, Rejected)
+    assert f"bad name {SIGN}" in outcome.reason
+
+
+@pytest.mark.parametrize("given", ["60000", "9" * 400, "Sat, 21 Nov 2099 12:00:00 GMT"])
+def test_nobody_is_asked_to_wait_for_years(given):
+    """A delay in milliseconds, or a date of another century, would stop the account until somebody looked."""
+    headers = {"retry-after": given, "date": "Sat, 21 Nov 2026 12:00:00 GMT"}
+    outcome = CRM.judge(Response(429, headers=headers), "tags")
+    assert isinstance(outcome, Throttled)
+    assert outcome.retry_after_s == 3600
+
+
+def test_the_body_says_whether_it_is_a_page():
+    """A servlet that sets no type says text/html, and TRUE all the same: a mail that went out is not to be parked."""
+    page = {"content-type": "text/html;charset=ISO-8859-1"}
+    assert JUDGE.reply(Answered(Response(200, headers=page, body=b"TRUE")), SUBSCRIBE) == Said(b"true")
+    assert isinstance(JUDGE.reply(Answered(Response(200, headers=page, body=b" <p>oops")), SUBSCRIBE), Unknown)
 
 
 def test_a_number_too_long_for_a_number_costs_its_own_value():

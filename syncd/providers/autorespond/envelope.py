@@ -77,7 +77,8 @@ def error_of(response: Response, row: Endpoint) -> str | None:
     head = next(response.chunks(_HEAD), b"")[:_HEAD]
     try:
         if response.spool is None and len(response.body) <= _HEAD:
-            seen = _ANYTHING.decode(response.body.removeprefix(_BOM))
+            body = response.body.removeprefix(_BOM)
+            seen = _ANYTHING.decode(body if _is_json(body) else mended(body))
         else:
             seen = _opening(head.removeprefix(_BOM).lstrip(), keys_of(row))[1]
     except (MalformedAnswer, *UNREADABLE):
@@ -86,10 +87,12 @@ def error_of(response: Response, row: Endpoint) -> str | None:
 
 
 def is_html(response: Response) -> bool:
-    """Tell whether an answer is a page for people: what a proxy or a servlet container says when the API is ill."""
-    if "html" in response.headers.get("content-type", "").lower():
-        return True
-    return next(response.chunks(256), b"").removeprefix(_BOM).lstrip()[:1] == b"<"
+    """Tell whether an answer is a page for people: what a proxy or a servlet container says when the API is ill.
+
+    The body decides: servlets call everything text/html that nobody gave a type, a plain TRUE as well.
+    """
+    head = next(response.chunks(256), b"").removeprefix(_BOM).lstrip()
+    return head[:1] == b"<" if head else "html" in response.headers.get("content-type", "").lower()
 
 
 def refuse_html(text: bytes) -> None:

@@ -46,6 +46,7 @@ _ABSENT = re.compile(
     re.IGNORECASE,
 )
 _LATER = frozenset({408, 425})
+_LONGEST_WAIT_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +110,17 @@ class Judge:
 
 
 def retry_after_s(response: Response) -> float | None:
-    """Return how long the CRM asks to wait: seconds, or a date measured by the answer's own clock."""
+    """Return how long the CRM asks to wait: seconds, or a date measured by the answer's own clock; an hour at most.
+
+    Milliseconds taken for seconds, or a wrong date, would else stop an account for years; asking hourly hurts nobody.
+    """
     given = response.headers.get("retry-after", "").strip()
     if given.isascii() and given.isdigit():
-        return float(given[:9])
+        return min(float(given), _LONGEST_WAIT_S)
     try:
         then = parsedate_to_datetime(given)
         now = parsedate_to_datetime(response.headers.get("date", ""))
-        return max(0.0, (then - now).total_seconds())
+        return min(max(0.0, (then - now).total_seconds()), _LONGEST_WAIT_S)
     except (ValueError, TypeError):
         return None
 
