@@ -15,6 +15,7 @@ from syncd.settings import Settings
 from syncd.store.outbox import EntryStory, OutboxEntry, Selection, list_entries, retry_entry, show_entry, skip_entry
 from syncd.store.schema import require_current
 
+ENTRY_ID = click.IntRange(1, 2**63 - 1)
 _COLOURS = {"pending": "", "held": WARN, "dead": BAD, "parked": BAD, "diverged": WARN, "skipped": QUIET}
 
 
@@ -54,7 +55,7 @@ def list_(
 
 
 @command.command(name="show", short_help="Show one and what was tried for it.")
-@click.argument("entry_id", type=int)
+@click.argument("entry_id", type=ENTRY_ID)
 @json_option
 def show(entry_id: int, as_json: bool) -> None:
     """Show one change and everything that was tried for it."""
@@ -67,7 +68,7 @@ def show(entry_id: int, as_json: bool) -> None:
 
 
 @command.command(name="retry", short_help="Send again, with a fresh budget.")
-@click.argument("entry_ids", type=int, nargs=-1, required=True)
+@click.argument("entry_ids", type=ENTRY_ID, nargs=-1, required=True)
 @json_option
 def retry(entry_ids: tuple[int, ...], as_json: bool) -> None:
     """Send dead, parked, diverged or held changes again, with a fresh budget."""
@@ -77,7 +78,7 @@ def retry(entry_ids: tuple[int, ...], as_json: bool) -> None:
 
 
 @command.command(name="skip", short_help="Give up; what waits behind goes on.")
-@click.argument("entry_ids", type=int, nargs=-1, required=True)
+@click.argument("entry_ids", type=ENTRY_ID, nargs=-1, required=True)
 @click.option("--reason", help="Kept with the change, for whoever asks later.")
 @json_option
 def skip(entry_ids: tuple[int, ...], reason: str | None, as_json: bool) -> None:

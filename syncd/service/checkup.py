@@ -6,6 +6,7 @@ one without credentials and one with them. Each finding stands alone, so that on
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -148,11 +149,20 @@ async def _ask(subject: str, provider: Provider, transport: Transport, request: 
 def _judged(subject: str, provider: Provider, response: Response, operation: str) -> Finding:
     try:
         outcome = provider.judge(response, operation)
+        if outcome is None:
+            _read(provider, response, operation)
     except MalformedAnswer as error:
         return Finding(subject, Verdict.FAIL, str(error), "is SYNCD_BASE_URL the API's address?", CONFIGURATION)
     if outcome is None:
         return Finding(subject, Verdict.OK, f"answered in {response.elapsed_s * 1000:.0f} ms")
     return _refused(subject, response.status, outcome)
+
+
+def _read(provider: Provider, response: Response, operation: str) -> None:
+    """Read what a success brought: a login page comes with 200 too. Raises MalformedAnswer."""
+    for stream in provider.streams.values():
+        if stream.operation == operation:
+            deque(stream.decode(response), maxlen=0)
 
 
 def _refused(subject: str, status: int, outcome: Outcome) -> Finding:

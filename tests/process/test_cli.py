@@ -171,6 +171,20 @@ async def test_check_names_what_is_wrong_with_the_account(
     assert CANARY not in ended.both
 
 
+async def test_check_does_not_take_a_login_page_for_an_answer(tmp_path: Path, sandbox: Sandbox, database: str) -> None:
+    """A proxy that asks for a password answers 200, and every pull would fail."""
+    sandbox.faults.add("html", status=200, times=0)
+    ended = await syncd("check", cwd=tmp_path, **account(sandbox, database))
+    assert ended.code == 78, ended.both
+    assert "is SYNCD_BASE_URL the API's address?" in ended.out
+
+
+async def test_an_entry_number_that_cannot_be_is_a_wrong_command_line(tmp_path: Path, database: str) -> None:
+    """Not an error of the driver about eight bytes."""
+    ended = await syncd("outbox", "show", "9" * 25, cwd=tmp_path, database_url=database)
+    assert is_one_clear_failure(ended, 2)
+
+
 async def test_check_goes_on_after_the_first_trouble(tmp_path: Path, sandbox: Sandbox) -> None:
     """A database that is away must not hide a key that is wrong."""
     settings = account(sandbox, f"postgresql://u@127.0.0.1:{free_port()}/x", autorespond_key="wrong")
