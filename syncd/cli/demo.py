@@ -28,4 +28,4 @@ def command(
 
     log.configure(json=None, level="warning")
     options = DemoOptions(once, relations, orders, invoices, seed, data_dir, as_json)
-    return session.run(lambda: run_demo(options))
+    return session.run(lambda: run_demo(options), then="nothing is left running, the next demo begins anew")

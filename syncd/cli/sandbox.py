@@ -37,7 +37,7 @@ def command(
     options = SandboxOptions(
         relations, orders, invoices, seed, port=port, faults=chosen, switches=Switches.parse(switches)
     )
-    session.run(lambda: serve(options, _tell))
+    session.run(lambda: serve(options, _tell), then="its world is gone, the next start makes it anew")
 
 
 def _tell(sandbox: Sandbox) -> None:

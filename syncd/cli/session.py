@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import click
 
 from syncd import log
+from syncd.service.stopping import stop_numbers
 from syncd.settings import Loaded, load_settings, resolve_accounts
 from syncd.settings.accounts import AccountConfig
 from syncd.settings.root import Settings
@@ -73,7 +74,7 @@ async def _guarded(work: Callable[[], Coroutine[Any, Any, T]], stopping: list[si
         stopping.append(number)
         task.cancel()
 
-    heard = [number for number in _NAMES if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores SIGHUP
+    heard = stop_numbers()
     for number in heard:
         loop.add_signal_handler(number, stop, number)
     try:

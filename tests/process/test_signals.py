@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from sqlalchemy import text
 
 from syncd.sandbox import Fault, Kind, Sandbox, World
 from syncd.store import Store
-from tests.support.commands import daemon, reap, spawn, syncd
+from tests.support.commands import daemon, environment, reap, spawn, syncd
 
 
 @pytest.fixture
@@ -36,7 +38,8 @@ async def interrupted(process: asyncio.subprocess.Process, number: int) -> tuple
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "words"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")]
+    ("number", "code", "words"),
+    [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM"), (signal.SIGHUP, 129, "closing of the terminal")],
 )
 async def test_signal_during_a_pull_ends_it_in_one_line(
     tmp_path: Path, sandbox: Sandbox, database: str, number: int, code: int, words: str
@@ -55,6 +58,39 @@ async def test_signal_during_a_pull_ends_it_in_one_line(
     assert "Traceback" not in err
     again = await syncd("pull", "orders", "--json", cwd=tmp_path, **account(sandbox, database))
     assert (again.code, again.json()[0]["received"]) == (0, len(sandbox.world.orders) and again.json()[0]["received"])
+
+
+STUBBORN = """
+import asyncio
+from syncd.cli import session
+
+async def work():
+    while True:
+        print("at it", flush=True)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+
+session.run(work)
+"""
+
+
+async def test_second_ctrl_c_ends_a_command_at_once(tmp_path: Path) -> None:
+    """The first leaves properly, however long that takes; the second takes no time at all."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", STUBBORN, cwd=tmp_path, env=environment(), stdout=PIPE, stderr=PIPE
+    )
+    assert process.stdout is not None
+    try:
+        for _ in range(2):
+            assert await asyncio.wait_for(process.stdout.readline(), 60) == b"at it\n"
+            process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(60):
+            assert await process.communicate() == (b"", b"")
+    finally:
+        await reap(process)
+    assert process.returncode == 130
 
 
 async def test_ctrl_c_during_a_drain_settles_what_was_sent(
