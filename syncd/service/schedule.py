@@ -6,6 +6,7 @@ by many; a round never runs beside itself; and no round is ever dropped for bein
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,7 +34,9 @@ class Schedule:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._scheduler = AsyncIOScheduler(
-            timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+            timezone="UTC",
+            logger=_scheduler_log(),
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
 
     def add(self, job: Job) -> None:
@@ -64,3 +67,15 @@ class Schedule:
 
     def _first(self, seconds: float) -> datetime:
         return self._clock.now() + timedelta(seconds=seconds)
+
+
+def _scheduler_log() -> logging.Logger:
+    """Return APScheduler's logger without its warning of each round that finds the last one still under way: that a
+    round never runs beside itself is the plan, and how long rounds take stands in their own lines."""
+    logger = logging.getLogger("apscheduler.scheduler")
+    logger.addFilter(_is_news)
+    return logger
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return "maximum number of running instances" not in str(record.msg)

@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from apscheduler.events import EVENT_JOB_MAX_INSTANCES
 from pydantic import SecretStr
 
 from syncd.clock import SystemClock
@@ -104,6 +105,31 @@ async def test_jobs_never_pile_up_and_are_never_dropped_for_being_late() -> None
             await ran.wait()
     finally:
         schedule.stop()
+
+
+async def test_round_longer_than_its_cadence_is_not_worth_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """It is the plan that a round waits for the last one; a log full of that hides what matters."""
+    schedule, rounds, enough, release = Schedule(SystemClock()), 0, asyncio.Event(), asyncio.Event()
+    looked = asyncio.Event()
+    schedule._scheduler.add_listener(lambda _: looked.set(), EVENT_JOB_MAX_INSTANCES)
+
+    async def long_round() -> None:
+        nonlocal rounds
+        rounds += 1
+        enough.set()
+        await release.wait()
+
+    schedule.add(Job("long", 0.01, long_round))
+    schedule.start()
+    try:
+        async with asyncio.timeout(10):
+            await enough.wait()
+            await looked.wait()
+    finally:
+        schedule.stop()
+        release.set()
+    assert rounds == 1
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
 def test_notifier_speaks_to_its_socket_and_survives_its_absence(tmp_path: Path) -> None:
