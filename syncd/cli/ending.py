@@ -31,6 +31,9 @@ def run_to_exit_code() -> int:
         return ending.exit_code
     except (KeyboardInterrupt, click.Abort):
         return _interrupted()
+    except click.exceptions.NoArgsIsHelpError as asked:
+        print(asked.format_message(), file=sys.stderr)
+        return USAGE
     except click.ClickException as error:
         return _misused(error)
     except SyncdError as error:
@@ -60,7 +63,8 @@ def _os_error(error: OSError) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
     code = TRY_LATER if error.errno in (errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EAGAIN) else FAILED
-    return _failed(error, f"{error.strerror or type(error).__name__}", code)
+    where = f": {error.filename}" if error.filename else ""
+    return _failed(error, f"{error.strerror or type(error).__name__}{where}", code)
 
 
 def _failed(error: BaseException, text: str, code: int) -> int:

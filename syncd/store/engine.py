@@ -71,7 +71,7 @@ def async_url(url: str) -> URL:
     except ArgumentError:
         parsed = None
     if parsed is None or parsed.get_backend_name() != "postgresql":
-        raise ConfigurationError("SYNCD_DATABASE_URL is not a Postgres URL; write postgresql://user:password@host/name")
+        raise ConfigurationError("SYNCD_DATABASE_URL is not a Postgres URL; write one like postgresql://user@host/name")
     return parsed.set(drivername="postgresql+asyncpg")
 
 

@@ -53,7 +53,10 @@ def explained(layout: Layout) -> Iterator[None]:
             ) from error
         if error.errno == errno.EROFS:
             raise ConfigurationError(f"SYNCD_DATA_DIR={layout.data_dir} lies on a read-only file system") from error
-        raise
+        raise InfrastructureError(
+            f"the embedded Postgres cannot use {error.filename or layout.data_dir} ({error.strerror}); "
+            "mend that, or set SYNCD_DATA_DIR to another directory"
+        ) from error
 
 
 def _last_words(output: str) -> str:
