@@ -1,15 +1,24 @@
 """``python -m benchmarks [NAME ...]``: run each benchmark in a process of its own and print what it prints.
 
-A process each, so that peak memory is the benchmark's own. ``--short`` runs small sizes (that is what the tests do).
+A process each, so that peak memory is the benchmark's own. They share one Postgres: the server that
+``SYNCD_TEST_SERVER`` names, else the embedded one with the settings of every user (``fsync`` on). ``--short`` runs
+small sizes: it shows that they work, and that is what the tests do.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
+from syncd.store.embedded import EmbeddedPostgres, default_data_dir
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+SERVER = "SYNCD_TEST_SERVER"
 NAMES = ("transport", "pull", "deliveries")
 
 
@@ -21,12 +30,28 @@ def main(arguments: list[str]) -> int:
     if unknown:
         print(f"no benchmark is called {unknown[0]}; there are: {', '.join(NAMES)}", file=sys.stderr)
         return 2
-    return max(run(name, flags) for name in names)
+    return asyncio.run(run_all(names, flags))
 
 
-def run(name: str, flags: list[str]) -> int:
+async def run_all(names: list[str], flags: list[str]) -> int:
+    async with server() as url:
+        return max([await asyncio.to_thread(run, name, flags, url) for name in names])
+
+
+@asynccontextmanager
+async def server() -> AsyncIterator[str]:
+    """Yield the URL of a server whose role may create databases."""
+    if given := os.environ.get(SERVER):
+        yield given
+        return
+    async with EmbeddedPostgres(default_data_dir() / "benchmarks") as url:
+        yield url
+
+
+def run(name: str, flags: list[str], url: str) -> int:
     print(f"== {name} ==", flush=True)
-    return subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *flags], cwd=HERE.parent, check=False).returncode
+    command = [sys.executable, "-m", f"benchmarks.{name}", *flags]
+    return subprocess.run(command, cwd=CHECKOUT, env={**os.environ, SERVER: url}, check=False).returncode
 
 
 if __name__ == "__main__":
