@@ -23,7 +23,9 @@ from syncd.providers.contract import (
     Provider,
     Rejected,
     Request,
+    Retryable,
     Target,
+    Unauthorised,
     Unknown,
 )
 from syncd.transport import Transport
@@ -71,6 +73,8 @@ async def converse(line: Line, change: LocalChange, target: Target, deadline: fl
         talk.outcome = end.value
     except Exception as error:  # noqa: BLE001 - the boundary: a conversation's bug must cost its own entry only
         talk.outcome = _broken(talk.has_written or target.is_repeat, error)
+    if isinstance(talk.outcome, Unauthorised) and await _may_send(line, latest):
+        talk.outcome = await _narrowed(line, talk, talk.outcome, deadline)
     talk.elapsed_s = clock.monotonic() - started
     return talk
 
@@ -97,6 +101,15 @@ async def _exchange(line: Line, request: Request, talk: Talk, deadline: float) -
             return answer
     talk.has_written = talk.has_written or request.operation not in line.reads
     return answer
+
+
+async def _narrowed(line: Line, talk: Talk, refused: Unauthorised, deadline: float) -> Outcome:
+    """Let a refusal of one call alone be its entry's trouble: else that entry, always first, would stop all others."""
+    request = line.provider.probe()
+    answer = await line.transport.send(request, timeout_s=deadline - line.clock.monotonic())
+    talk.requests += 1
+    is_well = isinstance(answer, Answered) and line.provider.judge(answer.response, request.operation) is None
+    return Retryable(f"{refused.reason}; other calls are answered") if is_well else refused
 
 
 def _cut_short(talk: Talk) -> Outcome | None:

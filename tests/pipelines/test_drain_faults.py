@@ -112,6 +112,22 @@ async def test_refused_credentials_pause_the_account_and_cost_no_attempt(store: 
         assert c.sandbox.requests.by_operation["tag_add"] == sent, "a paused account is asked by its canary alone"
 
 
+async def test_a_refusal_of_one_call_alone_costs_its_entry_alone(store: Store) -> None:
+    """A key without the right to one call: its entry, always the oldest, would else stop every other for ever."""
+    async with circle(store) as c:
+        _untagged(c)
+        who, other = list(c.sandbox.world.relations)[:2]
+        c.sandbox.faults.add("status", operation="tag_add", status=403, times=0)
+        await _tag(c, 301, who)
+        await c.edit("UPDATE crm.relations SET last_name = 'Ander' WHERE id = :who", who=other)
+        report = await c.drain(concurrency=1, max_attempts=3)
+        assert (report.paused, report.delivered, report.dead) == (None, 1, 1)
+        assert c.sandbox.world.relations[other].last_name == "Ander"
+        entry = next(e for e in await c.entries() if e["operation"] == "add_tag")
+        assert (entry["status"], entry["attempts"]) == ("dead", 3)
+        assert "other calls are answered" in entry["error"]
+
+
 async def test_the_canary_clears_the_pause(store: Store) -> None:
     """Nobody has to press a button when the key works again."""
     async with circle(store) as c:
