@@ -34,6 +34,7 @@ _FINISH = text("""
 _ABANDON = text("""
     UPDATE syncd.runs SET status = 'abandoned', finished_at = clock_timestamp(), reason = 'its process ended'
     WHERE account_id = :account_id AND status = 'running'
+      AND (trigger IN ('start', 'schedule') OR started_at < now() - interval '1 day')
 """)
 _NEWER = text("""
     SELECT EXISTS (SELECT FROM syncd.runs
@@ -99,7 +100,10 @@ async def finish(connection: Connection, run: Run, ending: Ending) -> None:
 
 
 async def abandon(connection: Connection, account_id: AccountId) -> int:
-    """Close the runs that a killed process left open; return how many. For the start of a daemon."""
+    """Close the runs that a killed daemon left open; return how many. For whoever has just taken the account's lease.
+
+    A pull or backfill by hand may be under way beside the daemon: it is written off after a day alone.
+    """
     return (await connection.execute(_ABANDON, {"account_id": account_id})).rowcount
 
 

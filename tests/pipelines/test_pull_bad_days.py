@@ -134,7 +134,8 @@ async def test_a_wrong_key_pauses_the_account_and_stops_the_round(store: Store) 
         assert await it.value("SELECT pause_reason IS NOT NULL FROM syncd.account_states")
         asked = len(list(it.box.requests))
         held = await it.pull("orders")
-        assert (held.run_id, held.status, held.is_fault) == (None, "refused", True)
+        assert (held.run_id, held.status, held.is_fault) == (None, "refused", False)
+        assert len(await it.puller.pull_all()) == 1
         assert "paused" in (held.reason or "")
         assert len(list(it.box.requests)) == asked
 
@@ -258,7 +259,7 @@ async def test_a_stream_that_is_none_is_named_with_those_that_are(store: Store) 
 @asynccontextmanager
 async def _pulling(it: Circle) -> AsyncIterator[asyncio.Task[RunReport]]:
     """A pull of the orders whose answer the CRM holds back."""
-    task = asyncio.create_task(it.pull("orders"))
+    task = asyncio.create_task(it.puller.pull("orders", "schedule"))
     try:
         await it.box.until_held()
         yield task
