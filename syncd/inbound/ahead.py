@@ -1,7 +1,10 @@
 """Decode ahead: the next batch is decoded in a thread while the database works on the one before.
 
-Decoding, hashing and the building of arrays are the processor's work, writing is Postgres's: side by side they take
-as long as the slower of the two. At most one batch waits, so memory stays flat whatever the size of the answer.
+Decoding and hashing are the processor's work, writing is Postgres's: side by side they take as long as the slower of
+the two. At most one batch waits, so memory stays flat whatever the size of the answer.
+
+A stream that can be peeked at is not decoded ahead as long as most of what it shows is familiar: then a batch comes as
+``Unread``, and only what the mirror does not hold to the letter is decoded.
 """
 
 from __future__ import annotations
@@ -9,29 +12,64 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 from syncd.domain.records import Row
-from syncd.providers.contract import Response, Stream
+from syncd.providers.contract import Decoded, Peeked, Response, Stream
+from syncd.store.mirror.normal import seal
 
-B = TypeVar("B")
-Prepared = tuple[B, tuple[str, ...]]
+Prepare = Callable[[Sequence[Row[Any]]], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A decoded and prepared batch, with the warnings about records that were left out."""
+
+    batch: Any
+    warnings: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Habit:
+    """Whether to peek at the next batch: what the last one showed decides."""
+
+    peeks: bool
+
+    def learn(self, chosen: int, of: int) -> None:
+        """Peeking pays as long as few records have to be decoded after all."""
+        self.peeks = chosen * 4 <= of
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A batch of which only keys and seals are known. ``read`` decodes and prepares what is chosen, in a thread."""
+
+    keys: Sequence[str | None]
+    seals: Sequence[bytes]
+    peeked: Peeked
+    prepare: Prepare
+    habit: Habit
+
+    async def read(self, chosen: Sequence[int]) -> Ready:
+        return await asyncio.to_thread(self._read, chosen)
+
+    def _read(self, chosen: Sequence[int]) -> Ready:
+        decoded = self.peeked.rows(chosen)
+        return Ready(self.prepare(decoded.rows), decoded.warnings)
 
 
 @asynccontextmanager
 async def batches(
-    stream: Stream, responses: Sequence[Response], prepare: Callable[[Sequence[Row[Any]]], B], batch_rows: int
-) -> AsyncIterator[AsyncIterator[Prepared[B]]]:
-    """Yield the prepared batches of an answer, each with the warnings about records that were left out.
+    stream: Stream, responses: Sequence[Response], prepare: Prepare, batch_rows: int
+) -> AsyncIterator[AsyncIterator[Ready | Unread]]:
+    """Yield the batches of an answer. On leaving, the thread has ended: nothing reads the answer's file any more."""
+    source = _source(stream, responses, prepare, batch_rows)
+    waiting: list[asyncio.Task[Ready | Unread | None]] = [asyncio.create_task(_next(source))]
 
-    On leaving, the thread that decodes has ended: nothing reads the answer's file after it is closed.
-    """
-    source = _prepared(stream, responses, prepare, batch_rows)
-    waiting: list[asyncio.Task[Prepared[B] | None]] = [_next(source)]
-
-    async def drained() -> AsyncIterator[Prepared[B]]:
+    async def drained() -> AsyncIterator[Ready | Unread]:
         while (batch := await waiting[0]) is not None:
-            waiting[0] = _next(source)
+            waiting[0] = asyncio.create_task(_next(source))
             yield batch
 
     try:
@@ -39,29 +77,36 @@ async def batches(
     finally:
         waiting[0].cancel()
         await asyncio.wait(waiting)
-        if not waiting[0].cancelled():
-            waiting[0].exception()  # seen here, so that nobody warns of it
 
 
-def _next(source: Iterator[Prepared[B]]) -> asyncio.Task[Prepared[B] | None]:
-    return asyncio.ensure_future(_ended(asyncio.to_thread(next, source, None)))
-
-
-async def _ended(thread: Any) -> Any:
-    """Wait for a thread to its end, also when the waiting is cancelled: a thread cannot be."""
-    work = asyncio.ensure_future(thread)
+async def _next(source: Iterator[Ready | Unread]) -> Ready | Unread | None:
+    """Take the next batch in a thread; when cancelled, wait for the thread to its end: it cannot be."""
+    work = asyncio.ensure_future(asyncio.to_thread(next, source, None))
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
         await asyncio.wait([work])
+        work.exception()  # seen here, so that nobody warns of it
         raise
 
 
-def _prepared(
-    stream: Stream, responses: Sequence[Response], prepare: Callable[[Sequence[Row[Any]]], B], batch_rows: int
-) -> Iterator[Prepared[B]]:
+def _source(
+    stream: Stream, responses: Sequence[Response], prepare: Prepare, batch_rows: int
+) -> Iterator[Ready | Unread]:
+    habit = Habit(peeks=True)
     for response in responses:
-        for decoded in stream.decode(response):
-            yield prepare(decoded.rows[:batch_rows]), decoded.warnings
-            for start in range(batch_rows, len(decoded.rows), batch_rows):
-                yield prepare(decoded.rows[start : start + batch_rows]), ()
+        if stream.peek is None:
+            for decoded in stream.decode(response):
+                yield from _ready(decoded, prepare, batch_rows)
+            continue
+        for peeked in stream.peek(response):
+            if habit.peeks:
+                yield Unread(peeked.keys, [seal(raw) for raw in peeked.raws], peeked, prepare, habit)
+            else:
+                yield from _ready(peeked.rows(range(len(peeked.raws))), prepare, batch_rows)
+
+
+def _ready(decoded: Decoded, prepare: Prepare, batch_rows: int) -> Iterator[Ready]:
+    yield Ready(prepare(decoded.rows[:batch_rows]), decoded.warnings)
+    for start in range(batch_rows, len(decoded.rows), batch_rows):
+        yield Ready(prepare(decoded.rows[start : start + batch_rows]), ())

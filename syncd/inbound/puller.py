@@ -101,8 +101,8 @@ class Puller:
         reports: list[RunReport] = []
         for stream in streams:
             reports.append(await self._pull(context, stream, trigger, since=since))
-            if reports[-1].is_fault:
-                break
+            if reports[-1].is_fault or reports[-1].run_id is None:
+                break  # the account is the trouble, or held: every other stream would say the same
         return tuple(reports)
 
     async def _pull(
@@ -257,6 +257,7 @@ def _report(
 
 
 def _refusal(context: Context, stream: Stream, trigger: str, reason: str, started: float) -> RunReport:
+    """Report a pull that was not begun: no run, and no fault either, because the account is held already."""
     return RunReport(
         run_id=None,
         account=context.account.name,
@@ -265,5 +266,4 @@ def _refusal(context: Context, stream: Stream, trigger: str, reason: str, starte
         status=RunStatus.REFUSED.value,
         elapsed_s=context.clock.monotonic() - started,
         reason=reason,
-        is_fault=True,
     )

@@ -6,14 +6,14 @@ the run. Anything wrong on the way undoes all of it, and the hole stays to be as
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from syncd.domain.records import Row
-from syncd.inbound.ahead import batches
+from syncd.inbound.ahead import Ready, Unread, batches
 from syncd.inbound.context import Context, NotBelieved
 from syncd.inbound.fetch import Fetched, Trouble, fetch
 from syncd.policy import witness
@@ -100,14 +100,31 @@ async def _write(
 ) -> Written:
     kind, scope, seen = KINDS[stream.records], context.scope(run), Seen()
     written = Written()
-    async with batches(stream, fetched.responses, kind.prepare, context.policy.batch_rows) as decoded:
-        async for batch, warnings in decoded:
-            written = (written + await kind.write(connection, scope, batch, seen)).warned(*warnings)
-            context.progressed(stream.name, written.received, fetched.size_bytes)
+    async with batches(stream, fetched.responses, kind.prepare, context.policy.batch_rows) as parts:
+        async for part in parts:
+            async for more in _write_part(context, connection, kind, scope, part, seen):
+                written += more
+                context.progressed(stream.name, written.received, fetched.size_bytes)
     if span is None:
         return written.warned(_SKEWED)
     witnessed = Interval(span.lower, span.upper + timedelta(seconds=2 * context.policy.window.margin_s))
     return written.warned(*await _testify(context, connection, stream, scope, witnessed, seen, written.received))
+
+
+async def _write_part(
+    context: Context, connection: Connection, kind: WindowKind, scope: Scope, part: Ready | Unread, seen: Seen
+) -> AsyncIterator[Written]:
+    """Write one batch; of an unread one only what the mirror does not hold to the letter."""
+    if isinstance(part, Ready):
+        yield (await kind.write(connection, scope, part.batch, seen)).warned(*part.warnings)
+        return
+    chosen = await orders.familiar(connection, scope, part.keys, part.seals, seen)
+    part.habit.learn(len(chosen), len(part.keys))
+    known = len(part.keys) - len(chosen)
+    yield Written(received=known, unchanged=known)
+    for start in range(0, len(chosen), context.policy.batch_rows):
+        ready = await part.read(chosen[start : start + context.policy.batch_rows])
+        yield (await kind.write(connection, scope, ready.batch, seen)).warned(*ready.warnings)
 
 
 async def _testify(

@@ -17,7 +17,8 @@ from syncd.domain.records import Row, Subscription
 from syncd.providers.autorespond import decode, envelope
 from syncd.providers.autorespond.decode import Kind
 from syncd.providers.autorespond.formats import Zone
-from syncd.providers.contract import Decoded, Endpoint, Request, Response, Stream, StreamArguments, StreamKind
+from syncd.providers.autorespond.peek import peeks
+from syncd.providers.contract import Decoded, Endpoint, Peeked, Request, Response, Stream, StreamArguments, StreamKind
 
 ON_ITS_WAY = timedelta(minutes=5)
 _HOUR = timedelta(hours=1)
@@ -77,8 +78,11 @@ class _Reads:
         def covers_from(arguments: StreamArguments) -> datetime:
             return arguments.now - hours_back(arguments) * _HOUR + ON_ITS_WAY
 
+        def look(response: Response) -> Iterator[Peeked]:
+            return peeks(envelope.pieces(response, row), decode.ORDER, row.operation, self._zone)
+
         read = self._list(row, decode.ORDER)
-        return Stream("orders", StreamKind.WINDOW, "orders", "Order", request, read, covers_from=covers_from)
+        return Stream("orders", StreamKind.WINDOW, "orders", "Order", request, read, covers_from=covers_from, peek=look)
 
     def invoices(self) -> Stream:
         row, zone = self._rows["invoices"], self._zone

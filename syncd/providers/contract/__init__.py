@@ -28,7 +28,7 @@ from syncd.providers.contract.outcome import (
 from syncd.providers.contract.paginator import Paginator, SinglePage
 from syncd.providers.contract.provider import Auth, Capability, Provider, ProviderOptions
 from syncd.providers.contract.request import Request
-from syncd.providers.contract.stream import Decoded, Stream, StreamArguments, StreamKind
+from syncd.providers.contract.stream import Decoded, Peeked, Stream, StreamArguments, StreamKind
 
 __all__ = [
     "Answer",
@@ -44,6 +44,7 @@ __all__ = [
     "NotSent",
     "Outcome",
     "Paginator",
+    "Peeked",
     "Place",
     "Proof",
     "Provider",

@@ -54,12 +54,26 @@ class Decoded:
 
 
 @dataclass(frozen=True, slots=True)
+class Peeked:
+    """One batch of an answer that nobody has decoded yet: the key (remote id) and the JSON text of each record.
+
+    A key is None where only decoding can tell. ``rows`` decodes the records at the chosen positions, and raises
+    ``MalformedAnswer`` as ``Stream.decode`` does.
+    """
+
+    keys: Sequence[str | None]
+    raws: Sequence[bytes]
+    rows: Callable[[Sequence[int]], Decoded]
+
+
+@dataclass(frozen=True, slots=True)
 class Stream:
     """One remote collection.
 
     ``records`` names the domain record the rows hold (``Order``, ``Tag``, ...). ``request`` builds the first request.
     ``covers_from`` tells, for a window stream, from which instant on an answer to these arguments is complete (the
-    CRM's parameter is coarser than time: whole hours, whole days).
+    CRM's parameter is coarser than time: whole hours, whole days). ``peek``, where a stream has it, reads the same
+    answer without decoding it, for a reader that knows most of the records already.
     """
 
     name: str
@@ -70,3 +84,4 @@ class Stream:
     decode: Callable[[Response], Iterator[Decoded]]
     paginator: Paginator = field(default_factory=SinglePage)
     covers_from: Callable[[StreamArguments], datetime] | None = None
+    peek: Callable[[Response], Iterator[Peeked]] | None = None

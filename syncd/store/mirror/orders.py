@@ -2,7 +2,8 @@
 
 Two endpoints show orders, and one of them does not say whose they are. The content hash therefore has two halves:
 what both say (number, date, paid, lines), then whose it is. An answer without the second half is compared with the
-first alone and leaves the second as it was, so re-reading an order the other way never looks like a change.
+first alone and leaves the second as it was, so re-reading an order the other way never looks like a change. A third
+part, the seal, is the digest of the JSON text: by it ``familiar`` tells what need not even be decoded.
 Lines carry no id: a changed order has its lines replaced.
 
 New orders are appended by COPY (see ``store.bulk``), changed ones updated from arrays.
@@ -25,7 +26,7 @@ from syncd.policy.diff import diff
 from syncd.store.bulk import copy_rows, next_ids
 from syncd.store.engine import Connection
 from syncd.store.history import Change, record
-from syncd.store.mirror.normal import columns_of, digest, last_of_each, raw_text, warnings_of
+from syncd.store.mirror.normal import columns_of, digest, last_of_each, raw_text, seal, warnings_of
 from syncd.store.mirror.scope import Gone, Scope, Seen, Written
 from syncd.store.mirror.stubs import relation_ids
 
@@ -37,10 +38,12 @@ _COMPARE = text("""
     SELECT array_agg(i.n) FILTER (WHERE o.id IS NULL) AS new,
            array_agg(i.n) FILTER (WHERE o.is_same IS FALSE) AS changed,
            array_agg(o.id) FILTER (WHERE o.id IS NOT NULL) AS seen,
+           array_agg(i.n) FILTER (WHERE o.is_same AND length(i.hash) = 32 AND o.seal <> i.seal) AS respelled,
            array_agg(o.id) FILTER (WHERE o.is_same AND o.last_seen_at < :touch_before) AS stale
-    FROM unnest(CAST(:remote_ids AS text[]), CAST(:hashes AS bytea[])) WITH ORDINALITY AS i (remote_id, hash, n)
+    FROM unnest(CAST(:remote_ids AS text[]), CAST(:hashes AS bytea[]), CAST(:seals AS bytea[]))
+        WITH ORDINALITY AS i (remote_id, hash, seal, n)
     LEFT JOIN LATERAL (
-        SELECT id, last_seen_at,
+        SELECT id, last_seen_at, substring(content_hash FROM 33) AS seal,
                missing_since IS NULL AND substring(content_hash FOR length(i.hash)) = i.hash AS is_same
         FROM crm.orders
         WHERE account_id = :account_id AND remote_id = i.remote_id
@@ -48,6 +51,23 @@ _COMPARE = text("""
     ) AS o ON true
 """)
 _TOUCH = text("UPDATE crm.orders SET last_seen_at = now() WHERE id = ANY(CAST(:ids AS bigint[]))")
+_FAMILIAR = text("""
+    SELECT array_agg(i.n) AS known, array_agg(o.id) AS ids,
+           array_agg(o.id) FILTER (WHERE o.last_seen_at < :touch_before) AS stale
+    FROM unnest(CAST(:remote_ids AS text[]), CAST(:seals AS bytea[])) WITH ORDINALITY AS i (remote_id, seal, n)
+    JOIN LATERAL (
+        SELECT id, last_seen_at FROM crm.orders
+        WHERE account_id = :account_id AND remote_id = i.remote_id AND missing_since IS NULL
+          AND substring(content_hash FROM 33) = i.seal
+        LIMIT 1
+    ) AS o ON true
+""")
+_RESPELL = text("""
+    UPDATE crm.orders o
+    SET raw = CAST(i.raw AS jsonb), content_hash = substring(o.content_hash FOR 32) || i.seal, last_seen_at = now()
+    FROM unnest(CAST(:remote_ids AS text[]), CAST(:raws AS text[]), CAST(:seals AS bytea[])) AS i (remote_id, raw, seal)
+    WHERE o.account_id = :account_id AND o.remote_id = i.remote_id
+""")
 
 _ORDERS = """
     unnest(CAST(:remote_ids AS text[]), CAST(:hashes AS bytea[]), CAST(:raws AS text[]),
@@ -121,6 +141,7 @@ class Batch:
     rows: tuple[Row[Order], ...]
     remote_ids: list[str]
     hashes: list[bytes]
+    seals: list[bytes]
     named: Mapping[str, str | None]
     received: int
     warnings: tuple[str, ...]
@@ -131,7 +152,8 @@ def prepare(rows: Sequence[Row[Order]]) -> Batch:
     last, doubles = last_of_each(rows, lambda order: order.remote_id)
     kept = tuple(last.values())
     hashes = [hash_of(row.record) for row in kept]
-    return Batch(kept, list(last), hashes, _named(kept), len(rows), doubles + warnings_of(kept))
+    seals = [seal(row.raw) for row in kept]
+    return Batch(kept, list(last), hashes, seals, _named(kept), len(rows), doubles + warnings_of(kept))
 
 
 def _named(rows: Sequence[Row[Order]]) -> dict[str, str | None]:
@@ -156,7 +178,9 @@ async def write(connection: Connection, scope: Scope, batch: Batch, seen: Seen) 
     await connection.execute(_LOCK, {"account_id": scope.account_id})
     values = {"account_id": scope.account_id, "touch_before": scope.touch_before}
     compared = (
-        await connection.execute(_COMPARE, {**values, "remote_ids": batch.remote_ids, "hashes": batch.hashes})
+        await connection.execute(
+            _COMPARE, {**values, "remote_ids": batch.remote_ids, "hashes": batch.hashes, "seals": batch.seals}
+        )
     ).one()
     seen.ids.extend(compared.seen or ())
     if compared.stale:
@@ -164,8 +188,23 @@ async def write(connection: Connection, scope: Scope, batch: Batch, seen: Seen) 
     new, changed = _part(batch, compared.new), _part(batch, compared.changed)
     await _insert(connection, scope, new, seen)
     await _update(connection, scope, changed, seen)
+    await _respell(connection, scope, _part(batch, compared.respelled))
     unchanged = len(batch.rows) - len(new.rows) - len(changed.rows)
     return Written(batch.received, len(new.rows), len(changed.rows), unchanged, warnings=batch.warnings)
+
+
+async def familiar(
+    connection: Connection, scope: Scope, keys: Sequence[str | None], seals: Sequence[bytes], seen: Seen
+) -> list[int]:
+    """Return the positions of the records that must be decoded: all whose very text the mirror does not hold."""
+    values = {"account_id": scope.account_id, "touch_before": scope.touch_before}
+    found = await connection.execute(_FAMILIAR, {**values, "remote_ids": keys, "seals": seals})
+    row = found.one()
+    seen.ids.extend(row.ids or ())
+    if row.stale:
+        await connection.execute(_TOUCH, {"ids": row.stale})
+    known = set(row.known or ())
+    return [n for n in range(len(keys)) if n + 1 not in known]
 
 
 async def gone(connection: Connection, scope: Scope, span: Interval, seen: Seen, *, is_empty_answer: bool) -> Gone:
@@ -187,7 +226,16 @@ def _part(batch: Batch, ordinals: Sequence[int] | None) -> Batch:
         rows=tuple(batch.rows[n] for n in chosen),
         remote_ids=[batch.remote_ids[n] for n in chosen],
         hashes=[batch.hashes[n] for n in chosen],
+        seals=[batch.seals[n] for n in chosen],
     )
+
+
+async def _respell(connection: Connection, scope: Scope, batch: Batch) -> None:
+    """Keep ``raw`` as the CRM spells it now (a key that nobody knows may be new); the order itself did not change."""
+    if batch.rows:
+        raws = [raw_text(row.raw) for row in batch.rows]
+        values = {"account_id": scope.account_id, "remote_ids": batch.remote_ids, "raws": raws, "seals": batch.seals}
+        await connection.execute(_RESPELL, values)
 
 
 async def _insert(connection: Connection, scope: Scope, batch: Batch, seen: Seen) -> None:
@@ -205,7 +253,7 @@ async def _insert(connection: Connection, scope: Scope, batch: Batch, seen: Seen
 def _order_rows(
     scope: Scope, batch: Batch, ids: Sequence[int], owners: Mapping[str, int]
 ) -> Iterator[tuple[object, ...]]:
-    for row, row_id, content_hash in zip(batch.rows, ids, batch.hashes, strict=True):
+    for row, row_id, content_hash in zip(batch.rows, ids, _stored(batch), strict=True):
         it = row.record
         whose = tuple(None if value is UNSET else value for value in _whose_of(it))
         owner = owners.get(whose[0]) if whose[0] else None
@@ -249,7 +297,12 @@ def _filled(row: Row[Order], old: Mapping[str, object]) -> Row[Order]:
 
 def _hash(given: bytes, old: Mapping[str, object]) -> bytes:
     kept = old["content_hash"]
-    return given if len(given) > 16 or not isinstance(kept, bytes) else given + kept[16:]
+    return given if len(given) > 16 or not isinstance(kept, bytes) else given + kept[16:32]
+
+
+def _stored(batch: Batch) -> list[bytes]:
+    """Return the content hashes: both halves, the second empty where it is not known, and the seal."""
+    return [given.ljust(32, b"\0") + sealed for given, sealed in zip(batch.hashes, batch.seals, strict=True)]
 
 
 def _changes(batch: Batch, old: Mapping[str, Mapping[str, object]]) -> list[Change]:
@@ -280,7 +333,7 @@ def _order_arrays(batch: Batch) -> dict[str, object]:
     records = [row.record for row in batch.rows]
     return {
         "remote_ids": batch.remote_ids,
-        "hashes": batch.hashes,
+        "hashes": _stored(batch),
         "raws": [raw_text(row.raw) for row in batch.rows],
         **columns_of(records, *_OWN, *_WHOSE),
     }
