@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import parse_qs, quote, urlsplit
 
 from rich.console import Console
 
@@ -92,7 +93,7 @@ async def fill_mirror(stage: Stage) -> tuple[Comparison, ...]:
 
 async def edit_mirror(stage: Stage) -> None:
     """Arrange one lost answer and one 503, then edit the mirror with plain SQL."""
-    show.act(stage.console, 3, "Editing the mirror with plain SQL, while the CRM loses one answer and throws one 503")
+    show.act(stage.console, 3, "Editing the mirror with plain SQL; the CRM loses an answer and throws a 503")
     stage.sandbox.faults.add(Fault.parse("lost_answer:operation=tag_add"))
     stage.sandbox.faults.add(Fault.parse("status:operation=relation_email,status=503"))
     for edit in edits_of(await choose_cast(stage.store)):
@@ -156,7 +157,18 @@ async def breathe(stage: Stage) -> None:
 
 async def stay(stage: Stage) -> None:
     """Leave everything running and say how to play on, until Ctrl-C."""
-    show.invitation(stage.console, stage.database_url, stage.sandbox.base_url, str(stage.directory / "daemon.log"))
-    while True:
-        await breathe(stage)
-        await stage.clock.sleep(1)
+    url = plain_url(stage.database_url)
+    show.invitation(stage.console, url, stage.sandbox.base_url, str(stage.directory / "daemon.log"))
+    try:
+        while True:
+            await breathe(stage)
+            await stage.clock.sleep(1)
+    except asyncio.CancelledError:
+        show.farewell(stage.console)  # this is how it is meant to end, and no failure
+
+
+def plain_url(database_url: str) -> str:
+    """Spell the URL of a local socket the short way, without escapes, for people and for psql."""
+    parts = urlsplit(database_url)
+    socket_dir = parse_qs(parts.query)["host"][0]
+    return f"postgresql:///{parts.path.lstrip('/')}?host={quote(socket_dir)}&user={parts.username}"
