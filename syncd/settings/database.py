@@ -19,7 +19,8 @@ class DatabaseSettings(Group):
     )
     data_dir: OptionalPath = Field(
         None,
-        description="Home of the embedded database and of files; blank is $STATE_DIRECTORY, else ~/.local/share/syncd, for root /var/lib/syncd.",
+        description="Home of the embedded database and of files; "
+        "blank is $STATE_DIRECTORY, else ~/.local/share/syncd, for root /var/lib/syncd.",
     )
     postgres_binaries: OptionalPath = Field(
         None,
