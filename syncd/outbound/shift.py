@@ -55,6 +55,7 @@ class Shift:
         self._settler = Settler(post.store, post.account, post.worker, self._clock, post.limits, self._settled)
         self._looked_at = float("-inf")
         self._lost_s: float | None = None
+        self._is_staged = False
         self.watch = Watch(post.store, desk.line, post.account, post.limits, is_eager=not is_endless)
 
     async def work(self, stop: asyncio.Event) -> None:
@@ -116,6 +117,8 @@ class Shift:
                 return self._closed(closed_s, is_busy)
             if not is_busy and not outlook.has_work:
                 return self._idle(outlook.ready_in_s)
+        if is_busy and self._is_staged and self._queue.wanted == 0:
+            return self._post.limits.poll_interval_s
         moved = await self._stage_and_claim()
         return 0.0 if moved else self._post.limits.poll_interval_s
 
@@ -145,6 +148,7 @@ class Shift:
             staged = await stage(connection, most=limits.stage_batch) or 0
             if wanted > 0:
                 claimed = await claim(connection, self._post.account.id, terms, most=wanted)
+        self._is_staged = staged < limits.stage_batch
         self._tally.staged += staged
         self._queue.put(claimed.lanes, lease_until)
         return staged + claimed.looked
