@@ -24,7 +24,7 @@ class DrainLimits:
     timeout_s: float = 60.0
     batch: int = 256
     window: int = 100
-    stage_batch: int = 5000
+    stage_batch: int = 10_000
     poll_interval_s: float = 0.05
     patience_s: float = 30.0
     settle_batch: int = 256
