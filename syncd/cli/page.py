@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import click
 import msgspec
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -52,17 +52,19 @@ def plain(value: object) -> object:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
+class _Spaced(Table):
+    """A table that keeps its columns two spaces apart where there is room, else one."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        self.padding = (0, 2, 0, 0)
+        if self.__rich_measure__(console, options.update(max_width=10_000)).maximum > options.max_width:
+            self.padding = (0, 1, 0, 0)
+        yield from super().__rich_console__(console, options)
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     """Build a table: the column ``#name`` holds numbers and stands right, ``~name`` may be broken over lines."""
-    made = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        header_style="bold",
-        box=None,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    made = _Spaced(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
     for column in columns:
         justify: Literal["left", "right"] = "right" if column.startswith("#") else "left"
         made.add_column(column.lstrip("#~"), justify=justify, no_wrap=not column.startswith("~"), overflow="fold")
@@ -75,9 +77,10 @@ def span(seconds: float | None) -> str:
     """Say a length of time the way people do: 45 s, 12 min, 3.5 h, 9 d."""
     if seconds is None:
         return "-"
+    seconds = max(0.0, seconds)  # a transaction's time may lie a moment before what it reads
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if abs(seconds) >= 2 * size:
-            return f"{seconds / size:.0f} {unit}" if abs(seconds) >= 10 * size else f"{seconds / size:.1f} {unit}"
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}" if seconds >= 10 * size else f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} s"
 
 

@@ -58,7 +58,8 @@ class Shown:
 
     def progressed(self, progress: Progress) -> None:
         """A pull has come this far."""
-        words = f"{progress.stream}: {progress.rows:,} rows, {progress.bytes / 1e6:,.0f} MB"
+        size = f", {progress.bytes / 1e6:,.0f} MB" if progress.bytes >= 1e6 else ""
+        words = f"{progress.stream}: {progress.rows:,} rows{size}"
         if self._bar is not None:
             self._bar.update(self._task, description=words)
         elif self._clock.monotonic() - self._logged_at >= LOG_EVERY_S:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from syncd.cli import session
 from syncd.cli.page import BAD, GOOD, QUIET, WARN, json_option, out, print_json, span, table
-from syncd.ops.health import state_in_words
+from syncd.ops.health import IN_ORDER, state_in_words
 from syncd.service.database import opened
 from syncd.settings import Settings
 from syncd.store.schema import require_current
@@ -81,7 +81,7 @@ def _accounts(status: Status) -> object:
     rows = []
     for row in status.accounts:
         words = state_in_words(row)
-        state = Text(words, style=GOOD if words == "running" else BAD)
+        state = Text(words, style=GOOD if words == IN_ORDER else BAD)
         counts = mirrors[row.name]
         puller = row.lease_owner or Text("nobody", style=QUIET)
         skew = Text("-", style=QUIET) if row.clock_skew_s is None else _skew(row.clock_skew_s)
@@ -91,7 +91,7 @@ def _accounts(status: Status) -> object:
 
 
 def _skew(seconds: float) -> Text:
-    return Text(f"{seconds:+.0f} s", style=WARN if abs(seconds) > 60 else "")
+    return Text(f"{round(seconds):+d} s", style=WARN if abs(seconds) > 60 else "")
 
 
 def _streams(status: Status) -> object:

@@ -16,6 +16,7 @@ from syncd.store import Store
 from syncd.store.status import AccountStatus, read_accounts, read_outbox, read_streams
 
 PATIENCE_S = 5.0
+IN_ORDER = "in order"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,4 +83,4 @@ def state_in_words(account: AccountStatus) -> str:
         return "the CRM does not answer well; probing"
     if account.throttled_s > 0:
         return f"asked to slow down for {account.throttled_s:.0f} s"
-    return "running"
+    return IN_ORDER

@@ -123,7 +123,7 @@ async def _database_skew_s(store: Store, clock: Clock) -> float:
 async def _clock(subject: str, skew_s: float | None) -> Finding:
     if skew_s is None:
         return Finding(subject, Verdict.WARN, "no answer told the time")
-    words = f"{skew_s:+.1f} s from ours"
+    words = f"{skew_s:+.1f} s from ours".replace("-0.0", "+0.0")
     if abs(skew_s) < SKEW_WARN_S:
         return Finding(subject, Verdict.OK, words)
     verdict = Verdict.WARN if abs(skew_s) < SKEW_FAIL_S else Verdict.FAIL

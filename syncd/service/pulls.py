@@ -22,7 +22,7 @@ from syncd.service.lease import Lease
 from syncd.service.schedule import Job
 from syncd.settings import PullSettings
 from syncd.store import Store
-from syncd.store.account_states import look
+from syncd.store.account_states import look, note_clock
 
 LOOK_S = 1.0
 FIRST_RETRY_S, LONGEST_RETRY_S = 5.0, 120.0
@@ -109,6 +109,7 @@ class AccountPulls:
                 if not await self._may_pull():
                     return False
                 report = await self._runtime.puller.pull(stream, trigger, reach_s=reach_s)
+                await self._note_clock()
             except (InfrastructureError, ConfigurationError) as error:
                 self._postpone(error)
                 return False
@@ -129,6 +130,13 @@ class AccountPulls:
         async with self._store.begin() as connection:
             outlook = await look(connection, self._runtime.account.id)
         return outlook.paused is None and outlook.throttled_s <= 0
+
+    async def _note_clock(self) -> None:
+        """Keep what the answers' dates said, for the status page."""
+        skew_s = self._runtime.transport.clock_skew_s
+        if skew_s is not None:
+            async with self._store.begin() as connection:
+                await note_clock(connection, self._runtime.account.id, skew_s)
 
     def _postpone(self, error: InfrastructureError | ConfigurationError) -> None:
         """The database or the disk let a round down; logged once, until a round goes well."""

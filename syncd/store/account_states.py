@@ -103,6 +103,18 @@ _BREAKER = text(
     """
 )
 
+# Clocks drift slowly: a second's difference, or a day, is news.
+_CLOCK = text(
+    """
+    INSERT INTO syncd.account_states AS s (account_id, clock_skew_s, clock_skew_at)
+    VALUES (:account_id, :skew_s, now())
+    ON CONFLICT (account_id) DO UPDATE
+        SET clock_skew_s = excluded.clock_skew_s, clock_skew_at = now(), updated_at = now()
+        WHERE s.clock_skew_s IS NULL OR abs(s.clock_skew_s - excluded.clock_skew_s) >= 1
+           OR s.clock_skew_at < now() - interval '1 day'
+    """
+)
+
 
 async def look(connection: Connection, account_id: AccountId) -> Outlook:
     """Return what there is to do for an account, and what forbids it."""
@@ -141,3 +153,8 @@ async def throttle(connection: Connection, account_id: AccountId, for_s: float) 
 async def note_breaker(connection: Connection, account_id: AccountId, state: str) -> None:
     """Write down the breaker's state, for the eyes of people and of other replicas."""
     await connection.execute(_BREAKER, {"account_id": account_id, "state": state})
+
+
+async def note_clock(connection: Connection, account_id: AccountId, skew_s: float) -> None:
+    """Write down how far the CRM's clock is ahead of ours, when that is news."""
+    await connection.execute(_CLOCK, {"account_id": account_id, "skew_s": skew_s})

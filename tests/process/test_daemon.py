@@ -74,7 +74,7 @@ async def test_daemon_pulls_delivers_shows_and_stops(
         assert sandbox.world.relations[remote_id].last_name == "Changed"
         assert await page(port, "/livez") == (200, "ok\n")
         status, body = await page(port, "/readyz")
-        assert (status, json.loads(body)["accounts"]) == (200, {"default": "running"})
+        assert (status, json.loads(body)["accounts"]) == (200, {"default": "in order"})
         metrics = (await page(port, "/metrics"))[1]
         for line in ("syncd_database_up 1.0", 'syncd_held_leases{account="default"} 1.0', "syncd_deliveries_total{"):
             assert line in metrics

@@ -1,7 +1,8 @@
 """Account states: pause, probe and throttle, kept where every replica sees them."""
 
 from syncd.store import Store
-from syncd.store.account_states import look, pause, postpone_probe, resume, throttle
+from syncd.store.account_states import look, note_clock, pause, postpone_probe, resume, throttle
+from syncd.store.status import read_accounts
 from tests.support.claims import account_with, changed
 from tests.support.lanes import add
 from tests.support.outbox import rows
@@ -70,3 +71,14 @@ async def test_the_longest_throttle_holds(store: Store) -> None:
         await throttle(connection, account.id, 5)
         assert (await look(connection, account.id)).throttled_s == 60
     assert len(await rows(store, "SELECT 1 FROM syncd.account_states")) == 1
+
+
+async def test_the_clock_is_noted_when_it_is_news(store: Store) -> None:
+    """It is told after every round; a row written each time would be dead tuples without end."""
+    account = await account_with(store)
+    kept = []
+    for skew_s in (3.0, 3.4, -120.0):
+        async with store.begin() as connection:
+            await note_clock(connection, account.id, skew_s)
+            kept.append((await read_accounts(connection))[0].clock_skew_s)
+    assert kept == [3.0, 3.0, -120.0]
