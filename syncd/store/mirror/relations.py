@@ -39,7 +39,8 @@ _WAITING = text("""
     JOIN crm.relations r ON r.account_id = :account_id AND r.remote_id IS NULL AND lower(r.email) = lower(i.email)
 """)
 _LOCK = text(f"""
-    SELECT {_SELECTED} FROM crm.relations WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id FOR UPDATE SKIP LOCKED
+    SELECT {_SELECTED} FROM crm.relations WHERE id = ANY(CAST(:ids AS bigint[]))
+    ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 """)
 _ARRAYS = ", ".join(f"CAST(:{name} AS text[])" for name in COLUMNS)
 _INSERT = text(f"""
@@ -62,7 +63,7 @@ _UPDATE = text(f"""
 """)
 _TOUCH = text("""
     UPDATE crm.relations SET last_seen_at = now()
-    WHERE id IN (SELECT id FROM crm.relations WHERE id = ANY(CAST(:ids AS bigint[])) FOR UPDATE SKIP LOCKED)
+    WHERE id IN (SELECT id FROM crm.relations WHERE id = ANY(CAST(:ids AS bigint[])) FOR NO KEY UPDATE SKIP LOCKED)
 """)
 
 Old = Mapping[str, Any]
