@@ -14,6 +14,7 @@ from syncd.sandbox import Fault, Kind, Sandbox, World
 from syncd.store import Store
 from tests.conftest import admin, database_url
 from tests.support.commands import Ended, free_port, reap, spawn, syncd
+from tests.support.logs import captured_logs, registered_secrets
 
 CANARY = "canary8f2d1c"
 
@@ -286,16 +287,14 @@ async def test_unexpected_error_is_one_sentence(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bug is still told in one line, without secrets, and with exit code 1."""
-    from syncd import log
     from syncd.cli import app, ending
-
-    log.add_secrets([CANARY])
 
     def broken(**_: object) -> None:
         raise RuntimeError(f"the key is {CANARY}")
 
     monkeypatch.setattr(app.app, "main", broken)
-    assert ending.run_to_exit_code() == 1
+    with captured_logs(json=True), registered_secrets(CANARY):
+        assert ending.run_to_exit_code() == 1
     said = capsys.readouterr()
     assert said.err.startswith("syncd: unexpected RuntimeError")
     assert said.out == ""
