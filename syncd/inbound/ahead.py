@@ -101,9 +101,9 @@ def _source(
             continue
         for peeked in stream.peek(response):
             if habit.peeks:
-                yield Unread(peeked.keys, [seal(raw) for raw in peeked.raws], peeked, prepare, habit)
+                yield Unread(peeked.keys(), [seal(raw) for raw in peeked.raws()], peeked, prepare, habit)
             else:
-                yield from _ready(peeked.rows(range(len(peeked.raws))), prepare, batch_rows)
+                yield from _ready(peeked.rows(range(peeked.count)), prepare, batch_rows)
 
 
 def _ready(decoded: Decoded, prepare: Prepare, batch_rows: int) -> Iterator[Ready]:

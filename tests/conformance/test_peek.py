@@ -34,8 +34,8 @@ def test_keys_and_texts_are_those_of_the_decoded_rows() -> None:
     given = response(order(1), order("0002"), order(3))
     rows = [row for batch in ORDERS.decode(given) for row in batch.rows]
     (batch,) = peeked(ORDERS, given)
-    assert list(batch.keys) == [row.record.remote_id for row in rows]
-    assert list(batch.raws) == [row.raw for row in rows]
+    assert list(batch.keys()) == [row.record.remote_id for row in rows]
+    assert list(batch.raws()) == [row.raw for row in rows]
     assert list(batch.rows([0, 1, 2]).rows) == rows
     assert list(batch.rows([2]).rows) == rows[2:]
     assert list(batch.rows([]).rows) == []
@@ -45,14 +45,14 @@ def test_keys_and_texts_are_those_of_the_decoded_rows() -> None:
 def test_texts_that_decoding_mends_are_never_taken_for_known(odd: str) -> None:
     """Their stored text is not the one in the answer: only decoding can compare them."""
     (batch,) = peeked(ORDERS, response(order(1, relationName=odd), order(2)))
-    assert batch.keys == [None, None]
+    assert batch.keys() == [None, None]
     assert len(batch.rows([0, 1]).rows) == 2
 
 
 def test_a_record_without_a_key_is_left_to_the_decoder() -> None:
     """It may be a broken record or a changed shape; a look cannot tell."""
     (batch,) = peeked(ORDERS, response(order(1), order(None), order(3)))
-    assert batch.keys == ["1", None, "3"]
+    assert batch.keys() == ["1", None, "3"]
     assert len(batch.rows([1]).rows) == 0
     assert batch.rows([1]).warnings
 

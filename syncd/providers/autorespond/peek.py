@@ -36,7 +36,7 @@ def _peeked(piece: Piece, kind: Kind[Any], operation: str, zone: Zone) -> Peeked
         is_whole = len(chosen) == len(piece.raws)
         return _rows(piece if is_whole else _part(piece, chosen), len(piece.raws), kind, operation, zone)
 
-    return Peeked(_keys(piece), [bytes(raw) for raw in piece.raws], rows)
+    return Peeked(len(piece.raws), lambda: _keys(piece), lambda: [bytes(raw) for raw in piece.raws], rows)
 
 
 def _keys(piece: Piece) -> list[str | None]:

@@ -55,14 +55,15 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class Peeked:
-    """One batch of an answer that nobody has decoded yet: the key (remote id) and the JSON text of each record.
+    """One batch of an answer that nobody has decoded yet: ``count`` records.
 
-    A key is None where only decoding can tell. ``rows`` decodes the records at the chosen positions, and raises
-    ``MalformedAnswer`` as ``Stream.decode`` does.
+    ``keys`` finds the remote id of each (None where only decoding can tell), ``raws`` the JSON text of each. ``rows``
+    decodes the records at the chosen positions, and raises ``MalformedAnswer`` as ``Stream.decode`` does.
     """
 
-    keys: Sequence[str | None]
-    raws: Sequence[bytes]
+    count: int
+    keys: Callable[[], Sequence[str | None]]
+    raws: Callable[[], Sequence[bytes]]
     rows: Callable[[Sequence[int]], Decoded]
 
 

@@ -12,13 +12,13 @@ from sqlalchemy import text
 
 from syncd.store.engine import Connection
 
-_ORDERS = text("""
-    UPDATE crm.orders o SET relation_id = r.id
-    FROM crm.relations r
-    WHERE r.id = ANY(CAST(:ids AS bigint[])) AND o.account_id = r.account_id AND o.relation_id IS NULL
-      AND o.relation_remote_id = r.remote_id
-""")
-_INVOICES = text("""
+_LINK = text("""
+    WITH orders AS (
+        UPDATE crm.orders o SET relation_id = r.id
+        FROM crm.relations r
+        WHERE r.id = ANY(CAST(:ids AS bigint[])) AND o.account_id = r.account_id AND o.relation_id IS NULL
+          AND o.relation_remote_id = r.remote_id
+    )
     UPDATE crm.invoices i SET relation_id = r.id
     FROM crm.relations r
     WHERE r.id = ANY(CAST(:ids AS bigint[])) AND i.account_id = r.account_id AND i.relation_id IS NULL
@@ -33,5 +33,4 @@ async def link_relations(connection: Connection, ids: Sequence[int]) -> None:
     """Link what waited for these relations, after they appeared or got an id or another address."""
     if not ids:
         return
-    await connection.execute(_ORDERS, {"ids": list(ids)})
-    await connection.execute(_INVOICES, {"ids": list(ids)})
+    await connection.execute(_LINK, {"ids": list(ids)})

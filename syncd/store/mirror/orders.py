@@ -23,7 +23,7 @@ from sqlalchemy import text
 from syncd.domain.records import Order, OrderLine, Row
 from syncd.policy.coverage import Interval
 from syncd.policy.diff import diff
-from syncd.store.bulk import copy_rows, next_ids
+from syncd.store.bulk import copy_rows, json_array
 from syncd.store.engine import Connection
 from syncd.store.history import Change, record
 from syncd.store.mirror.normal import columns_of, digest, last_of_each, raw_text, seal, warnings_of
@@ -36,15 +36,21 @@ _LINE = OrderLine.__struct_fields__
 
 _COMPARE = text("""
     SELECT array_agg(i.n) FILTER (WHERE o.id IS NULL) AS new,
+           array_agg(nextval(CAST(pg_get_serial_sequence('crm.orders', 'id') AS regclass)))
+               FILTER (WHERE o.id IS NULL) AS new_ids,
            array_agg(i.n) FILTER (WHERE o.is_same IS FALSE) AS changed,
            array_agg(o.id) FILTER (WHERE o.id IS NOT NULL) AS seen,
-           array_agg(i.n) FILTER (WHERE o.is_same AND length(i.hash) = 32 AND o.seal <> i.seal) AS respelled,
+           array_agg(i.n) FILTER (WHERE o.is_same AND i.whose <> :not_said AND o.seal <> i.seal) AS respelled,
            array_agg(o.id) FILTER (WHERE o.is_same AND o.last_seen_at < :touch_before) AS stale
-    FROM unnest(CAST(:remote_ids AS text[]), CAST(:hashes AS bytea[]), CAST(:seals AS bytea[]))
-        WITH ORDINALITY AS i (remote_id, hash, seal, n)
+    FROM (SELECT remote_id, n, substring(CAST(:hashes AS bytea) FROM CAST(n - 1 AS integer) * 32 + 1 FOR 16),
+                 substring(CAST(:hashes AS bytea) FROM CAST(n - 1 AS integer) * 32 + 17 FOR 16),
+                 substring(CAST(:seals AS bytea) FROM CAST(n - 1 AS integer) * 16 + 1 FOR 16)
+          FROM jsonb_array_elements_text(CAST(CAST(:remote_ids AS text) AS jsonb))
+              WITH ORDINALITY AS given (remote_id, n)) AS i (remote_id, n, own, whose, seal)
     LEFT JOIN LATERAL (
         SELECT id, last_seen_at, substring(content_hash FROM 33) AS seal,
-               missing_since IS NULL AND substring(content_hash FOR length(i.hash)) = i.hash AS is_same
+               missing_since IS NULL AND substring(content_hash FOR 16) = i.own
+                   AND (i.whose = :not_said OR substring(content_hash FROM 17 FOR 16) = i.whose) AS is_same
         FROM crm.orders
         WHERE account_id = :account_id AND remote_id = i.remote_id
         LIMIT 1
@@ -54,7 +60,9 @@ _TOUCH = text("UPDATE crm.orders SET last_seen_at = now() WHERE id = ANY(CAST(:i
 _FAMILIAR = text("""
     SELECT array_agg(i.n) AS known, array_agg(o.id) AS ids,
            array_agg(o.id) FILTER (WHERE o.last_seen_at < :touch_before) AS stale
-    FROM unnest(CAST(:remote_ids AS text[]), CAST(:seals AS bytea[])) WITH ORDINALITY AS i (remote_id, seal, n)
+    FROM (SELECT remote_id, n, substring(CAST(:seals AS bytea) FROM CAST(n - 1 AS integer) * 16 + 1 FOR 16)
+          FROM jsonb_array_elements_text(CAST(CAST(:remote_ids AS text) AS jsonb))
+              WITH ORDINALITY AS given (remote_id, n)) AS i (remote_id, n, seal)
     JOIN LATERAL (
         SELECT id, last_seen_at FROM crm.orders
         WHERE account_id = :account_id AND remote_id = i.remote_id AND missing_since IS NULL
@@ -89,6 +97,7 @@ _LINE_VALUES = (
     "l.position, l.line_type, l.product_id, l.product_name, CAST(l.quantity AS numeric),"
     " l.subscription_id, l.subscription_billed_until, l.subscription_ends_on"
 )
+_NOT_SAID = bytes(16)
 _ORDER_COLUMNS = ("id", "account_id", "remote_id", "relation_id", "raw", "content_hash", *_OWN, *_WHOSE)
 _HISTORY_COLUMNS = ("account_id", "table_name", "row_id", "kind", "origin", "run_id")
 # One writer of an account's orders at a time, whichever stream shows them: rows found new stay new until they are in.
@@ -167,26 +176,27 @@ def _named(rows: Sequence[Row[Order]]) -> dict[str, str | None]:
 
 
 def hash_of(order: Order) -> bytes:
-    """Return one half, or two when the order says whose it is."""
+    """Return both halves; the second is ``_NOT_SAID`` when the order does not say whose it is."""
     own = digest((order.invoice_number, order.purchased_at, order.is_paid, order.lines))
     whose = _whose_of(order)
-    return own if UNSET in whose else own + digest(whose)
+    return own + (_NOT_SAID if UNSET in whose else digest(whose))
 
 
 async def write(connection: Connection, scope: Scope, batch: Batch, seen: Seen) -> Written:
     """Write what differs of a batch and collect the local ids of the rows that were known."""
-    await connection.execute(_LOCK, {"account_id": scope.account_id})
-    values = {"account_id": scope.account_id, "touch_before": scope.touch_before}
+    if not seen.is_locked:
+        await connection.execute(_LOCK, {"account_id": scope.account_id})
+        seen.is_locked = True
+    values = {"account_id": scope.account_id, "touch_before": scope.touch_before, "not_said": _NOT_SAID}
+    given = {"hashes": b"".join(batch.hashes), "seals": b"".join(batch.seals)}
     compared = (
-        await connection.execute(
-            _COMPARE, {**values, "remote_ids": batch.remote_ids, "hashes": batch.hashes, "seals": batch.seals}
-        )
+        await connection.execute(_COMPARE, {**values, **given, "remote_ids": json_array(batch.remote_ids)})
     ).one()
     seen.ids.extend(compared.seen or ())
     if compared.stale:
         await connection.execute(_TOUCH, {"ids": compared.stale})
     new, changed = _part(batch, compared.new), _part(batch, compared.changed)
-    await _insert(connection, scope, new, seen)
+    await _insert(connection, scope, new, compared.new_ids, seen)
     await _update(connection, scope, changed, seen)
     await _respell(connection, scope, _part(batch, compared.respelled))
     unchanged = len(batch.rows) - len(new.rows) - len(changed.rows)
@@ -198,8 +208,8 @@ async def familiar(
 ) -> list[int]:
     """Return the positions of the records that must be decoded: all whose very text the mirror does not hold."""
     values = {"account_id": scope.account_id, "touch_before": scope.touch_before}
-    found = await connection.execute(_FAMILIAR, {**values, "remote_ids": keys, "seals": seals})
-    row = found.one()
+    given = {"remote_ids": json_array(keys), "seals": b"".join(seals)}
+    row = (await connection.execute(_FAMILIAR, {**values, **given})).one()
     seen.ids.extend(row.ids or ())
     if row.stale:
         await connection.execute(_TOUCH, {"ids": row.stale})
@@ -238,12 +248,11 @@ async def _respell(connection: Connection, scope: Scope, batch: Batch) -> None:
         await connection.execute(_RESPELL, values)
 
 
-async def _insert(connection: Connection, scope: Scope, batch: Batch, seen: Seen) -> None:
-    """Append new orders, their lines and their history."""
+async def _insert(connection: Connection, scope: Scope, batch: Batch, ids: Sequence[int], seen: Seen) -> None:
+    """Append new orders, their lines and their history, under the ids taken for them."""
     if not batch.rows:
         return
     owners = await relation_ids(connection, scope, batch.named, seen)
-    ids = await next_ids(connection, "crm.orders", len(batch.rows))
     await copy_rows(connection, "crm.orders", _ORDER_COLUMNS, _order_rows(scope, batch, ids, owners))
     await copy_rows(connection, "crm.order_lines", ("order_id", "position", *_LINE), _line_rows(batch, ids))
     history = [(scope.account_id, "orders", row_id, "insert", "remote", scope.run_id) for row_id in ids]
@@ -297,12 +306,12 @@ def _filled(row: Row[Order], old: Mapping[str, object]) -> Row[Order]:
 
 def _hash(given: bytes, old: Mapping[str, object]) -> bytes:
     kept = old["content_hash"]
-    return given if len(given) > 16 or not isinstance(kept, bytes) else given + kept[16:32]
+    return given[:16] + kept[16:32] if given[16:] == _NOT_SAID and isinstance(kept, bytes) else given
 
 
 def _stored(batch: Batch) -> list[bytes]:
-    """Return the content hashes: both halves, the second empty where it is not known, and the seal."""
-    return [given.ljust(32, b"\0") + sealed for given, sealed in zip(batch.hashes, batch.seals, strict=True)]
+    """Return the content hashes: both halves and the seal."""
+    return [given + sealed for given, sealed in zip(batch.hashes, batch.seals, strict=True)]
 
 
 def _changes(batch: Batch, old: Mapping[str, Mapping[str, object]]) -> list[Change]:

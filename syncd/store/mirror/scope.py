@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -63,17 +62,18 @@ class Seen:
     """What the batches of one answer learn for those after them.
 
     ``ids`` are the local ids of the rows that the answer showed again: its witnesses. ``relations`` are our ids of
-    relations by remote id; only so many are kept, so that memory stays flat.
+    relations by remote id; only so many are kept, so that memory stays flat. ``is_locked`` says that the rows' lock has
+    been taken by this transaction.
     """
 
     ids: array[int] = field(default_factory=lambda: array("q"))
     relations: dict[str, int] = field(default_factory=dict)
+    is_locked: bool = False
 
-    def remember(self, found: Mapping[str, int]) -> None:
-        """Keep more relations, forgetting the rest when they are too many."""
-        if len(self.relations) + len(found) > _MOST_RELATIONS:
+    def make_room(self, wanted: int) -> None:
+        """Forget all relations when so many more would be too many: before they are looked up, never between."""
+        if len(self.relations) + wanted > _MOST_RELATIONS:
             self.relations = {}
-        self.relations.update(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,15 +17,14 @@ from syncd.store.mirror.links import link_relations
 from syncd.store.mirror.scope import Scope, Seen
 
 _KNOWN = text("""
-    SELECT r.remote_id, r.id
+    SELECT i.remote_id, COALESCE(known.id, waiting.id) AS id, known.id IS NULL AS is_waiting
     FROM unnest(CAST(:remote_ids AS text[]), CAST(:emails AS text[])) AS i (remote_id, email)
-    JOIN LATERAL (SELECT id, remote_id FROM crm.relations r
-                  WHERE r.account_id = :account_id AND r.remote_id = i.remote_id LIMIT 1) AS r ON true
-""")
-_WAITING = text("""
-    SELECT i.remote_id, r.id
-    FROM unnest(CAST(:remote_ids AS text[]), CAST(:emails AS text[])) AS i (remote_id, email)
-    JOIN crm.relations r ON r.account_id = :account_id AND r.remote_id IS NULL AND lower(r.email) = lower(i.email)
+    LEFT JOIN LATERAL (SELECT id FROM crm.relations r
+                       WHERE r.account_id = :account_id AND r.remote_id = i.remote_id LIMIT 1) AS known ON true
+    LEFT JOIN LATERAL (SELECT id FROM crm.relations r
+                       WHERE r.account_id = :account_id AND r.remote_id IS NULL AND lower(r.email) = lower(i.email)
+                       LIMIT 1) AS waiting ON true
+    WHERE known.id IS NOT NULL OR waiting.id IS NOT NULL
 """)
 _BIND = text("""
     WITH held AS (
@@ -39,11 +38,17 @@ _BIND = text("""
     RETURNING r.id, r.remote_id
 """)
 _INSERT = text("""
-    INSERT INTO crm.relations (account_id, remote_id, email)
-    SELECT :account_id, i.remote_id, i.email
-    FROM unnest(CAST(:remote_ids AS text[]), CAST(:emails AS text[])) AS i (remote_id, email)
-    ON CONFLICT (account_id, remote_id) DO NOTHING
-    RETURNING id, remote_id
+    WITH inserted AS (
+        INSERT INTO crm.relations (account_id, remote_id, email)
+        SELECT :account_id, i.remote_id, i.email
+        FROM unnest(CAST(:remote_ids AS text[]), CAST(:emails AS text[])) AS i (remote_id, email)
+        ON CONFLICT (account_id, remote_id) DO NOTHING
+        RETURNING id, remote_id
+    ), history AS (
+        INSERT INTO syncd.changes (account_id, table_name, row_id, kind, origin, run_id)
+        SELECT :account_id, 'relations', id, 'insert', 'remote', :run_id FROM inserted
+    )
+    SELECT id, remote_id FROM inserted
 """)
 
 
@@ -55,44 +60,38 @@ async def relation_ids(
     A relation that waits in an application's hands is left out: what names it is linked when it is bound. What was
     found is remembered in ``seen`` for the batches to come.
     """
+    seen.make_room(len(named))
     fresh = {remote_id: email for remote_id, email in named.items() if remote_id not in seen.relations}
     if fresh:
-        found = await _known(connection, scope, fresh)
-        unknown = {remote_id: email for remote_id, email in fresh.items() if remote_id not in found}
-        if unknown:
-            waiting, bound = await _adopt(connection, scope, unknown)
-            new = {remote_id: email for remote_id, email in unknown.items() if remote_id not in waiting}
-            found |= bound | await _create(connection, scope, new)
-        seen.remember(found)
+        rows = (await connection.execute(_KNOWN, _arrays(scope, fresh))).all()
+        seen.relations |= {row.remote_id: row.id for row in rows if not row.is_waiting}
+        waiting = {row.remote_id: row.id for row in rows if row.is_waiting}
+        seen.relations |= await _bind(connection, scope, waiting)
+        shown = {row.remote_id for row in rows}
+        new = {remote_id: email for remote_id, email in fresh.items() if remote_id not in shown}
+        seen.relations |= await _create(connection, scope, new)
     return seen.relations
 
 
-async def _known(connection: Connection, scope: Scope, named: Mapping[str, str | None]) -> dict[str, int]:
-    return {row.remote_id: row.id for row in await connection.execute(_KNOWN, _arrays(scope, named))}
-
-
-async def _adopt(
-    connection: Connection, scope: Scope, unknown: Mapping[str, str | None]
-) -> tuple[frozenset[str], dict[str, int]]:
-    """Bind local rows that wait under the same address; return who waits (held ones too), and who is bound now."""
+async def _bind(connection: Connection, scope: Scope, waiting: Mapping[str, int]) -> dict[str, int]:
+    """Bind local rows that wait under the same address, except those an application holds; the first claim wins."""
     claims: dict[int, str] = {}
-    for row in await connection.execute(_WAITING, _arrays(scope, unknown)):
-        claims.setdefault(row.id, row.remote_id)
+    for remote_id, row_id in waiting.items():
+        claims.setdefault(row_id, remote_id)
     if not claims:
-        return frozenset(), {}
-    values = {"ids": list(claims), "remote_ids": list(claims.values())}
-    bound = (await connection.execute(_BIND, values)).all()
+        return {}
+    bound = (await connection.execute(_BIND, {"ids": list(claims), "remote_ids": list(claims.values())})).all()
     changes = [Change(row.id, "update", {"remote_id": None}, {"remote_id": row.remote_id}) for row in bound]
     await record(connection, scope, "relations", changes)
     await link_relations(connection, [row.id for row in bound])
-    return frozenset(claims.values()), {row.remote_id: row.id for row in bound}
+    return {row.remote_id: row.id for row in bound}
 
 
 async def _create(connection: Connection, scope: Scope, named: Mapping[str, str | None]) -> dict[str, int]:
     if not named:
         return {}
-    made = {row.remote_id: row.id for row in await connection.execute(_INSERT, _arrays(scope, named))}
-    await record(connection, scope, "relations", [Change(row_id, "insert") for row_id in made.values()])
+    values = {**_arrays(scope, named), "run_id": scope.run_id}
+    made = {row.remote_id: row.id for row in await connection.execute(_INSERT, values)}
     await link_relations(connection, list(made.values()))
     return made
 
