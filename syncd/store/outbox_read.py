@@ -79,13 +79,21 @@ class Selection:
 
 _UNDELIVERED = ("pending", "held", "dead", "parked", "diverged")
 
+# Behind a parked or held entry of its facet, or behind an identity entry that waits, a pending one waits as well.
 _BACKLOG = text(
     """
-    SELECT count(*) FILTER (WHERE e.status = 'pending') + (SELECT count(*) FROM syncd.captures c
-                                                          WHERE c.account_id = :account_id) AS pending,
-           count(*) FILTER (WHERE e.status IN ('held', 'dead', 'parked')) AS blocked
-    FROM syncd.entries e
-    WHERE e.account_id = :account_id AND e.status IN ('pending', 'held', 'dead', 'parked', 'diverged')
+    WITH undelivered AS (
+        SELECT e.status <> 'pending' OR EXISTS (
+                   SELECT FROM syncd.entries b
+                   WHERE b.lane_id = e.lane_id AND b.seq < e.seq AND b.status IN ('held', 'dead', 'parked')
+                     AND (b.facet = 'identity' OR (b.facet = e.facet AND b.status <> 'dead'))) AS is_blocked
+        FROM syncd.entries e
+        WHERE e.account_id = :account_id AND e.status IN ('pending', 'held', 'dead', 'parked')
+    )
+    SELECT count(*) FILTER (WHERE NOT is_blocked) + (SELECT count(*) FROM syncd.captures c
+                                                     WHERE c.account_id = :account_id) AS pending,
+           count(*) FILTER (WHERE is_blocked) AS blocked
+    FROM undelivered
     """
 )
 

@@ -96,6 +96,19 @@ async def test_a_subscription_that_reading_cannot_decide_is_parked_with_the_evid
         assert (entry["status"], "does not show" in entry["error"]) == ("parked", True)
 
 
+async def test_what_waits_behind_a_parked_entry_waits_for_the_person_too(store: Store) -> None:
+    """A one-shot drain that says "try later" about it would be tried for ever by a timer."""
+    async with circle(store) as c:
+        who = _somebody(c)
+        c.sandbox.world.relations[who].events.clear()
+        c.sandbox.faults.add("late", operation="list_subscribe")
+        await _subscribe(c, who)
+        await c.drain()
+        await _subscribe(c, who)
+        report = await c.drain()
+        assert (report.pending, report.blocked) == (0, 2)
+
+
 async def test_refused_credentials_pause_the_account_and_cost_no_attempt(store: Store) -> None:
     """A key that was revoked over the weekend must not kill a weekend of changes."""
     async with circle(store) as c:
