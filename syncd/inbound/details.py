@@ -35,6 +35,8 @@ async def pull_details(context: Context, stream: Stream, run: Run, budget: int |
     for count, invoice in enumerate(due, start=1):
         found = await _ask(context, stream, invoice)
         if isinstance(found, Trouble) and found.ends_the_run:
+            if found.is_unauthorised:  # perhaps for this invoice alone: it waits, so that the others get their turn
+                await _fail(context, invoice, found)
             return replace(found, requests=count, written=written)
         if isinstance(found, Trouble):
             failures += 1

@@ -57,6 +57,8 @@ async def _write_links(
     lost = len(gone.keys)
     if witness.judge(gone.known, lost, len(group.rows), context.policy.member_witness) is witness.Verdict.REFUSED:
         raise NotBelieved(witness.reason(gone.known, lost, len(group.rows)))
+    if group.warnings:
+        found = replace(found, gone=())  # a record that could not be read may be any of them
     links = await group_members.write_links(connection, scope, found)
     return replace(links, received=0, unchanged=0).warned(*group.warnings)
 
@@ -84,7 +86,9 @@ def _is_nothing(stream: Stream, answer: Shown) -> bool:
 async def _write(connection: Connection, scope: Scope, stream: Stream, there: Sequence[Shown]) -> Written:
     match stream.records:
         case "TagName":
-            return await relation_tags.write(connection, scope, {answer.due.id: answer.rows for answer in there})
+            unsure = frozenset(answer.due.id for answer in there if answer.warnings)
+            tags = {answer.due.id: answer.rows for answer in there}
+            return await relation_tags.write(connection, scope, tags, unsure)
         case "Subscription":
             return await subscriptions.write(connection, scope, {answer.due.id: answer.rows for answer in there})
         case "Relation":

@@ -36,7 +36,8 @@ async def pull_snapshot(context: Context, stream: Stream, run: Run) -> Ending | 
             if stream.records == "Administration":
                 written = await _write_administration(connection, scope, rows)
             else:
-                written = await _write_catalogue(context, connection, scope, CATALOGUES[stream.records], rows)
+                kind = CATALOGUES[stream.records]
+                written = await _write_catalogue(context, connection, scope, kind, rows, is_whole=not warnings)
             ending = Ending(RunStatus.SUCCEEDED, written.warned(*warnings), fetched.requests)
             await runs.finish(connection, run, ending)
             context.progressed(stream.name, len(rows), fetched.size_bytes)
@@ -57,12 +58,19 @@ async def _write_administration(connection: Connection, scope: Scope, rows: Sequ
 
 
 async def _write_catalogue(
-    context: Context, connection: Connection, scope: Scope, kind: Catalogue, rows: Sequence[Row[Any]]
+    context: Context,
+    connection: Connection,
+    scope: Scope,
+    kind: Catalogue,
+    rows: Sequence[Row[Any]],
+    *,
+    is_whole: bool,
 ) -> Written:
+    """Write a whole collection. A record that could not be read may be any of those that are lacking: not absent."""
     known = await catalogue.contents(connection, scope, kind)
     gone = known.lacking({row.record.remote_id for row in rows})
     if witness.judge(gone.known, len(gone.keys), len(rows), context.policy.snapshot_witness) is witness.Verdict.REFUSED:
         raise NotBelieved(witness.reason(gone.known, len(gone.keys), len(rows)))
     written = await catalogue.write(connection, scope, kind, known, rows)
-    missing = await catalogue.mark_absent(connection, scope, kind, known, gone.keys)
+    missing = await catalogue.mark_absent(connection, scope, kind, known, gone.keys) if is_whole else 0
     return written + Written(missing=missing)

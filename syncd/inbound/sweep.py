@@ -77,9 +77,10 @@ async def _pull_part(context: Context, stream: Stream, run: Run, part: Sequence[
     async with AsyncExitStack() as stack:
         for due in part:
             answer = await _ask(context, stream, due, stack, tally)
+            if tally.ended_by is None or tally.ended_by.is_unauthorised:
+                tried.append(due.id)  # what only this parent is refused for must not be asked for first for ever
             if tally.ended_by is not None:
                 break
-            tried.append(due.id)
             if answer is not None:
                 shown.append(answer)
         await _write_part(context, stream, scope, shown, tried, asked_at, tally)
@@ -133,9 +134,16 @@ async def _write_part(
             await readings.note_read(connection, scope, stream.name, tried)
     except MalformedAnswer as refused:
         tally.fail(str(refused))
+        await _pass_over(context, stream, scope, tried)
         return
     if shown:
         tally.succeed(written)
+
+
+async def _pass_over(context: Context, stream: Stream, scope: Scope, tried: Sequence[int]) -> None:
+    """End the turn of parents whose answer was not believed: all others would wait behind them for ever."""
+    async with context.store.begin() as connection:
+        await readings.note_read(connection, scope, stream.name, tried)
 
 
 def _ending(tally: _Tally, due: int) -> Ending:

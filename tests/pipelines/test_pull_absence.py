@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from syncd.store import Store
 from tests.support.pulling import circle
 
@@ -87,3 +89,30 @@ async def test_a_relation_the_crm_knows_no_more_is_missing_at_the_second_time(st
         await it.advance(3601)
         await it.pull("relation_details")
         assert await it.rows(missing) == [(buyer,)]
+
+
+async def test_a_record_that_cannot_be_read_is_not_absent(store: Store) -> None:
+    """A tag whose name the CRM garbles for a day is still there; so is the link of whoever holds it."""
+    async with circle(store) as it:
+        await it.pull("tags", "groups", "group_members", "relation_tags")
+        garbled = next(tag for relation in it.world.relations.values() for tag in relation.tags)
+        it.world.tags[garbled] = msgspec.structs.replace(it.world.tags[garbled], name=None)
+        for _ in range(3):
+            await it.advance(3601)
+            assert (await it.pull("tags", "relation_tags")).is_success
+        for table in ("tags", "relation_tags"):
+            assert await it.value(f"SELECT count(*) FROM crm.{table} WHERE missing_since IS NOT NULL") == 0
+        assert await it.value("SELECT count(*) FROM syncd.changes WHERE kind IN ('missing', 'delete')") == 0
+
+
+async def test_a_member_that_cannot_be_read_is_not_absent(store: Store) -> None:
+    """One broken relation must not cost anybody his place in a group."""
+    async with circle(store) as it:
+        await it.pull("groups", "group_members")
+        known = await it.value("SELECT count(*) FROM crm.group_members")
+        number, member = next(pair for pair in it.world.relations.items() if pair[1].groups)
+        it.world.relations[number] = msgspec.structs.replace(member, id=None)
+        for _ in range(2):
+            await it.advance(3601)
+            assert (await it.pull("group_members")).is_success
+        assert await it.value("SELECT count(*) FROM crm.group_members WHERE missing_since IS NULL") == known

@@ -187,6 +187,34 @@ async def test_one_broken_parent_does_not_stop_a_sweep(store: Store) -> None:
         assert (await it.pull("relation_tags")).is_success
 
 
+async def test_groups_that_are_not_believed_do_not_starve_the_others(store: Store) -> None:
+    """Three emptied groups are three strikes; asked for first each time, they would hide all other groups for ever."""
+    async with circle(store, relations=60) as it:
+        await it.pull("groups", "group_members")
+        groups = list(it.world.groups)
+        for group in groups[:3]:
+            it.box.faults.add("empty_list", operation="group_members", path=f"/{group}/", times=0)
+        before = it.requested("group_members")
+        for _ in range(2):
+            await it.advance(3600)
+            assert (await it.pull("group_members")).status == "failed"
+        asked = [line.path for line in it.box.requests if line.operation == "group_members"][before:]
+        assert all(any(f"/{group}/" in path for path in asked) for group in groups)
+
+
+async def test_a_relation_that_alone_is_forbidden_is_not_asked_for_first_for_ever(store: Store) -> None:
+    """A refusal of one object ends the run, because it may be the key's; at the next it must be another's turn."""
+    async with circle(store) as it:
+        await it.pull("tags", "groups", "group_members")
+        it.box.faults.add("status", status=403, operation="relation_tags", times=1)
+        assert (await it.pull("relation_tags")).status == "failed"
+        await it.advance(1800)
+        await it.pull("relation_tags")
+        asked = [line.path for line in it.box.requests if line.operation == "relation_tags"]
+        assert asked[0] == asked[-1]
+        assert asked[0] != asked[1]
+
+
 async def test_a_sweep_that_keeps_failing_stops(store: Store) -> None:
     """Ten thousand calls into a broken CRM are not a sweep but an attack."""
     async with circle(store) as it:

@@ -7,7 +7,7 @@ warning. A name that no tag has is left out with a warning; the next snapshot of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import text
 
@@ -62,8 +62,13 @@ def resolve(names: Sequence[str], tags: TagNames, held: frozenset[int]) -> tuple
     return chosen, warnings
 
 
-async def write(connection: Connection, scope: Scope, shown: Mapping[int, Sequence[Row[TagName]]]) -> Written:
-    """Write the tags of relations (by local id), each shown whole."""
+async def write(
+    connection: Connection,
+    scope: Scope,
+    shown: Mapping[int, Sequence[Row[TagName]]],
+    unsure: frozenset[int] = frozenset(),
+) -> Written:
+    """Write the tags of relations (by local id), each shown whole; those of ``unsure`` may hold more than was read."""
     tags = TagNames.of(
         [(row.id, row.name) for row in await connection.execute(_TAGS, {"account_id": scope.account_id})]
     )
@@ -78,4 +83,5 @@ async def write(connection: Connection, scope: Scope, shown: Mapping[int, Sequen
         pairs.extend((relation_id, tag_id) for tag_id in ids)
         warnings.extend(doubts)
     found = await compare(connection, scope, RELATION_TAGS, list(shown), pairs)
+    found = replace(found, gone=tuple(pair for pair in found.gone if pair[0] not in unsure))
     return (await apply(connection, scope, RELATION_TAGS, found)).warned(*warnings)
