@@ -65,7 +65,8 @@ def _show(reports: list[DrainReport]) -> None:
 
 
 def _row(report: DrainReport) -> list[object]:
-    result = Text("empty", style=GOOD) if report.is_empty else Text("not empty", style=BAD)
+    left = Text("waits for you", style=BAD) if report.blocked else Text("empty", style=GOOD)
+    result = left if report.is_empty else Text("not empty", style=BAD)
     return [
         report.account,
         Text(f"paused: {report.paused}", style=BAD) if report.paused else result,

@@ -60,8 +60,9 @@ class DeliveryReport:
 
 @dataclass(frozen=True, slots=True)
 class DrainReport:
-    """One drain: how much was delivered and what is left. ``is_empty`` is true when nothing undelivered remains;
-    ``blocked`` counts entries that wait for a person; ``paused`` is the reason if the account is paused."""
+    """One drain: how much was delivered and what is left. ``is_empty`` is true when nothing remains that syncd
+    could send by itself; ``blocked`` counts entries that wait for a person, or behind one that does; ``paused`` is the
+    reason if the account is paused."""
 
     account: str
     elapsed_s: float

@@ -220,6 +220,17 @@ async def test_a_throttle_longer_than_ones_patience_ends_a_one_shot_drain(store:
         assert (await c.drain()).requests == 0
 
 
+async def test_a_pause_of_no_seconds_is_no_leave_to_hammer_on(store: Store) -> None:
+    """Some servers send Retry-After: 0 with every 429; no attempt is used, so nothing else would ever slow us down."""
+    async with circle(store) as c:
+        _untagged(c)
+        c.sandbox.faults.add("status", operation="tag_add", status=429, retry_after_s=0)
+        await _tag(c, 301)
+        report = await c.drain(throttle_s=0.5)
+        assert report.is_empty
+        assert report.elapsed_s >= 0.4
+
+
 async def test_a_rejected_tag_blocks_its_own_facet_only(store: Store) -> None:
     """G6: a poison entry delays nobody."""
     async with circle(store) as c:
@@ -258,7 +269,7 @@ async def test_a_dead_identity_blocks_its_lane_and_says_why(store: Store) -> Non
         await _tag(c, 301, first)
         await _tag(c, 302, second)
         report = await c.drain()
-        assert (report.dead, report.pending) == (1, 1)
+        assert (report.dead, report.pending, report.blocked) == (1, 0, 2)
         assert c.sandbox.world.relations[second].tags == {302}
         assert c.sandbox.world.relations[first].tags == set()
         assert any("change_email was not delivered" in (x["block_reason"] or "") for x in await c.lanes())
@@ -354,3 +365,13 @@ async def test_a_rate_is_kept(store: Store) -> None:
         assert report.is_empty
         assert report.elapsed_s >= (report.requests - 3) / 20
         assert QUICK.rate_per_s is None
+
+
+async def test_more_workers_than_the_rate_feeds_do_not_starve_each_other(store: Store) -> None:
+    """A turn that comes too late must be left to others: turns taken in vain make every later one come too late."""
+    async with circle(store, relations=20) as c:
+        _untagged(c)
+        await c.edit("INSERT INTO crm.relation_tags (relation_id, tag_id) SELECT id, 301 FROM crm.relations")
+        report = await c.drain(rate_per_s=10.0, concurrency=16, timeout_s=0.8, lease_s=1.6)
+        assert report.is_empty
+        assert report.elapsed_s < 6
