@@ -129,6 +129,36 @@ async def test_a_detail_that_the_crm_refuses_has_failed_for_good(store: Store) -
         assert rows == [("failed", True)]
 
 
+async def test_an_invoice_that_alone_is_forbidden_waits_while_the_others_are_read(store: Store) -> None:
+    """A refusal ends the run, because it may be the key's; it must not end every run at the same invoice."""
+    async with circle(store) as it:
+        it.box.faults.add("status", status=403, operation="invoice_detail", times=1)
+        await it.pull("invoices")
+        assert (await it.pull("invoice_details")).status == "failed"
+        assert (await it.pull("invoice_details")).updated > 0
+        asked = [line.path for line in it.box.requests if line.operation == "invoice_detail"]
+        assert asked[0] not in asked[1:]
+
+
+async def test_what_cannot_be_read_overwrites_nothing_that_is_known(store: Store) -> None:
+    """One day of dates and amounts in another format would else empty the columns of every row in the window."""
+    async with circle(store) as it:
+        await it.pull("orders", "invoices", "invoice_details")
+        known = """SELECT number, invoiced_on, amount_incl, amount_excl, amount_vat, NULL FROM crm.invoices UNION ALL
+                   SELECT remote_id, NULL, NULL, NULL, NULL, purchased_at FROM crm.orders ORDER BY 1"""
+        before = await it.rows(known)
+        it.box.turn(Switches(bad_dates_every=1, amounts="ambiguous"))
+        await it.advance(60)
+        for stream in ("orders", "invoices"):
+            assert (await it.puller.pull(stream, reach_s=3650 * 86400)).warnings
+        assert (await it.pull("invoice_details")).warnings
+        assert await it.rows(known) == before
+        it.box.turn(Switches())
+        healed = await it.puller.pull("orders", reach_s=3650 * 86400)
+        assert (healed.updated, healed.warnings) == (30, ())
+        assert await it.rows(known) == before
+
+
 async def test_odd_values_cost_a_value_and_never_the_row(store: Store) -> None:
     """An unreadable date, an amount that means two things, unknown keys, nulls: kept raw, warned of, survived."""
     odd = Switches(bad_dates_every=3, amounts="ambiguous", unknown_keys=True, nulls=True)

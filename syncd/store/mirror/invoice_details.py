@@ -12,7 +12,7 @@ from syncd.domain.records import InvoiceDetail, Row
 from syncd.policy.diff import diff
 from syncd.store.engine import Connection
 from syncd.store.history import Change, record
-from syncd.store.mirror.normal import columns_of, raw_text
+from syncd.store.mirror.normal import columns_of, raw_text, unsaid
 from syncd.store.mirror.scope import Scope, Seen, Written
 from syncd.store.mirror.stubs import relation_ids
 
@@ -63,7 +63,7 @@ async def write(connection: Connection, scope: Scope, invoice_id: int, row: Row[
     if detail.relation_remote_id is not None:
         await relation_ids(connection, scope, {detail.relation_remote_id: detail.relation_email}, Seen())
     old = (await connection.execute(_OLD, {"id": invoice_id})).one()._asdict()
-    values = {name: getattr(detail, name) for name in _ADDED}
+    values = {name: getattr(detail, name) for name in _ADDED} | {name: old[name] for name in unsaid(row, _ADDED)}
     values |= {name: old[name] if old[name] is not None else getattr(detail, name) for name in _ALSO_LISTED}
     await connection.execute(_UPDATE, {**values, "id": old["id"], "raw": raw_text(row.raw)})
     await connection.execute(_DROP_LINES, {"id": old["id"]})

@@ -23,7 +23,7 @@ from syncd.policy.coverage import Interval
 from syncd.policy.diff import diff
 from syncd.store.engine import Connection
 from syncd.store.history import Change, record
-from syncd.store.mirror.normal import columns_of, digest, last_of_each, raw_text, warnings_of
+from syncd.store.mirror.normal import columns_of, digest, last_of_each, raw_text, unsaid, warnings_of
 from syncd.store.mirror.scope import Gone, Scope, Seen, Written
 
 _COLUMNS = ("relation_email", "description", "invoiced_on", "amount_incl")
@@ -181,8 +181,8 @@ async def _update(connection: Connection, scope: Scope, batch: Batch) -> int:
 
 
 def _filled(row: Row[Invoice], old: Mapping[str, Any]) -> Row[Invoice]:
-    unsaid = {name: old[name] for name in _COLUMNS if getattr(row.record, name) is UNSET}
-    return Row(msgspec.structs.replace(row.record, **unsaid), row.raw) if unsaid else row
+    kept = {name: old[name] for name in unsaid(row, _COLUMNS)}
+    return Row(msgspec.structs.replace(row.record, **kept), row.raw) if kept else row
 
 
 def _changes(row: Row[Invoice], old: Mapping[Key, Mapping[str, Any]]) -> list[Change]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -51,6 +51,14 @@ def last_of_each(rows: Iterable[Row[R]], key: Callable[[R], K]) -> tuple[dict[K,
 
 def warnings_of(rows: Iterable[Row[R]]) -> tuple[str, ...]:
     return tuple(warning for row in rows if row.warnings for warning in row.warnings)
+
+
+def unsaid(row: Row[Any], names: Iterable[str]) -> list[str]:
+    """Return the fields that a record does not carry. Of a row with warnings the empty ones are among them: each may be
+    what could not be read, and that never overwrites what is known."""
+    record, is_doubtful = row.record, bool(row.warnings)
+    values = ((name, getattr(record, name)) for name in names)
+    return [name for name, value in values if value is msgspec.UNSET or (is_doubtful and value is None)]
 
 
 def columns_of(records: Sequence[object], *names: str) -> dict[str, list[object]]:

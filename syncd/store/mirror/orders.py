@@ -26,7 +26,7 @@ from syncd.policy.diff import diff
 from syncd.store.bulk import copy_rows, json_array
 from syncd.store.engine import Connection
 from syncd.store.history import Change, record
-from syncd.store.mirror.normal import columns_of, digest, last_of_each, raw_text, seal, warnings_of
+from syncd.store.mirror.normal import columns_of, digest, last_of_each, raw_text, seal, unsaid, warnings_of
 from syncd.store.mirror.scope import Gone, Scope, Seen, Written
 from syncd.store.mirror.stubs import relation_ids
 
@@ -299,9 +299,9 @@ async def _update(connection: Connection, scope: Scope, batch: Batch, seen: Seen
 
 
 def _filled(row: Row[Order], old: Mapping[str, object]) -> Row[Order]:
-    """Return the row with what it does not say taken from the mirror."""
-    unsaid = {name: old[name] for name in _WHOSE if getattr(row.record, name) is UNSET}
-    return Row(msgspec.structs.replace(row.record, **unsaid), row.raw) if unsaid else row
+    """Return the row with what it does not say, or not readably, taken from the mirror."""
+    kept = {name: old[name] for name in unsaid(row, (*_OWN, *_WHOSE))}
+    return Row(msgspec.structs.replace(row.record, **kept), row.raw) if kept else row
 
 
 def _hash(given: bytes, old: Mapping[str, object]) -> bytes:
