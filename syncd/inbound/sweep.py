@@ -30,21 +30,28 @@ from syncd.store.runs import Ending, Run
 
 @dataclass(slots=True)
 class _Tally:
-    """What a sweep has come to so far. ``strikes`` counts failures in a row."""
+    """What a sweep has come to so far. ``strikes`` counts failures in a row; as many as ``most_strikes`` are the end."""
 
+    most_strikes: int
     written: Written = NOTHING
     requests: int = 0
     failed: int = 0
     strikes: int = 0
     reason: str | None = None
     ended_by: Trouble | None = None
+    is_struck_out: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        return self.is_struck_out or self.ended_by is not None
 
     def fail(self, reason: str) -> None:
         self.failed += 1
         self.strikes += 1
+        self.is_struck_out = self.is_struck_out or self.strikes >= self.most_strikes
         self.reason = self.reason or reason
 
-    def succeed(self, written: Written) -> None:
+    def succeed(self, written: Written = NOTHING) -> None:
         self.strikes = 0
         self.written += written
 
@@ -53,12 +60,12 @@ async def pull_sweep(context: Context, stream: Stream, run: Run, budget: int | N
     """Ask for the due parents of a stream. The run is left open: its ending says how it went."""
     async with context.store.begin() as connection:
         due = await followup.due_keys(connection, context.account.id, stream.name, budget)
-    tally = _Tally()
+    tally = _Tally(context.policy.strikes)
     for part in _parts(due, 1 if stream.name == "group_members" else context.policy.sweep_batch):
         await _pull_part(context, stream, run, part, tally)
         if tally.ended_by is not None:
             return replace(tally.ended_by, requests=tally.requests, written=tally.written)
-        if tally.strikes >= context.policy.strikes:
+        if tally.is_struck_out:
             break
     return _ending(tally, len(due))
 
@@ -79,10 +86,12 @@ async def _pull_part(context: Context, stream: Stream, run: Run, part: Sequence[
             answer = await _ask(context, stream, due, stack, tally)
             if tally.ended_by is None or tally.ended_by.is_unauthorised:
                 tried.append(due.id)  # what only this parent is refused for must not be asked for first for ever
-            if tally.ended_by is not None:
-                break
             if answer is not None:
                 shown.append(answer)
+                if len(part) > 1:  # one parent by itself has succeeded when it is written
+                    tally.succeed()
+            if tally.is_over:
+                break
         await _write_part(context, stream, scope, shown, tried, asked_at, tally)
 
 

@@ -221,7 +221,18 @@ async def test_a_sweep_that_keeps_failing_stops(store: Store) -> None:
         await it.pull("groups", "group_members", "orders")
         it.box.faults.add("status", status=500, operation="relation_tags", times=0)
         assert (await it.pull("relation_tags")).status == "failed"
-        assert it.requested("relation_tags") <= POLICY.strikes + POLICY.sweep_batch
+        assert it.requested("relation_tags") == POLICY.strikes
+
+
+async def test_a_sweep_that_fails_at_the_end_of_a_part_stops_there(store: Store) -> None:
+    """What was written of the part before must not wash the failures away."""
+    policy = PullPolicy(window=POLICY.window, sweep_batch=5)
+    async with circle(store, relations=30, policy=policy) as it:
+        await it.pull("groups", "group_members", "orders")
+        it.box.faults.add("status", status=500, operation="relation_tags", nth=3, times=0)
+        report = await it.pull("relation_tags")
+        assert report.status == "failed"
+        assert it.requested("relation_tags") == 2 + policy.strikes
 
 
 async def test_runs_of_a_killed_process_are_abandoned_at_the_next_start(store: Store) -> None:
