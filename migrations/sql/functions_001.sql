@@ -244,10 +244,19 @@ $$;
 
 -- Calls that are no table edits: captured directly, sent only where SYNCD_ALLOWED_OPERATIONS names them ---------------
 
+-- The relation's row is held as the foreign key of a link row holds it: were it merged into its twin meanwhile, the call
+-- would be about nobody. Whoever meets a merge in that moment is told to try again.
 CREATE FUNCTION syncd.capture_call(account_id bigint, relation_id bigint, operation text, facet text, payload jsonb)
-    RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM FROM crm.relations r WHERE r.id = relation_id FOR KEY SHARE;
+    IF relation_id IS NOT NULL AND NOT FOUND THEN
+        RAISE EXCEPTION 'relation % was merged into another row just now', relation_id
+            USING ERRCODE = 'serialization_failure', HINT = 'Run the transaction again.';
+    END IF;
     INSERT INTO syncd.captures (account_id, relation_id, operation, facet, payload, actor, reason)
-    VALUES (account_id, relation_id, operation, facet, payload, syncd.actor(), syncd.reason())
+    VALUES (account_id, relation_id, operation, facet, payload, syncd.actor(), syncd.reason());
+END
 $$;
 
 -- Finds relation and list and captures one call about them; extra holds the payload's other keys.

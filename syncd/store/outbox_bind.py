@@ -86,7 +86,8 @@ async def bind(
     wanted = [s for s in settlements if s.bind_remote_id is not None and s.relation_id is not None]
     if not wanted:
         return Bound()
-    alive = await _lock_lanes(connection, worker, wanted)
+    # All of the batch, in one order: locking these first and the others later could meet a stager in a circle.
+    alive = await _lock_lanes(connection, worker, settlements)
     ours = [s for s in wanted if s.lane_id in alive]
     free = await _lock_relations(connection, ours)
     fenced = frozenset(s.lane_id for s in wanted if s.lane_id not in alive)
@@ -99,8 +100,8 @@ async def bind(
     return Bound(fenced, frozenset(deferred), blocked)
 
 
-async def _lock_lanes(connection: Connection, worker: str, wanted: Sequence[LaneSettlement]) -> frozenset[int]:
-    binds = {"worker": worker, "lane_ids": [s.lane_id for s in wanted], "epochs": [s.epoch for s in wanted]}
+async def _lock_lanes(connection: Connection, worker: str, batch: Sequence[LaneSettlement]) -> frozenset[int]:
+    binds = {"worker": worker, "lane_ids": [s.lane_id for s in batch], "epochs": [s.epoch for s in batch]}
     return frozenset((await connection.execute(_LOCK_LANES, binds)).scalars())
 
 

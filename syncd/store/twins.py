@@ -5,7 +5,8 @@ been there all along, under the same address) and mirrored it as a row of its ow
 because its id is in the application's hands; the pulled row's children move to it and the pulled row goes.
 
 Captures that an application committed against the pulled row while we waited for its locks move too: no local change
-is lost. History moves, so that one row tells the whole story.
+is lost. If the stager was faster and made a lane of them, the merge is undone and tried again later. History moves, so
+that one row tells the whole story.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from syncd.store.engine import Connection
+
+
+class _Staged(Exception):
+    """The stager gave the pulled row a lane while we were merging."""
 
 
 class TwinFate(StrEnum):
@@ -84,6 +89,8 @@ async def merge_twin(connection: Connection, *, keep: int, drop: int) -> TwinFat
     try:
         async with connection.begin_nested():
             await _move(connection, keep, drop, lane_id)
+    except _Staged:
+        return TwinFate.BUSY
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) not in ("55P03", "40P01"):
             raise
@@ -110,6 +117,8 @@ async def _move(connection: Connection, keep: int, drop: int, lane_id: int | Non
     await connection.execute(_CONFLICTS, both)
     # Last, with a fresh snapshot: what an application captured while the statements above waited for it.
     await connection.execute(_CAPTURES, both)
+    if (await connection.execute(_LANE, {"drop": drop})).scalar_one_or_none() is not None:
+        raise _Staged
     dropped = (await connection.execute(_DROP, {"drop": drop})).one()
     await connection.execute(_INHERIT, {"keep": keep, **dropped._mapping})
 

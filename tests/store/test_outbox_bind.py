@@ -6,6 +6,7 @@ import pytest
 
 from syncd.domain.account import Account
 from syncd.store import Store
+from syncd.store.outbox import stage
 from syncd.store.twins import LINKS, POINTERS
 from tests.support.claims import (
     account_with,
@@ -176,7 +177,7 @@ async def test_every_table_that_points_to_relations_is_merged(store: Store) -> N
         """SELECT conrelid::regclass::text AS name FROM pg_constraint
            WHERE contype = 'f' AND confrelid = 'crm.relations'::regclass""",
     )
-    assert {row["name"] for row in found} == {*LINKS, *POINTERS, "syncd.lanes"}
+    assert {row["name"] for row in found} == {*LINKS, *POINTERS}
 
 
 @pytest.mark.parametrize("is_held", [True, False])
@@ -191,3 +192,57 @@ async def test_a_twin_in_somebodys_hands_defers(store: Store, is_held: bool) -> 
             await application.exec_driver_sql("SELECT 1 FROM crm.relations WHERE id = 900 FOR UPDATE")
         result = await settled(store, account, delivered(lane, bind_remote_id="77"))
     assert result.deferred == ({lane.lane_id} if is_held else frozenset())
+
+
+async def test_a_call_in_an_open_transaction_keeps_its_relation(store: Store) -> None:
+    """A subscription captured for a row that was merged away meanwhile would be about nobody."""
+    account = await account_with(store, 0, unbound=1)
+    await _twin(store, account)
+    await _created(store, account)
+    lane = await claimed_one(store, account)
+    async with store.begin() as application:
+        await application.exec_driver_sql("SELECT crm.subscribe('twin@x.example', '7')")
+        result = await settled(store, account, delivered(lane, bind_remote_id="77"))
+    assert result.deferred == {lane.lane_id}
+    assert await rows(store, "SELECT 1 FROM syncd.captures c JOIN crm.relations r ON r.id = c.relation_id")
+
+
+async def test_a_merge_that_meets_the_stager_is_undone_and_tried_again(store: Store) -> None:
+    """The stager moved the twin's change into a lane while the merge waited: dropping the twin would strand it."""
+    account = await account_with(store, 0, unbound=1)
+    await _twin(store, account)
+    await _created(store, account)
+    lane = await claimed_one(store, account)
+    await run_sql(store, "INSERT INTO crm.relation_tags (relation_id, tag_id) VALUES (900, 3)")
+    async with store.begin() as stager:
+        assert await stage(stager) == 1
+        settling = asyncio.create_task(settled(store, account, delivered(lane, bind_remote_id="77")))
+        await _until_somebody_waits(store)
+    assert (await settling).deferred == {lane.lane_id}
+    await settled(store, account, delivered(lane, bind_remote_id="77"))
+    assert (await entry_of(store, 1))["status"] == "pending", "the twin's change goes first"
+    assert (await entry_of(store, 900))["status"] == "pending"
+
+
+async def test_binding_and_staging_do_not_wait_in_a_circle(store: Store) -> None:
+    """A stager that has one lane and wants the next must not meet a settle that has them the other way round."""
+    account = await account_with(store, 1, unbound=1)
+    await changed(store, account, 1, add())
+    await _created(store, account, 2)
+    lanes = {lane.relation_id: lane for lane in (await claimed(store, account)).lanes}
+    async with store.begin() as stager:
+        await stager.exec_driver_sql("UPDATE syncd.lanes SET tail_seq = tail_seq WHERE relation_id = 1")
+        batch = (delivered(lanes[1]), delivered(lanes[2], bind_remote_id="77"))
+        settling = asyncio.create_task(settled(store, account, *batch))
+        await _until_somebody_waits(store)
+        await stager.exec_driver_sql("UPDATE syncd.lanes SET tail_seq = tail_seq WHERE relation_id = 2")
+    assert not (await settling).fenced
+
+
+async def _until_somebody_waits(store: Store) -> None:
+    async with asyncio.timeout(5):
+        while not await rows(
+            store,
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        ):
+            pass

@@ -150,3 +150,24 @@ async def _lock_as_settle_does(store: Store) -> None:
         """WITH alive AS (SELECT id FROM syncd.lanes ORDER BY relation_id FOR UPDATE)
            UPDATE syncd.lanes l SET failures = failures + 1 FROM alive WHERE l.id = alive.id""",
     )
+
+
+async def test_a_relation_in_an_applications_hands_does_not_hold_up_the_stager(store: Store) -> None:
+    """SELECT ... FOR UPDATE is daily bread; the stager is one for all accounts, and must not wait for it."""
+    account = await new_account(store)
+    await _relations(store, account.id, 2)
+    await _capture(store, account.id, 1, 1)
+    await _capture(store, account.id, 2, 1)
+    async with store.begin() as application:
+        await application.exec_driver_sql("SELECT 1 FROM crm.relations WHERE id = 2 FOR UPDATE")
+        async with asyncio.timeout(5):
+            assert await stage_all(store) == 2
+
+
+async def test_a_change_about_nobody_does_not_hold_up_the_others(store: Store) -> None:
+    """It can only wait for a person; refused here, it would be refused with every batch, for ever."""
+    account = await new_account(store)
+    await _relations(store, account.id, 1)
+    await _capture(store, account.id, 99, 1)
+    await _capture(store, account.id, 1, 1)
+    assert await stage_all(store) == 2

@@ -66,7 +66,7 @@ lanes = Table(
     metadata,
     identity(),
     reference("account_id", "crm.accounts.id"),
-    reference("relation_id", "crm.relations.id", nullable=True),
+    Column("relation_id", BigInteger),
     Column("tail_seq", BigInteger, nullable=False, server_default=text("0")),
     Column("acked_seq", BigInteger, nullable=False, server_default=text("0")),
     Column("ready_at", Instant),
