@@ -65,7 +65,7 @@ async def converse(line: Line, change: LocalChange, target: Target, deadline: fl
     try:
         conversation = line.provider.converse(change, target)
         request = next(conversation)
-        while await _may_send(line, latest):
+        while await _may_send(line, latest, is_first=talk.requests == 0):
             request = conversation.send(await _exchange(line, request, talk, deadline))
         conversation.close()
         talk.outcome = _cut_short(talk)
@@ -79,12 +79,17 @@ async def converse(line: Line, change: LocalChange, target: Target, deadline: fl
     return talk
 
 
-async def _may_send(line: Line, latest: float) -> bool:
-    """Wait for the turn, if the rate is bound; return False when the time left would not cover a request."""
-    wait_s = line.pace.turn_s()
+async def _may_send(line: Line, latest: float, *, is_first: bool = False) -> bool:
+    """Wait for the turn, if the rate is bound; return False when the time left would not cover a request.
+
+    With many workers and a low rate, one that would begin late leaves the turns to those that have begun.
+    """
+    left_s = latest - line.clock.monotonic()
+    wait_s = line.pace.turn_s(left_s / 4 if is_first else left_s)
+    if wait_s is None:
+        await line.clock.sleep(max(0.0, min(LEAST_S, left_s)))
+        return False
     if wait_s > 0:
-        if line.clock.monotonic() + wait_s > latest:
-            return False
         await line.clock.sleep(wait_s)
     return line.clock.monotonic() <= latest
 

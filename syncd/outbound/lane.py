@@ -136,8 +136,8 @@ class _LaneWork:
             case Delivered():
                 self._deliver(step, talk, outcome)
             case Throttled():
-                wait_s = outcome.retry_after_s
-                self._desk.line.pace.throttled(self._desk.limits.throttle_s if wait_s is None else wait_s)
+                # "Retry after 0 seconds" names no pause; to believe it would be to hammer on.
+                self._desk.line.pace.throttled(outcome.retry_after_s or self._desk.limits.throttle_s)
                 self._fail(step, talk, Ending.THROTTLED, outcome.reason)
             case Unauthorised():
                 self._desk.line.pace.unauthorised(_told(outcome.reason))

@@ -46,11 +46,17 @@ class Pace:
         """How long the account still has to be left alone."""
         return max(0.0, self._throttled_until - self._clock.monotonic())
 
-    def turn_s(self) -> float:
-        """Take a place in the queue of requests; return how long to wait for it."""
+    def turn_s(self, most_s: float) -> float | None:
+        """Take a place in the queue of requests and return how long to wait for it; None if that is longer than asked.
+
+        A place that nobody will use is not taken: such places add up until no wait is ever short enough.
+        """
         if self._bucket is None:
             return 0.0
-        self._bucket, wait_s = self._bucket.take(self._clock.monotonic())
+        bucket, wait_s = self._bucket.take(self._clock.monotonic())
+        if wait_s > most_s:
+            return None
+        self._bucket = bucket
         return wait_s
 
     def succeeded(self) -> None:

@@ -57,7 +57,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     times: int = 1
     probability: float = 1.0
     status: int = 0
-    retry_after_s: int = 0
+    retry_after_s: int | None = None
     delay_s: float = 0.0
     share: float = 0.5
     size: int = 64

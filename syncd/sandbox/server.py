@@ -178,7 +178,7 @@ class Sandbox:
             self.requests.close(line, 0, fault.kind.value)
             return wire.close(request, by_reset=fault.kind in (Kind.RESET, Kind.LOST_RESET))
         reply = spoiled(reply, fault)
-        if fault.retry_after_s:
+        if fault.retry_after_s is not None:
             reply = told_to_wait(reply, fault.retry_after_s, self.switches, self.clock)
         return await self._send(request, reply, fault, line, fault.kind.value)
 
