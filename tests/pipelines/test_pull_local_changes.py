@@ -46,6 +46,19 @@ async def test_a_captured_change_stays_and_everything_else_of_the_row_moves(stor
         assert await it.rows(row) == [(it.world.relations[theirs].first_name, "Moved")]
 
 
+async def test_a_change_that_nobody_can_read_does_not_stop_pulls(store: Store) -> None:
+    """One poison entry, left by another version, must not freeze the mirror of everybody in its batch."""
+    async with circle(store) as it:
+        await it.pull(*ALL)
+        ours, theirs = await someone(it)
+        await it.edit(f"UPDATE crm.relations SET first_name = 'Ours' WHERE id = {ours}")
+        await it.edit("UPDATE syncd.captures SET operation = 'of_tomorrow'")
+        await stage(it, "dead")
+        it.world.change_relation(theirs, last_name="Moved")
+        await it.pull("group_members")
+        assert await it.rows(f"SELECT last_name FROM crm.relations WHERE id = {ours}") == [("Moved",)]
+
+
 async def test_every_undelivered_state_protects_the_local_value(store: Store) -> None:
     """A dead or parked entry waits for a person; until then the local value is the only place that holds it."""
     async with circle(store) as it:
