@@ -30,7 +30,7 @@ from syncd.store.runs import Ending, Run
 
 @dataclass(slots=True)
 class _Tally:
-    """What a sweep has come to so far. ``strikes`` counts failures in a row; as many as ``most_strikes`` are the end."""
+    """What a sweep has come to so far. ``strikes`` are failures in a row; as many as ``most_strikes`` are the end."""
 
     most_strikes: int
     written: Written = NOTHING
