@@ -12,7 +12,8 @@ from syncd import log
 from syncd.clock import SystemClock
 from syncd.domain.reports import DeliveryReport, RunReport
 from syncd.inbound import Progress
-from syncd.ops import Metrics, Reporter
+from syncd.ops.metrics import Metrics
+from syncd.ops.reporter import Reporter
 
 LOG_EVERY_S = 10.0
 

@@ -5,11 +5,6 @@ knows how it is watched. What is a state rather than an event (queue ages, cover
 database when somebody asks, so that it is true however long the process has lived and whichever replica answers.
 
 The pages (``server``) have no password and hold no secret and no address; they listen on loopback unless told.
+
+Nothing is imported here: ``probe`` lives in this package too, and is started anew several times a minute.
 """
-
-from syncd.ops.health import Health, Readiness
-from syncd.ops.metrics import Metrics
-from syncd.ops.reporter import Reporter
-from syncd.ops.server import OpsServer
-
-__all__ = ["Health", "Metrics", "OpsServer", "Readiness", "Reporter"]

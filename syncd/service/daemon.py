@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from syncd import __version__, log
 from syncd.clock import Clock, SystemClock
 from syncd.domain.errors import InfrastructureError
-from syncd.ops import Health, Metrics, OpsServer, Reporter
+from syncd.ops.health import Health
+from syncd.ops.metrics import Metrics
+from syncd.ops.reporter import Reporter
+from syncd.ops.server import OpsServer
 from syncd.service.accounts import AccountRuntime, opened_accounts
 from syncd.service.database import Database, DatabaseWatch, make_ready, opened
 from syncd.service.drains import keep_draining

@@ -12,7 +12,6 @@ from syncd.settings.http import HttpSettings
 from syncd.settings.pulling import PullSettings
 from syncd.settings.sending import SendSettings
 from syncd.settings.service import ServiceSettings
-from syncd.store.embedded import default_data_dir
 
 GROUPS: tuple[type[Group], ...] = (
     DatabaseSettings,
@@ -37,6 +36,8 @@ class Settings(DatabaseSettings, AccountSettings, PullSettings, SendSettings, Ht
     @property
     def home(self) -> Path:
         """The directory for everything that is kept on disk; not created here."""
+        from syncd.store.embedded import default_data_dir  # here: health probes read settings and want no database
+
         return self.data_dir or default_data_dir()
 
     def part(self, group: type[_G], **overrides: object) -> _G:

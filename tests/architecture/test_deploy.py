@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,11 @@ def test_dockerfile_copies_what_exists() -> None:
     for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.M):
         for name in line.split()[:-1]:
             assert (ROOT / name).exists(), name
+
+
+def test_a_probe_loads_neither_database_nor_server() -> None:
+    """Probes start a Python of their own several times a minute, on a tenth of a processor."""
+    heavy = "{'sqlalchemy', 'asyncpg', 'alembic', 'aiohttp', 'httpx', 'rich'}"
+    program = f"import sys, syncd.ops.probe; print(*sorted({heavy} & set(sys.modules)))"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert ended.stdout.split() == []

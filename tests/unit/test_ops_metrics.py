@@ -8,8 +8,8 @@ import pytest
 
 from syncd.domain.ids import RunId
 from syncd.domain.reports import DeliveryReport, RunReport
-from syncd.ops import Metrics, Reporter
-from syncd.ops.metrics import metrics_table
+from syncd.ops.metrics import Metrics, metrics_table
+from syncd.ops.reporter import Reporter
 
 
 def delivery(outcome: str = "verified", is_fenced: bool = False) -> DeliveryReport:
