@@ -10,6 +10,7 @@ from syncd.cli import runs, session
 from syncd.cli.page import account_option, json_option
 from syncd.cli.progress import Shown
 from syncd.cli.pull import require_streams
+from syncd.clock import SystemClock
 from syncd.domain.reports import RunReport
 from syncd.inbound import ORDER
 from syncd.service.oneshot import opened_runtimes
@@ -33,10 +34,12 @@ def command(since: datetime, streams: str, account: str | None, as_json: bool) -
 
     It only reads from the CRM, at the same rate as everything else, so it may run beside the daemon.
     """
+    since = since.replace(tzinfo=UTC)
+    if since > SystemClock().now():
+        raise click.BadParameter(f"{since:%Y-%m-%d} lies in the future", param_hint="'--since'")
     settings = session.begin().settings
     configs = session.accounts(settings, account)
     names = tuple(name.strip() for name in streams.split(",") if name.strip())
-    since = since.replace(tzinfo=UTC)
     return runs.show(session.run(lambda: _backfill(settings, configs, since, names)), as_json=as_json)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
 from syncd.cli import session
 from syncd.cli.page import out
+from syncd.domain.errors import UserError
 from syncd.sandbox import Fault, Sandbox, SandboxOptions, Switches, serve
 
 
@@ -37,7 +41,20 @@ def command(
     options = SandboxOptions(
         relations, orders, invoices, seed, port=port, faults=chosen, switches=Switches.parse(switches)
     )
-    session.run(lambda: serve(options, _tell), then="its world is gone, the next start makes it anew")
+    with _port_told(port):
+        session.run(lambda: serve(options, _tell), then="its world is gone, the next start makes it anew")
+
+
+@contextmanager
+def _port_told(port: int) -> Iterator[None]:
+    """Say what to do about a port that is taken."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            raise
+        why = "is taken" if error.errno == errno.EADDRINUSE else "is not yours to listen on"
+        raise UserError(f"port {port} {why}; choose another with --port, or --port 0 for a free one") from error
 
 
 def _tell(sandbox: Sandbox) -> None:

@@ -321,6 +321,28 @@ async def test_sandbox_prints_the_settings_that_point_to_it(tmp_path: Path) -> N
     ]
 
 
+async def test_a_port_that_is_taken_asks_for_another(tmp_path: Path, sandbox: Sandbox) -> None:
+    """Two simulators at once is the commonest way to fail here."""
+    taken = sandbox.base_url.split(":")[2].split("/")[0]
+    ended = await syncd("sandbox", "--port", taken, cwd=tmp_path)
+    assert is_one_clear_failure(ended, 2)
+    assert f"port {taken} is taken; choose another with --port" in ended.err
+
+
+async def test_history_does_not_lie_in_the_future(tmp_path: Path) -> None:
+    """A mistyped year would read nothing and look like a success."""
+    ended = await syncd("backfill", "--since", "2999-01-01", cwd=tmp_path)
+    assert is_one_clear_failure(ended, 2)
+    assert "2999-01-01 lies in the future" in ended.err
+
+
+async def test_bare_command_shows_the_help_as_it_is(tmp_path: Path) -> None:
+    """The first thing some people type; it is no error message."""
+    ended = await syncd(cwd=tmp_path)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("Usage: syncd")
+
+
 async def test_json_output_is_one_document(tmp_path: Path, database: str) -> None:
     """Programs read standard output; nothing else may stand there."""
     for door in (["status", "--json"], ["outbox", "list", "--json"], ["migrate", "--json"]):
