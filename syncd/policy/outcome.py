@@ -79,6 +79,8 @@ def _retryable(now: Circumstances) -> Verdict:
 
 def _unknown(now: Circumstances) -> Verdict:
     if not now.is_barrier:
+        if now.is_account_down:
+            return _UNHARMED
         return Verdict(EntryStatus.DEAD if now.is_spent else EntryStatus.PENDING)
     if now.is_spent or (now.is_once and now.is_repeat):
         return Verdict(EntryStatus.PARKED, is_uncertain=True)

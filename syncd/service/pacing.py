@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 from syncd.clock import Clock
 from syncd.policy.limiter import TokenBucket
-from syncd.providers.contract import Answer, Request
+from syncd.providers.contract import Answer, NotSent, Request
 from syncd.transport import Transport
 
 
@@ -22,11 +22,15 @@ class Pacer:
         self._clock = clock
         self._bucket = TokenBucket.full(rate_per_s, clock.monotonic())
 
-    async def turn(self) -> None:
-        """Wait for the next turn."""
-        self._bucket, wait_s = self._bucket.take(self._clock.monotonic())
+    async def turn(self, most_s: float | None = None) -> float | None:
+        """Wait for the next turn and return how long it took; None, at once and without one, if beyond ``most_s``."""
+        bucket, wait_s = self._bucket.take(self._clock.monotonic())
+        if most_s is not None and wait_s >= most_s:
+            return None
+        self._bucket = bucket
         if wait_s > 0:
             await self._clock.sleep(wait_s)
+        return wait_s
 
 
 class PacedTransport(Transport):
@@ -35,8 +39,14 @@ class PacedTransport(Transport):
     pacer: Pacer | None = None
 
     async def send(self, request: Request, *, timeout_s: float | None = None) -> Answer:
-        await self._turn()
-        return await super().send(request, timeout_s=timeout_s)
+        """Send in turn. The wait counts against the time allowed: a delivery's lease does not stop for it."""
+        if self.pacer is None or timeout_s is None:
+            await self._turn()
+            return await super().send(request, timeout_s=timeout_s)
+        waited_s = await self.pacer.turn(timeout_s)
+        if waited_s is None:
+            return NotSent("its turn would have come too late")
+        return await super().send(request, timeout_s=timeout_s - waited_s)
 
     @asynccontextmanager
     async def download(self, request: Request, *, timeout_s: float | None = None) -> AsyncIterator[Answer]:

@@ -19,9 +19,10 @@ def test_trouble_of_the_account_costs_an_entry_nothing(ending: Ending) -> None:
     assert verdict(ending, now(is_spent=True)) == Verdict(PENDING, is_tried=False)
 
 
-def test_failures_while_the_breaker_is_open_cost_an_entry_nothing() -> None:
-    """Its budget is for its own trouble."""
-    assert verdict(Ending.RETRYABLE, now(is_account_down=True, is_spent=True)) == Verdict(PENDING, is_tried=False)
+@pytest.mark.parametrize("ending", [Ending.RETRYABLE, Ending.UNKNOWN])
+def test_failures_while_the_breaker_is_open_cost_an_entry_nothing(ending: Ending) -> None:
+    """Its budget is for its own trouble; a host that goes away in mid-answer is the account's."""
+    assert verdict(ending, now(is_account_down=True, is_spent=True)) == Verdict(PENDING, is_tried=False)
 
 
 def test_rejected_is_dead() -> None:

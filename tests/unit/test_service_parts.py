@@ -50,6 +50,16 @@ async def test_both_directions_share_one_rate() -> None:
     assert clock.at - 100.0 == pytest.approx(5.0, abs=0.6)
 
 
+async def test_a_turn_that_comes_too_late_is_left_to_others() -> None:
+    """A delivery that waits for its turn past its lease would be sent beside another worker's."""
+    clock = Moved()
+    pacer = Pacer(0.1, clock)  # type: ignore[arg-type]
+    assert await pacer.turn(5) == 0
+    assert await pacer.turn(5) is None
+    assert clock.slept == []
+    assert await pacer.turn(20) == pytest.approx(10)
+
+
 def test_findings_end_in_the_code_that_needs_a_person_most() -> None:
     """What must be changed outweighs what may pass; a warning is no failure."""
     wrong, away = Finding("a", Verdict.FAIL, "", "", 78), Finding("b", Verdict.FAIL, "", "", 75)
