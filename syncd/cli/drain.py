@@ -44,7 +44,7 @@ async def _drain(settings: Settings, configs: tuple[AccountConfig, ...]) -> list
                 shown.expect(await _waiting(runtime))
                 reports.append(await runtime.drainer.drain(stop.event))
     if stop.number is not None:
-        raise KeyboardInterrupt
+        raise session.Stopped(stop.number)
     return reports
 
 

@@ -26,6 +26,14 @@ GOES_ON = "nothing is lost, the same command goes on from here"
 _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the closing of the terminal"}
 
 
+class Stopped(Exception):
+    """Raised by work that listens to signals by itself and has finished what it must: ``number`` asked it to."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = signal.Signals(number)
+
+
 def begin() -> Loaded:
     """Read the settings and set up the log. Raises SettingsError with all problems at once."""
     log.configure(json=None, level="warning")
@@ -57,11 +65,14 @@ def run(work: Callable[[], Coroutine[Any, Any, T]], *, then: str = GOES_ON) -> T
     stopping: list[signal.Signals] = []
     try:
         return asyncio.run(_guarded(work, stopping))
+    except Stopped as stopped:
+        number = stopped.number
     except asyncio.CancelledError:
         if not stopping:
             raise
-        print(f"{_after_echo(stopping[0])}syncd: stopped by {_NAMES[stopping[0]]}; {then}", file=sys.stderr)
-        raise click.exceptions.Exit(128 + stopping[0]) from None
+        number = stopping[0]
+    print(f"{_after_echo(number)}syncd: stopped by {_NAMES[number]}; {then}", file=sys.stderr)
+    raise click.exceptions.Exit(128 + number)
 
 
 async def _guarded(work: Callable[[], Coroutine[Any, Any, T]], stopping: list[signal.Signals]) -> T:

@@ -93,8 +93,9 @@ async def test_second_ctrl_c_ends_a_command_at_once(tmp_path: Path) -> None:
     assert process.returncode == 130
 
 
-async def test_ctrl_c_during_a_drain_settles_what_was_sent(
-    tmp_path: Path, sandbox: Sandbox, database: str, store: Store
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_signal_during_a_drain_settles_what_was_sent(
+    tmp_path: Path, sandbox: Sandbox, database: str, store: Store, number: int, code: int
 ) -> None:
     """The call under way is finished and written down; nothing of it is sent again."""
     settings = account(sandbox, database)
@@ -105,13 +106,13 @@ async def test_ctrl_c_during_a_drain_settles_what_was_sent(
     process = await spawn("drain", cwd=tmp_path, **settings)
     try:
         await sandbox.until_held(timeout_s=60)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         sandbox.release()
         async with asyncio.timeout(60):
             _, err = await process.communicate()
     finally:
         await reap(process)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert b"Traceback" not in err
     again = await syncd("drain", "--json", cwd=tmp_path, **settings)
     assert (again.code, again.json()[0]["pending"]) == (0, 0)
