@@ -92,6 +92,8 @@ async def _pull_part(context: Context, stream: Stream, run: Run, part: Sequence[
                     tally.succeed()
             if tally.is_over:
                 break
+        if stream.name == "relation_details" and shown and not any(answer.rows for answer in shown):
+            shown = shown if await _is_confirmed(context, stream, tried, stack, tally) else []
         await _write_part(context, stream, scope, shown, tried, asked_at, tally)
 
 
@@ -120,6 +122,23 @@ async def _ask(context: Context, stream: Stream, due: Due, stack: AsyncExitStack
         return None
     context.progressed(stream.name, tally.written.received + len(rows), fetched.size_bytes)
     return Shown(due, tuple(rows), warnings)
+
+
+async def _is_confirmed(
+    context: Context, stream: Stream, absent: Sequence[int], stack: AsyncExitStack, tally: _Tally
+) -> bool:
+    """Ask for a relation that must be there, when none of those asked for is said to be; end the sweep if it is not.
+
+    A call that has moved, or a gateway in front of it, says "not found" of everyone.
+    """
+    async with context.store.begin() as connection:
+        living = await followup.living_relation(connection, context.account.id, absent)
+    answer = None if living is None or tally.is_over else await _ask(context, stream, living, stack, tally)
+    if answer is not None and answer.rows:
+        return True
+    tally.fail("none of the relations asked for is known to the CRM, nor one that must be: not believed")
+    tally.is_struck_out = True
+    return False
 
 
 async def _write_part(

@@ -49,6 +49,14 @@ _SWEEPS = {
     "relation_subscriptions": text(_RELATIONS.format(which="")),
     "relation_orders": text(_RELATIONS.format(which="")),
 }
+_LIVING = text("""
+    SELECT n.id, n.remote_id AS key FROM crm.relations n
+    WHERE n.account_id = :account_id AND n.remote_id IS NOT NULL AND n.missing_since IS NULL
+      AND NOT n.id = ANY(CAST(:others AS bigint[]))
+    ORDER BY EXISTS (SELECT FROM crm.group_members m WHERE m.relation_id = n.id AND m.missing_since IS NULL) DESC,
+             n.last_seen_at DESC, n.id
+    LIMIT 1
+""")
 _DETAILS = text("""
     SELECT id, number AS key, detail_attempts AS attempts FROM crm.invoices
     WHERE account_id = :account_id AND detail_status = 'pending' AND NOT is_credit AND detail_next_at <= :now
@@ -68,6 +76,12 @@ async def due_keys(connection: Connection, account_id: AccountId, stream: str, b
     """Return what a sweep asks for next, at most ``budget`` rows (None: all)."""
     values = {"account_id": account_id, "stream": stream, "budget": budget}
     return tuple(Due(row.id, row.key) for row in await connection.execute(_SWEEPS[stream], values))
+
+
+async def living_relation(connection: Connection, account_id: AccountId, others: Sequence[int]) -> Due | None:
+    """Return a relation, none of ``others``, that the CRM should know: best one that a group shows."""
+    row = (await connection.execute(_LIVING, {"account_id": account_id, "others": list(others)})).one_or_none()
+    return None if row is None else Due(row.id, row.key)
 
 
 async def due_details(

@@ -116,3 +116,30 @@ async def test_a_member_that_cannot_be_read_is_not_absent(store: Store) -> None:
             await it.advance(3601)
             assert (await it.pull("group_members")).is_success
         assert await it.value("SELECT count(*) FROM crm.group_members WHERE missing_since IS NULL") == known
+
+
+async def test_a_crm_that_knows_nobody_any_more_is_not_believed(store: Store) -> None:
+    """A call that has moved says "not found" of every relation, for days: nobody may go missing by it."""
+    async with circle(store) as it:
+        await it.pull("orders")
+        it.box.faults.add("status", status=404, operation="relation_by_id", times=0)
+        for _ in range(3):
+            report = await it.pull("relation_details")
+            assert (report.status, report.missing) == ("failed", 0)
+            await it.advance(3601)
+        assert "not believed" in (report.reason or "")
+        assert await it.value("SELECT count(*) FROM crm.relations WHERE missing_since IS NOT NULL") == 0
+
+
+async def test_relations_deleted_together_are_missing_when_another_is_still_known(store: Store) -> None:
+    """Once out of their groups, the deleted are all that is asked for: then one that a group shows must testify."""
+    async with circle(store) as it:
+        await it.pull("groups", "group_members")
+        deleted = [number for number, relation in it.world.relations.items() if relation.groups][:2]
+        rest = await it.value("SELECT count(*) FROM crm.relations") - len(deleted)
+        for number in deleted:
+            it.world.delete_relation(number)
+        for _ in range(4):
+            await it.pull("group_members", "relation_details")
+            await it.advance(3601)
+        assert await it.value("SELECT count(*) FROM crm.relations WHERE missing_since IS NULL") == rest
