@@ -53,6 +53,7 @@ class Asked:
     complete_from: datetime
     started_at: datetime
     skew_s: float | None
+    is_history: bool
 
 
 async def plan_window(context: Context, stream: Stream, reach_s: float, since: datetime | None) -> Asked:
@@ -66,7 +67,7 @@ async def plan_window(context: Context, stream: Stream, reach_s: float, since: d
     planned = plan(proven, now, rule, reach_s)
     arguments = StreamArguments(now=now, asked_from=planned.asked_from)
     complete_from = stream.covers_from(arguments) if stream.covers_from else planned.asked_from
-    return Asked(planned, arguments, complete_from, started_at, skew_s)
+    return Asked(planned, arguments, complete_from, started_at, skew_s, since is not None)
 
 
 async def pull_window(context: Context, stream: Stream, run: Run, asked: Asked) -> Ending | Trouble:
@@ -79,7 +80,7 @@ async def pull_window(context: Context, stream: Stream, run: Run, asked: Asked) 
             asked.complete_from, asked.started_at, asked.skew_s, context.transport.clock_skew_s, context.policy.window
         )
         async with context.store.begin_remote() as connection:
-            await claim_stream(connection, run)
+            await claim_stream(connection, run, is_history=asked.is_history)
             written = await _write(context, connection, stream, run, fetched, span)
             if span is not None:
                 await coverage.prove(connection, context.account.id, stream.name, span, run.id)
@@ -88,10 +89,14 @@ async def pull_window(context: Context, stream: Stream, run: Run, asked: Asked) 
             return ending
 
 
-async def claim_stream(connection: Connection, run: Run) -> None:
-    """Write a stream alone, and only with an answer that is no older than what is written."""
+async def claim_stream(connection: Connection, run: Run, *, is_history: bool = False) -> None:
+    """Write a stream alone, and only with an answer that is no older than what is written.
+
+    An answer about history takes longer than the daemon's rounds beside it. It is not refused for them: each row that
+    they wrote since it was asked for stays as they left it.
+    """
     await runs.lock_stream(connection, run.account_id, run.stream)
-    if await runs.has_newer(connection, run):
+    if not is_history and await runs.has_newer(connection, run):
         raise NotBelieved("an answer that was asked for later has been written meanwhile; this one is stale")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 from syncd.inbound import Progress, PullPolicy
@@ -75,6 +76,25 @@ async def test_a_backfill_reads_history_and_not_twice(store: Store) -> None:
         await it.advance(60)
         (again,) = await it.puller.backfill(since, ["orders"])
         assert again.received < 200
+
+
+async def test_a_backfill_outlasts_the_rounds_of_the_daemon_beside_it(store: Store) -> None:
+    """History takes minutes to come, a round comes every minute: neither may undo or refuse the other."""
+    async with circle(store, policy=WEEK, orders=200) as it:
+        order = it.world.add_order(next(iter(it.world.relations)), BREAD, is_paid=False)
+        await it.advance(60)
+        await it.pull("orders")
+        it.box.faults.add("hold_answer", operation="orders")
+        history = asyncio.create_task(it.puller.backfill(NOON - timedelta(days=3650), ["orders"]))
+        await it.box.until_held()
+        it.world.pay_order(order.id)
+        await it.advance(60)
+        assert (await it.pull("orders")).updated == 1
+        it.box.release()
+        (late,) = await history
+        assert (late.status, late.received) == ("succeeded", 201)
+        assert await it.value(f"SELECT is_paid FROM crm.orders WHERE remote_id = '{order.id}'") is True
+        assert await it.value("SELECT count(*) FROM crm.orders") == 201
 
 
 async def test_reaching_back_reads_older_time_without_unproving_anything(store: Store) -> None:

@@ -36,7 +36,8 @@ _COMPARE = text("""
     FROM unnest(CAST(:numbers AS text[]), CAST(:credits AS boolean[]), CAST(:hashes AS bytea[]))
         WITH ORDINALITY AS i (number, is_credit, hash, n)
     LEFT JOIN LATERAL (
-        SELECT id, last_seen_at, missing_since IS NULL AND content_hash = i.hash AS is_same
+        SELECT id, last_seen_at,
+               last_seen_at >= :asked_at OR missing_since IS NULL AND content_hash = i.hash AS is_same
         FROM crm.invoices
         WHERE account_id = :account_id AND number = i.number AND is_credit = i.is_credit
         LIMIT 1
@@ -130,8 +131,12 @@ def prepare(rows: Sequence[Row[Invoice]]) -> Batch:
 
 
 async def write(connection: Connection, scope: Scope, batch: Batch, seen: Seen) -> Written:
-    """Write what differs of a batch and collect the local ids of the rows that were known."""
+    """Write what differs of a batch and collect the local ids of the rows that were known.
+
+    A row that was written since the answer was asked for knows better, and stays.
+    """
     values = {"account_id": scope.account_id, "touch_before": scope.touch_before, **_keys(batch)}
+    values["asked_at"] = scope.asked_at
     compared = (await connection.execute(_COMPARE, {**values, "hashes": batch.hashes})).one()
     seen.ids.extend(compared.seen or ())
     if compared.stale:

@@ -40,7 +40,8 @@ _COMPARE = text("""
                FILTER (WHERE o.id IS NULL) AS new_ids,
            array_agg(i.n) FILTER (WHERE o.is_same IS FALSE) AS changed,
            array_agg(o.id) FILTER (WHERE o.id IS NOT NULL) AS seen,
-           array_agg(i.n) FILTER (WHERE o.is_same AND i.whose <> :not_said AND o.seal <> i.seal) AS respelled,
+           array_agg(i.n) FILTER (WHERE o.is_same AND i.whose <> :not_said AND o.seal <> i.seal
+                                     AND o.last_seen_at < :asked_at) AS respelled,
            array_agg(o.id) FILTER (WHERE o.is_same AND o.last_seen_at < :touch_before) AS stale
     FROM (SELECT remote_id, n, substring(CAST(:hashes AS bytea) FROM CAST(n - 1 AS integer) * 32 + 1 FOR 16),
                  substring(CAST(:hashes AS bytea) FROM CAST(n - 1 AS integer) * 32 + 17 FOR 16),
@@ -49,7 +50,7 @@ _COMPARE = text("""
               WITH ORDINALITY AS given (remote_id, n)) AS i (remote_id, n, own, whose, seal)
     LEFT JOIN LATERAL (
         SELECT id, last_seen_at, substring(content_hash FROM 33) AS seal,
-               missing_since IS NULL AND substring(content_hash FOR 16) = i.own
+               last_seen_at >= :asked_at OR missing_since IS NULL AND substring(content_hash FOR 16) = i.own
                    AND (i.whose = :not_said OR substring(content_hash FROM 17 FOR 16) = i.whose) AS is_same
         FROM crm.orders
         WHERE account_id = :account_id AND remote_id = i.remote_id
@@ -183,12 +184,15 @@ def hash_of(order: Order) -> bytes:
 
 
 async def write(connection: Connection, scope: Scope, batch: Batch, seen: Seen) -> Written:
-    """Write what differs of a batch and collect the local ids of the rows that were known."""
+    """Write what differs of a batch and collect the local ids of the rows that were known.
+
+    A row that was written since the answer was asked for knows better, and stays.
+    """
     if not seen.is_locked:
         await connection.execute(_LOCK, {"account_id": scope.account_id})
         seen.is_locked = True
-    values = {"account_id": scope.account_id, "touch_before": scope.touch_before, "not_said": _NOT_SAID}
-    given = {"hashes": b"".join(batch.hashes), "seals": b"".join(batch.seals)}
+    values = {"account_id": scope.account_id, "touch_before": scope.touch_before, "asked_at": scope.asked_at}
+    given = {"not_said": _NOT_SAID, "hashes": b"".join(batch.hashes), "seals": b"".join(batch.seals)}
     compared = (
         await connection.execute(_COMPARE, {**values, **given, "remote_ids": json_array(batch.remote_ids)})
     ).one()
