@@ -2,12 +2,15 @@
 
 Full jitter with a cap: the pause is anything between nothing and the doubled limit, so that a thousand lanes that
 failed together do not come back together. The budget ends by tries or by age, whichever is first; age alone never
-ends an entry that was not tried. It never reads a clock or rolls a die: both are arguments.
+ends an entry that was not tried several times: after a week's pause, and after a person's retry of an old entry, one
+bad answer must not be the end. It never reads a clock or rolls a die: both are arguments.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+_LEAST_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,4 +32,4 @@ class RetryPolicy:
 
     def is_spent(self, attempts: int, age_s: float) -> bool:
         """Tell whether an entry that failed ``attempts`` times and is ``age_s`` old is given up."""
-        return attempts >= self.max_attempts or (attempts > 0 and age_s >= self.max_age_s)
+        return attempts >= self.max_attempts or (attempts >= _LEAST_TRIES and age_s >= self.max_age_s)

@@ -46,7 +46,7 @@ class SendSettings(Group):
         description="Failed tries after which an entry is dead and waits for you.",
     )
     send_age_days: float = Field(
-        7, gt=0, le=365, description="Age at which an entry that failed at least once is dead and waits for you."
+        7, gt=0, le=365, description="Age at which an entry that failed three times is dead and waits for you."
     )
     send_timeout_s: float = Field(
         60,

@@ -1,5 +1,7 @@
 """Retry: pauses and budgets, from values alone."""
 
+from dataclasses import replace
+
 import pytest
 
 from syncd.policy.retry import RetryPolicy
@@ -30,8 +32,10 @@ def test_ten_thousand_failures_do_not_overflow() -> None:
 
 
 def test_the_budget_ends_by_tries_or_by_age() -> None:
-    """Whichever is first; an entry that was never tried is not given up for being old."""
-    assert not POLICY.is_spent(2, 999)
-    assert POLICY.is_spent(3, 0)
-    assert POLICY.is_spent(1, 1000)
-    assert not POLICY.is_spent(0, 10**9)
+    """Whichever is first; an old entry that one bad answer met, after a long pause or a retry, is not given up."""
+    patient = replace(POLICY, max_attempts=12)
+    assert not patient.is_spent(11, 999)
+    assert patient.is_spent(12, 0)
+    assert patient.is_spent(3, 1000)
+    assert not patient.is_spent(2, 10**9)
+    assert replace(POLICY, max_attempts=1).is_spent(1, 0)
