@@ -6,13 +6,15 @@ decides what a failure means for the account.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
 from syncd.clock import Clock
 from syncd.domain.account import Account
-from syncd.domain.errors import Fenced, MalformedAnswer, UserError
+from syncd.domain.errors import Fenced, MalformedAnswer, SyncdError, UserError
 from syncd.domain.reports import RunReport
 from syncd.inbound.context import Context, Progress
 from syncd.inbound.details import pull_details
@@ -171,6 +173,10 @@ async def _attempt(
         found = Ending(RunStatus.REFUSED, requests=1, reason=str(refused))
     except Fenced as fenced:
         return Ending(RunStatus.ABANDONED, reason=str(fenced)), None
+    except asyncio.CancelledError:
+        with suppress(SyncdError):  # without a database the run stays open until it is written off
+            await _close(context, run, Ending(RunStatus.ABANDONED, reason="it was stopped"))
+        raise
     except Exception as error:
         await _close(context, run, Ending(RunStatus.FAILED, reason=f"it ended by {type(error).__name__}"))
         raise

@@ -42,9 +42,9 @@ async def interrupted(process: asyncio.subprocess.Process, number: int) -> tuple
     [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM"), (signal.SIGHUP, 129, "closing of the terminal")],
 )
 async def test_signal_during_a_pull_ends_it_in_one_line(
-    tmp_path: Path, sandbox: Sandbox, database: str, number: int, code: int, words: str
+    tmp_path: Path, sandbox: Sandbox, database: str, store: Store, number: int, code: int, words: str
 ) -> None:
-    """The hole stays a hole, and the same command goes on from there."""
+    """The hole stays a hole, no run looks as if it went on, and the same command goes on from there."""
     sandbox.faults.add(Fault(kind=Kind.HOLD, operation="orders"))
     process = await spawn("pull", "orders", cwd=tmp_path, **account(sandbox, database))
     try:
@@ -56,6 +56,9 @@ async def test_signal_during_a_pull_ends_it_in_one_line(
     assert ended == code
     assert words in err
     assert "Traceback" not in err
+    async with store.begin() as connection:
+        (run,) = await connection.execute(text("SELECT status, reason FROM syncd.runs"))
+    assert tuple(run) == ("abandoned", "it was stopped")
     again = await syncd("pull", "orders", "--json", cwd=tmp_path, **account(sandbox, database))
     assert (again.code, again.json()[0]["received"]) == (0, len(sandbox.world.orders) and again.json()[0]["received"])
 
