@@ -245,7 +245,7 @@ BEGIN
     RAISE EXCEPTION 'DELETE on crm.relations is refused: the CRM cannot delete a relation through its API'
         USING ERRCODE = 'SY004', SCHEMA = 'crm', TABLE = 'relations',
               HINT = 'Delete it in the CRM; a pull then marks it with missing_since. '
-                     '`syncd erase` is to come for erasing a person here.';
+                     'remove the person in the CRM itself, where the orders and invoices are.';
 END
 $$;
 

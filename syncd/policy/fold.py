@@ -11,6 +11,8 @@ folding what is left of a fold changes nothing.
   nothing is ever folded across one that is not settled: two tag changes around a subscription may mean two mails.
 * An identity entry that cannot be sent now (backing off, held, dead, parked) stops everything behind it, because a
   call to the wrong relation is worse than a late one. Every other entry stops its own facet only.
+* One thing gets past a dead identity: a later e-mail change, if the CRM refused the dead one. It supersedes it, and if
+  that was the create, it is the create with the right address: whoever mends a typing error mends the relation.
 
 It must never reorder two changes of one facet, and never send past an entry that waits for a person.
 """
@@ -24,7 +26,7 @@ from typing import TypeAlias
 import msgspec
 
 from syncd.domain.changes import LocalChange
-from syncd.policy.merging import is_last_wins, merged
+from syncd.policy.merging import is_last_wins, merged, readdressed
 from syncd.policy.states import EntryStatus
 
 IDENTITY = "identity"
@@ -36,7 +38,8 @@ _HELD = EntryStatus.HELD.value
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """One undelivered entry. ``change`` is None when its payload cannot be read; ``fault`` says why."""
+    """One undelivered entry. ``change`` is None when its payload cannot be read; ``fault`` says why. ``is_refused``:
+    dead because the CRM said no, so that it certainly was not applied."""
 
     id: int
     seq: int
@@ -49,6 +52,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     captured_at: datetime
     change: LocalChange | None
     fault: str = ""
+    is_refused: bool = False
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
@@ -108,13 +112,14 @@ def watermark(entries: Sequence[Entry], settled: frozenset[int] | set[int], tail
 class _Walk:
     """One pass over a lane. A facet's trail is its entries so far that a call of this plan may settle."""
 
-    __slots__ = ("barrier", "broken", "closed", "is_more", "is_repeat_safe", "next_at", "now", "trails")
+    __slots__ = ("barrier", "broken", "closed", "is_more", "is_repeat_safe", "next_at", "now", "refused", "trails")
 
     def __init__(self, is_repeat_safe: RepeatSafe, now: datetime) -> None:
         self.is_repeat_safe = is_repeat_safe
         self.now = now
         self.trails: dict[str, list[Entry]] = {}
         self.closed: set[str] = set()
+        self.refused: list[Entry] = []
         self.broken: list[Entry] = []
         self.barrier: Entry | None = None
         self.next_at: datetime | None = None
@@ -122,6 +127,11 @@ class _Walk:
 
     def take(self, entry: Entry) -> bool:
         """Take the next entry in order; return False when nothing behind it may be looked at."""
+        if entry.facet == IDENTITY and entry.status == _DEAD and entry.is_refused:
+            self.refused.append(entry)
+            return True
+        if self.refused and entry.facet != IDENTITY:
+            return True
         if entry.facet == IDENTITY or entry.change is None or not self.is_repeat_safe(entry.change):
             return self._take_alone(entry)
         if entry.facet in self.closed:
@@ -185,8 +195,10 @@ class _Walk:
     def plan(self, last_seq: int) -> Plan:
         barrier = self.barrier
         if barrier is not None and barrier.change is not None:
-            step = Step(barrier, barrier.change, (), True)
-            return Plan((step,), tuple(self.broken), self.next_at, self.is_more or barrier.seq < last_seq)
+            change = readdressed([entry.change for entry in self.refused], barrier.change)
+            step = Step(barrier, change, tuple(self.refused), True)
+            is_more = self.is_more or barrier.seq < last_seq or bool(self.refused)
+            return Plan((step,), tuple(self.broken), self.next_at, is_more)
         steps = [_step(trail) for trail in self.trails.values() if _is_sendable(trail)]
         steps.sort(key=_place)
         return Plan(tuple(steps), tuple(self.broken), self.next_at, self.is_more)

@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from syncd.domain.changes import AddTag, JoinGroup, LeaveGroup, LocalChange, RemoveTag, SetField, UpdateProfile
+from syncd.domain.changes import (
+    AddTag,
+    ChangeEmail,
+    CreateRelation,
+    JoinGroup,
+    LeaveGroup,
+    LocalChange,
+    RemoveTag,
+    SetField,
+    UpdateProfile,
+)
 
 _LAST_WINS = frozenset({AddTag, RemoveTag, JoinGroup, LeaveGroup, SetField, UpdateProfile})
 
@@ -34,6 +44,14 @@ def merged(changes: Sequence[LocalChange]) -> LocalChange:
             return SetField(field_id=last.field_id, code=last.code, old=old, new=last.new)
         case _:
             return last
+
+
+def readdressed(refused: Sequence[LocalChange | None], last: LocalChange) -> LocalChange:
+    """Return the identity change to send after refused ones: a refused create under the address that ``last`` gives."""
+    create = next((change for change in refused if isinstance(change, CreateRelation)), None)
+    if create is None or not isinstance(last, ChangeEmail):
+        return last
+    return CreateRelation(email=last.new, profile=create.profile)
 
 
 def _merged_profile(edits: Sequence[UpdateProfile]) -> UpdateProfile:

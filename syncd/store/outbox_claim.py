@@ -76,7 +76,10 @@ _DUE = text(
 _ENTRIES = text(
     """
     SELECT l.id AS lane_id, e.id, e.seq, e.operation, e.facet, e.status, e.attempts, e.next_attempt_at, e.is_uncertain,
-           e.captured_at, CAST(e.payload AS text) AS payload
+           e.captured_at, CAST(e.payload AS text) AS payload,
+           e.status = 'dead' AND e.facet = 'identity' AND COALESCE((
+               SELECT a.outcome = 'rejected' FROM syncd.attempts a WHERE a.entry_id = e.id ORDER BY a.id DESC LIMIT 1
+           ), false) AS is_refused
     FROM unnest(CAST(:lane_ids AS bigint[])) AS l (id)
     CROSS JOIN LATERAL (
         SELECT * FROM syncd.entries
@@ -139,13 +142,26 @@ async def _read_entries(connection: Connection, lane_ids: Sequence[int], window:
     rows = await connection.execute(_ENTRIES, {"lane_ids": list(lane_ids), "window": window})
     entries: dict[int, list[Entry]] = {}
     lane_id = None
-    for lane, id_, seq, operation, facet, status, attempts, next_at, uncertain, captured_at, payload in rows.all():
+    for (
+        lane,
+        id_,
+        seq,
+        operation,
+        facet,
+        status,
+        attempts,
+        next_at,
+        uncertain,
+        captured_at,
+        payload,
+        refused,
+    ) in rows.all():
         if lane != lane_id:
             lane_id = lane
             trail = entries.setdefault(lane, [])
         change, fault = _decode(operation, payload)
         trail.append(
-            Entry(id_, seq, operation, facet, status, attempts, next_at, uncertain, captured_at, change, fault)
+            Entry(id_, seq, operation, facet, status, attempts, next_at, uncertain, captured_at, change, fault, refused)
         )
     return entries
 

@@ -86,7 +86,8 @@ _BACKLOG = text(
         SELECT e.status <> 'pending' OR EXISTS (
                    SELECT FROM syncd.entries b
                    WHERE b.lane_id = e.lane_id AND b.seq < e.seq AND b.status IN ('held', 'dead', 'parked')
-                     AND (b.facet = 'identity' OR (b.facet = e.facet AND b.status <> 'dead'))) AS is_blocked
+                     AND (b.facet = 'identity' OR (b.facet = e.facet AND b.status <> 'dead'))
+                     AND NOT (b.status = 'dead' AND e.operation = 'change_email')) AS is_blocked
         FROM syncd.entries e
         WHERE e.account_id = :account_id AND e.status IN ('pending', 'held', 'dead', 'parked')
     )

@@ -109,6 +109,44 @@ async def test_what_waits_behind_a_parked_entry_waits_for_the_person_too(store: 
         assert (report.pending, report.blocked) == (0, 2)
 
 
+async def test_a_mended_address_brings_a_refused_relation_to_the_crm_after_all(store: Store) -> None:
+    """Whoever sees the typing error corrects it by UPDATE: no other way is open to an application."""
+    async with circle(store) as c:
+        c.sandbox.faults.add("error", operation="relation_upsert")
+        c.sandbox.faults.add("status", status=400, operation="relation_upsert", nth=1, times=1)
+        await c.edit(
+            "INSERT INTO crm.relations (account_id, email, last_name) VALUES (:account_id, 'nora@exmple.org', 'Vries')"
+        )
+        await c.edit("UPDATE crm.relations SET first_name = 'Nora' WHERE email = 'nora@exmple.org'")
+        report = await c.drain()
+        assert (report.dead, report.blocked) == (1, 2)
+        await c.edit("UPDATE crm.relations SET email = 'nora@example.org' WHERE email = 'nora@exmple.org'")
+        await c.drain()
+        await c.edit("UPDATE crm.relations SET email = 'nora@example.com' WHERE email = 'nora@example.org'")
+        report = await c.drain()
+        assert (report.pending, report.blocked) == (0, 0)
+        there = c.sandbox.world.relation("nora@example.com")
+        assert there is not None
+        assert (there.first_name, there.last_name) == ("Nora", "Vries")
+        assert c.sandbox.world.relation("nora@exmple.org") is None
+        bound = await rows(store, "SELECT remote_id FROM crm.relations WHERE email = 'nora@example.com'")
+        assert [row["remote_id"] for row in bound] == [str(there.id)]
+        assert len(c.sandbox.journal.of("relation.created")) == 1
+
+
+async def test_a_create_that_may_have_been_applied_is_not_made_again_elsewhere(store: Store) -> None:
+    """Tries that ran out tell nothing about the CRM: a second relation is worse than a question to a person."""
+    async with circle(store) as c:
+        c.sandbox.faults.add("status", status=500, operation="relation_upsert", times=0)
+        await c.edit("INSERT INTO crm.relations (account_id, email) VALUES (:account_id, 'nora@exmple.org')")
+        await c.drain(max_attempts=2)
+        await c.edit("UPDATE crm.relations SET email = 'nora@example.org' WHERE email = 'nora@exmple.org'")
+        asked = c.sandbox.requests.by_operation["relation_upsert"]
+        await c.drain(max_attempts=2)
+        assert c.sandbox.requests.by_operation["relation_upsert"] == asked
+        assert [e["status"] for e in await c.entries()] == ["dead", "pending"]
+
+
 async def test_refused_credentials_pause_the_account_and_cost_no_attempt(store: Store) -> None:
     """A key that was revoked over the weekend must not kill a weekend of changes."""
     async with circle(store) as c:
