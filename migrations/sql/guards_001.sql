@@ -244,8 +244,7 @@ CREATE FUNCTION syncd.guard_relation_delete() RETURNS trigger LANGUAGE plpgsql
 BEGIN
     RAISE EXCEPTION 'DELETE on crm.relations is refused: the CRM cannot delete a relation through its API'
         USING ERRCODE = 'SY004', SCHEMA = 'crm', TABLE = 'relations',
-              HINT = 'Delete it in the CRM; a pull then marks it with missing_since. '
-                     'remove the person in the CRM itself, where the orders and invoices are.';
+              HINT = 'Delete it in the CRM; a pull then marks it with missing_since.';
 END
 $$;
 

@@ -153,7 +153,7 @@ async def test_odd_value_of_the_crm_does_not_stand_in_the_way(store: Store) -> N
 
 async def test_relation_is_not_deleted(mirror: Store) -> None:
     refused = await refusal(mirror, "DELETE FROM crm.relations WHERE id = 1")
-    assert (refused.code, "syncd erase" in refused.hint) == ("SY004", True)
+    assert (refused.code, "missing_since" in refused.hint) == ("SY004", True)
 
 
 @pytest.mark.parametrize(
