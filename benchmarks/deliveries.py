@@ -13,6 +13,7 @@ import asyncio
 import multiprocessing
 import os
 import resource
+import socket
 import time
 import uuid
 from dataclasses import dataclass
@@ -136,26 +137,34 @@ async def fill(store: Store, account_id: int, relations: int) -> None:
             )
 
 
-async def measure(job: Job, server_url: str) -> None:
-    name = f"syncd_bench_{uuid.uuid4().hex[:8]}"
-    admin = Store.open(server_url, pool_size=1)
-    url = make_url(server_url).set(database=name).render_as_string(hide_password=False)
-    async with admin.engine.connect() as connection:
-        plain = await connection.execution_options(isolation_level="AUTOCOMMIT")
-        await plain.execute(text(f'CREATE DATABASE "{name}" TEMPLATE template0'))
-        try:
-            await until_served(job.base_url)
-            loop = await bare(job)
-            delivered = await outbox(job, url)
-        finally:
-            await plain.execute(text(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
-    await admin.close()
+async def measure(job: Job, server_url: str, rounds: int) -> None:
+    await until_served(job.base_url)
+    found = [await one_round(job, server_url) for _ in range(rounds)]
+    loop = max((each[0] for each in found), key=lambda pace: pace.per_s)
+    delivered = max((each[1] for each in found), key=lambda pace: pace.per_s)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"deliveries        {job.deliveries} over {job.relations} relations, {job.latency_s * 1000:.0f} ms answers")
     print(f"bare aiohttp loop {loop.per_s:10.0f} requests/s   {loop.cpu_us:6.0f} us each")
     print(f"outbox            {delivered.per_s:10.0f} deliveries/s {delivered.cpu_us:6.0f} us each")
     print(f"ratio             {delivered.per_s / loop.per_s:10.2f}")
     print(f"peak memory       {peak_mb:10.0f} MB")
+
+
+async def one_round(job: Job, server_url: str) -> tuple[Pace, Pace]:
+    """Run the bare loop, then the outbox on a database of its own."""
+    name = f"syncd_bench_{uuid.uuid4().hex[:8]}"
+    admin = Store.open(server_url, pool_size=1)
+    url = make_url(server_url).set(database=name).render_as_string(hide_password=False)
+    try:
+        async with admin.engine.connect() as connection:
+            plain = await connection.execution_options(isolation_level="AUTOCOMMIT")
+            await plain.execute(text(f'CREATE DATABASE "{name}" TEMPLATE template0'))
+            try:
+                return await bare(job), await outbox(job, url)
+            finally:
+                await plain.execute(text(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
+    finally:
+        await admin.close()
 
 
 async def until_served(base_url: str) -> None:
@@ -168,26 +177,30 @@ async def until_served(base_url: str) -> None:
                 await asyncio.sleep(0.05)
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--relations", type=int, default=5000)
-    parser.add_argument("--concurrency", type=int, default=32)
+    parser.add_argument("--concurrency", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3, help="the best of them counts, for both")
     parser.add_argument("--latency", type=float, default=0, help="milliseconds")
-    parser.add_argument("--port", type=int, default=18999)
     parser.add_argument("--short", action="store_true", help="a small size: shows that it works, measures little")
     given = parser.parse_args()
-    server = multiprocessing.get_context("spawn").Process(
-        target=serve, args=(given.port, given.latency / 1000), daemon=True
-    )
+    port = free_port()
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(port, given.latency / 1000), daemon=True)
     server.start()
     job = Job(
         50 if given.short else given.relations,
         given.concurrency,
         given.latency / 1000,
-        f"http://127.0.0.1:{given.port}/api/1.0/",
+        f"http://127.0.0.1:{port}/api/1.0/",
     )
     try:
-        asyncio.run(measure(job, os.environ["SYNCD_TEST_SERVER"]))
+        asyncio.run(measure(job, os.environ["SYNCD_TEST_SERVER"], 1 if given.short else given.rounds))
     finally:
         server.terminate()
         server.join()
