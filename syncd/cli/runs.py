@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
+from syncd.cli.ending import FAILED, OK, TRY_LATER
 from syncd.cli.page import BAD, GOOD, WARN, out, print_json, table
 from syncd.domain.reports import RunReport
 
@@ -13,7 +14,7 @@ _COLUMNS = ["account", "stream", "result", "#took", "#received", "#new", "#chang
 
 
 def show(reports: Sequence[RunReport], *, as_json: bool) -> int:
-    """Print the runs and return the exit code: 0 when all succeeded, else 1."""
+    """Print the runs and return the exit code."""
     if as_json:
         print_json(reports)
     else:
@@ -24,7 +25,15 @@ def show(reports: Sequence[RunReport], *, as_json: bool) -> int:
                 console.print(Text(f"{report.account} {report.stream}: {report.reason}", style=BAD))
             for warning in report.warnings[:10]:
                 console.print(Text(f"{report.account} {report.stream}: {warning}", style=WARN))
-    return 0 if all(report.is_success for report in reports) else 1
+    return exit_code(reports)
+
+
+def exit_code(reports: Sequence[RunReport]) -> int:
+    """0 when all succeeded; 75 when all that failed may work later as it is; else 1."""
+    failed = [report for report in reports if not report.is_success]
+    if not failed:
+        return OK
+    return TRY_LATER if all(report.is_passing for report in failed) else FAILED
 
 
 def _row(report: RunReport) -> list[object]:

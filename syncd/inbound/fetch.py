@@ -63,6 +63,11 @@ class Trouble:
         return self.is_unauthorised or self.is_unreachable
 
     @property
+    def is_passing(self) -> bool:
+        """Whether the very same question may well be answered later."""
+        return self.may_retry and not self.is_unauthorised and not self.is_absent
+
+    @property
     def ends_the_run(self) -> bool:
         return self.is_fault or self.throttled_s is not None
 

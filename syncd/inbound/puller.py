@@ -45,6 +45,8 @@ ORDER = (
     "relation_subscriptions",
 )
 
+_SLOW_DOWN = "the CRM asked us to slow down"
+
 
 class Puller:
     """Pulls one account. ``report`` is called with every run's report, also those of ``pull_all`` and ``backfill``."""
@@ -141,7 +143,7 @@ async def _held(context: Context) -> str | None:
     if outlook.paused is not None:
         is_due = outlook.probe_in_s is not None and outlook.probe_in_s <= 0
         return None if is_due and await _probe(context) else f"the account is paused: {outlook.paused}"
-    return "the CRM asked us to slow down" if outlook.throttled_s > 0 else None
+    return _SLOW_DOWN if outlook.throttled_s > 0 else None
 
 
 async def _probe(context: Context) -> bool:
@@ -259,6 +261,7 @@ def _report(
         asked_from=ending.asked_from,
         asked_upto=ending.asked_upto,
         is_fault=trouble is not None and trouble.is_fault,
+        is_passing=trouble is not None and trouble.is_passing,
     )
 
 
@@ -272,4 +275,5 @@ def _refusal(context: Context, stream: Stream, trigger: str, reason: str, starte
         status=RunStatus.REFUSED.value,
         elapsed_s=context.clock.monotonic() - started,
         reason=reason,
+        is_passing=reason == _SLOW_DOWN,
     )

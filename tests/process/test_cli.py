@@ -235,6 +235,17 @@ async def test_pull_with_a_wrong_key_fails_and_says_so(tmp_path: Path, sandbox: 
     assert CANARY not in ended.both
 
 
+async def test_pull_while_the_crm_is_away_is_worth_another_try(tmp_path: Path, sandbox: Sandbox, database: str) -> None:
+    """A timer tells by the code what passes by itself from what somebody must mend."""
+    sandbox.faults.add("status", status=503, operation="tags", times=0)
+    ended = await syncd("pull", "tags", cwd=tmp_path, **account(sandbox, database))
+    assert ended.code == 75, ended.both
+    gone = account(sandbox, database, base_url="http://127.0.0.1:1/api/1.0/")
+    ended = await syncd("pull", "tags", cwd=tmp_path, **gone)
+    assert ended.code == 75, ended.both
+    assert "out of reach" in ended.both
+
+
 async def test_backfill_reads_history_and_reports_it(tmp_path: Path, sandbox: Sandbox, database: str) -> None:
     """Everything older than the daemon's horizon comes through this door."""
     door = ("backfill", "--since", "2015-01-01", "--streams", "orders,invoices", "--json")
