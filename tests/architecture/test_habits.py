@@ -48,7 +48,7 @@ def test_names_are_the_fields_own() -> None:
 
 def test_no_file_names_a_machine_or_a_package_index() -> None:
     """The project builds anywhere, from whatever index the builder uses."""
-    banned = re.compile(r"/root/|/home/[a-z]+/|(?<!no-emit-)index-url|files\.pythonhosted|/simple/")
+    banned = re.compile(r"/root/|/home/[a-z]+/|(?<!no-emit-)index-url|https?://\S+\.(whl|tgz|tar\.gz)")
     mine = Path(__file__)
     texts = [path for path in tracked() if path != mine and path.suffix not in (".png", ".svg", ".gif")]
     found = [str(path.relative_to(ROOT)) for path in texts if banned.search(path.read_text(errors="ignore"))]
