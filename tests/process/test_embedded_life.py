@@ -98,11 +98,14 @@ async def test_cold_start_makes_a_durable_private_server(empty: Path) -> None:
             assert await run(url, f"SHOW {name}") == [value]
         assert await run(url, "SELECT datcollate FROM pg_database WHERE datname = current_database()") == ["C"]
         pid = postmaster(empty)
-        socket_dir = Path(str(make_url(url).query["host"]))  # beside the data only where that path is short enough
-        assert socket_dir.stat().st_mode & 0o777 == 0o700
-        assert (empty / "postgres").stat().st_mode & 0o777 == 0o700
+        assert mode(str(make_url(url).query["host"])) == 0o700, "beside the data only where that path is short enough"
+        assert mode(empty / "postgres") == 0o700
     await gone(pid)
     assert not remains_of_initdb(empty)
+
+
+def mode(path: Path | str) -> int:
+    return os.stat(path).st_mode & 0o777
 
 
 async def test_warm_start_keeps_the_data(home: Path) -> None:
