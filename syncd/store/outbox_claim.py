@@ -23,6 +23,7 @@ from syncd.domain.changes import LocalChange, decode_change
 from syncd.domain.ids import AccountId
 from syncd.policy.fold import IDENTITY, Entry, Plan, RepeatSafe, fold, watermark
 from syncd.store.engine import Connection
+from syncd.store.refusal import was_refused
 
 _WHOLE = 1_000_000
 
@@ -74,12 +75,10 @@ _DUE = text(
 )
 
 _ENTRIES = text(
-    """
+    f"""
     SELECT l.id AS lane_id, e.id, e.seq, e.operation, e.facet, e.status, e.attempts, e.next_attempt_at, e.is_uncertain,
            e.captured_at, CAST(e.payload AS text) AS payload,
-           e.status = 'dead' AND e.facet = 'identity' AND COALESCE((
-               SELECT a.outcome = 'rejected' FROM syncd.attempts a WHERE a.entry_id = e.id ORDER BY a.id DESC LIMIT 1
-           ), false) AS is_refused
+           {was_refused("e")} AS is_refused
     FROM unnest(CAST(:lane_ids AS bigint[])) AS l (id)
     CROSS JOIN LATERAL (
         SELECT * FROM syncd.entries

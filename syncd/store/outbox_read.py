@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from syncd.domain.ids import AccountId
 from syncd.store.engine import Connection
+from syncd.store.refusal import was_refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +82,13 @@ _UNDELIVERED = ("pending", "held", "dead", "parked", "diverged")
 
 # Behind a parked or held entry of its facet, or behind an identity entry that waits, a pending one waits as well.
 _BACKLOG = text(
-    """
+    f"""
     WITH undelivered AS (
         SELECT e.status <> 'pending' OR EXISTS (
                    SELECT FROM syncd.entries b
                    WHERE b.lane_id = e.lane_id AND b.seq < e.seq AND b.status IN ('held', 'dead', 'parked')
                      AND (b.facet = 'identity' OR (b.facet = e.facet AND b.status <> 'dead'))
-                     AND NOT (b.status = 'dead' AND e.operation = 'change_email')) AS is_blocked
+                     AND NOT (e.operation = 'change_email' AND {was_refused("b")})) AS is_blocked
         FROM syncd.entries e
         WHERE e.account_id = :account_id AND e.status IN ('pending', 'held', 'dead', 'parked')
     )

@@ -142,8 +142,9 @@ async def test_a_create_that_may_have_been_applied_is_not_made_again_elsewhere(s
         await c.drain(max_attempts=2)
         await c.edit("UPDATE crm.relations SET email = 'nora@example.org' WHERE email = 'nora@exmple.org'")
         asked = c.sandbox.requests.by_operation["relation_upsert"]
-        await c.drain(max_attempts=2)
+        report = await c.drain(max_attempts=2)
         assert c.sandbox.requests.by_operation["relation_upsert"] == asked
+        assert (report.pending, report.blocked) == (0, 2), "both wait for a person: trying later changes nothing"
         assert [e["status"] for e in await c.entries()] == ["dead", "pending"]
 
 
