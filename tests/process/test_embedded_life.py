@@ -15,11 +15,21 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from syncd.domain.errors import InfrastructureError
-from syncd.store.embedded import EmbeddedPostgres
+from syncd.store.embedded import EmbeddedPostgres, server
 from syncd.store.embedded.layout import Layout
 from syncd.store.embedded.lock import FileLock
 from syncd.store.embedded.owner import choose_owner
-from tests.support.embedded import User, gone, is_running, postmaster, reachable_directory, remains_of_initdb, until
+from syncd.store.embedded.server import launch
+from tests.support.embedded import (
+    User,
+    gone,
+    is_noted,
+    is_running,
+    postmaster,
+    reachable_directory,
+    remains_of_initdb,
+    until,
+)
 
 
 @pytest.fixture
@@ -225,12 +235,42 @@ async def test_interrupt_from_the_terminal_reaches_syncd_and_not_the_server(home
 async def test_cancelled_start_leaves_nothing_running(home: Path) -> None:
     """Ctrl-C in the second in which the server comes up must not leave it to nobody."""
     starting = asyncio.create_task(EmbeddedPostgres(home, is_durable=False).start())
-    await until((home / "postgres" / "postmaster.pid").exists)
+    await until(lambda: is_noted(home))
     pid = postmaster(home)
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
     await gone(pid)
+
+
+async def test_start_cancelled_before_the_server_has_a_name_leaves_nothing_running(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its launch and its postmaster.pid a server is known by its lock alone; it must stop all the same."""
+    launched: list[subprocess.Popen[bytes]] = []
+
+    def launch_and_notice(*arguments: object) -> subprocess.Popen[bytes]:
+        process = launch(*arguments)  # type: ignore[arg-type]
+        process.send_signal(signal.SIGSTOP)  # a slow machine, made slower
+        asyncio.get_running_loop().call_later(0.3, process.send_signal, signal.SIGCONT)
+        starting.cancel()
+        launched.append(process)
+        return process
+
+    monkeypatch.setattr(server, "launch", launch_and_notice)
+    starting = asyncio.create_task(EmbeddedPostgres(home, is_durable=False).start())
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert len(launched) == 1
+    await gone(launched[0].pid)
+
+
+async def test_server_starts_over_an_empty_pid_file(home: Path) -> None:
+    """A server that died while it wrote postmaster.pid leaves it empty, and Postgres alone would refuse to start."""
+    owner = choose_owner(Layout.of(home))
+    os.close(owner.open(home / "postgres" / "postmaster.pid", os.O_WRONLY))
+    async with EmbeddedPostgres(home, is_durable=False) as url:
+        assert await run(url, "SELECT 1") == [1]
 
 
 async def test_server_inherits_neither_secrets_nor_the_callers_postgres_variables(home: Path) -> None:

@@ -94,6 +94,12 @@ def postmaster(data_dir: Path) -> int:
     return int((data_dir / "postgres" / "postmaster.pid").read_text(encoding="utf-8").splitlines()[0])
 
 
+def is_noted(data_dir: Path) -> bool:
+    """Tell whether the server has noted its process id: the file is there a moment before it is filled."""
+    file = data_dir / "postgres" / "postmaster.pid"
+    return file.exists() and file.read_text(encoding="utf-8").strip() != ""
+
+
 async def gone(pid: int) -> None:
     """Wait until a process has ended."""
     try:

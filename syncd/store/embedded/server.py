@@ -7,6 +7,7 @@ is left and that the file is a mere remainder; a server that somebody started by
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import threading
@@ -21,6 +22,8 @@ from syncd.store.embedded.program import bare_environment, run
 from syncd.store.embedded.troubles import trouble
 
 _STOP_TIMEOUT_S = 120
+# How long a server that comes up or goes down may live without a noted process id, and how often to look.
+_NAMELESS_S, _LOOK_S = 10.0, 0.01
 _LONGEST_LOG = 16 * 1024 * 1024
 _GONE = ("does not exist", "No such process", "Is server running?")
 
@@ -55,8 +58,8 @@ async def halt(installation: Installation) -> None:
     ``pg_ctl`` signals the process id that it finds in a file, so first it must be sure that this is still the server.
     """
     layout, owner = installation.layout, installation.owner
-    pid = _noted_pid(layout.cluster / "postmaster.pid")
-    if pid is None or not _is_alive(layout, owner) or not _is_postmaster(pid, layout):
+    pid = await _pid_of_living(layout, owner)
+    if pid is None or not _is_postmaster(pid, layout):
         return
     ended = await run(
         installation.program("pg_ctl"),
@@ -80,6 +83,22 @@ def log_since(layout: Layout, mark: int) -> str:
     with layout.log.open("rb") as log:
         log.seek(mark if mark <= log_size(layout) else 0)
         return log.read(65536).decode(errors="replace")
+
+
+async def _pid_of_living(layout: Layout, owner: Owner) -> str | None:
+    """Return the noted process id while a server lives, None once none does.
+
+    One that was launched a moment ago has not noted it yet: to take it for none would leave it running for nobody.
+    """
+    try:
+        async with asyncio.timeout(_NAMELESS_S):
+            while _is_alive(layout, owner):
+                if (pid := _noted_pid(layout.cluster / "postmaster.pid")) is not None:
+                    return pid
+                await asyncio.sleep(_LOOK_S)
+    except TimeoutError:
+        pass
+    return None
 
 
 def _is_alive(layout: Layout, owner: Owner) -> bool:
@@ -122,16 +141,20 @@ def _open_log(layout: Layout, owner: Owner) -> int:
 def _forget_dead_server(layout: Layout, directory: Path) -> None:
     for remainder in (layout.cluster / "postmaster.pid", directory / f"{SOCKET_NAME}.lock"):
         pid = _noted_pid(remainder)
-        if pid is not None and not _is_postmaster(pid, layout):
+        if pid is None or not _is_postmaster(pid, layout):
             remainder.unlink(missing_ok=True)
 
 
 def _noted_pid(file: Path) -> str | None:
-    """Return the process id that a lock file of Postgres begins with; a standalone backend notes a negative one."""
+    """Return the process id that a lock file of Postgres begins with; a standalone backend notes a negative one.
+
+    None when there is no file, or none is written in it yet: Postgres makes the file before it fills it.
+    """
     try:
-        return file.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0].strip().lstrip("-")
+        noted = file.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0].strip().lstrip("-")
     except FileNotFoundError:
         return None
+    return noted if noted.isascii() and noted.isdigit() else None
 
 
 def _is_postmaster(pid: str, layout: Layout) -> bool:
