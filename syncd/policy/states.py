@@ -6,6 +6,8 @@ code that changes a state asks ``may_move``.
 An **entry** of the outbox waits as ``pending`` until its delivery settles. ``dead`` (the CRM said no, or the budget
 is spent) and ``parked`` (nobody can tell whether it was applied) wait for a person or, where a later value of the
 same facet makes them moot, end as ``superseded``. All other states are final.
+
+A **hold** is a mass change that waits as ``open`` until a person approves or rejects it.
 """
 
 from __future__ import annotations
@@ -33,6 +35,12 @@ class RunStatus(StrEnum):
     REFUSED = "refused"
     FAILED = "failed"
     ABANDONED = "abandoned"
+
+
+class HoldStatus(StrEnum):
+    OPEN = "open"
+    APPROVED = "approved"
+    REJECTED = "rejected"
 
 
 class DetailStatus(StrEnum):
@@ -64,6 +72,14 @@ RUN_TRANSITIONS: Mapping[RunStatus, frozenset[RunStatus]] = MappingProxyType(
         RunStatus.REFUSED: frozenset(),
         RunStatus.FAILED: frozenset(),
         RunStatus.ABANDONED: frozenset(),
+    }
+)
+
+HOLD_TRANSITIONS: Mapping[HoldStatus, frozenset[HoldStatus]] = MappingProxyType(
+    {
+        HoldStatus.OPEN: frozenset({HoldStatus.APPROVED, HoldStatus.REJECTED}),
+        HoldStatus.APPROVED: frozenset(),
+        HoldStatus.REJECTED: frozenset(),
     }
 )
 

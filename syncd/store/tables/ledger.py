@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, TSTZMULTIRANGE
 
-from syncd.policy.states import EntryStatus, RunStatus
+from syncd.policy.states import EntryStatus, HoldStatus, RunStatus
 from syncd.store.tables.columns import XID8, Instant, identity, metadata, one_of, reference
 
 account_states = Table(
@@ -106,9 +106,18 @@ entries = Table(
     Column("captured_at", Instant, nullable=False),
     Column("staged_at", Instant, nullable=False, server_default=func.now()),
     Column("settled_at", Instant),
+    Column("hold_id", BigInteger),
+    Column("reasserts", BigInteger),
+    Column("prove_until", Instant),
+    Column("prove_at", Instant),
+    Column("proved_at", Instant),
+    Column("proved_run_id", BigInteger),
     one_of("status", tuple(EntryStatus), name="entries_status_check"),
     PrimaryKeyConstraint("lane_id", "seq"),
     Index("entries_id_key", "id", unique=True),
+    Index("entries_hold_id_idx", "hold_id", postgresql_where=text("hold_id IS NOT NULL")),
+    Index("entries_unproven_idx", "relation_id", postgresql_where=text("prove_until IS NOT NULL")),
+    Index("entries_prove_at_idx", "account_id", "prove_at", postgresql_where=text("prove_at IS NOT NULL")),
     Index(
         "entries_undelivered_idx",
         "lane_id",
@@ -135,6 +144,59 @@ attempts = Table(
     Column("outcome", Text, nullable=False),
     Column("detail", Text),
     Index("attempts_entry_id_idx", "entry_id"),
+    schema="syncd",
+)
+
+holds = Table(
+    "holds",
+    metadata,
+    identity(),
+    reference("account_id", "crm.accounts.id"),
+    Column("status", Text, nullable=False, server_default=text("'open'")),
+    Column("reason", Text, nullable=False),
+    Column("opened_at", Instant, nullable=False, server_default=func.now()),
+    Column("decided_at", Instant),
+    one_of("status", tuple(HoldStatus), name="holds_status_check"),
+    Index("holds_open_key", "account_id", unique=True, postgresql_where=text("status = 'open'")),
+    schema="syncd",
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    identity(),
+    Column("account_id", BigInteger, nullable=False),
+    Column("verb", Text, nullable=False),
+    Column("entry_id", BigInteger),
+    Column("hold_id", BigInteger),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text),
+    Column("decided_at", Instant, nullable=False, server_default=func.now()),
+    Index("decisions_entry_id_idx", "entry_id", postgresql_where=text("entry_id IS NOT NULL")),
+    schema="syncd",
+)
+
+incidents = Table(
+    "incidents",
+    metadata,
+    identity(),
+    reference("account_id", "crm.accounts.id"),
+    Column("kind", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("summary", Text, nullable=False),
+    Column("detail", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("occurrences", Integer, nullable=False, server_default=text("1")),
+    Column("opened_at", Instant, nullable=False, server_default=func.now()),
+    Column("last_seen_at", Instant, nullable=False, server_default=func.now()),
+    Column("closed_at", Instant),
+    Index(
+        "incidents_open_key",
+        "account_id",
+        "kind",
+        "subject",
+        unique=True,
+        postgresql_where=text("closed_at IS NULL"),
+    ),
     schema="syncd",
 )
 
