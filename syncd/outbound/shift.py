@@ -15,6 +15,7 @@ from syncd.domain.errors import InfrastructureError
 from syncd.log import get
 from syncd.outbound.lane import Desk, LaneResult, send_lane, untouched
 from syncd.outbound.limits import DrainLimits
+from syncd.outbound.lookout import Lookout
 from syncd.outbound.queue import LaneQueue
 from syncd.outbound.settler import Settler
 from syncd.outbound.tally import Tally
@@ -56,7 +57,9 @@ class Shift:
         self._looked_at = float("-inf")
         self._lost_s: float | None = None
         self._is_staged = False
-        self.watch = Watch(post.store, desk.line, post.account, post.limits, is_eager=not is_endless)
+        within_s = 0.0 if is_endless else post.limits.patience_s
+        self._lookout = Lookout(post.store, post.account.id, self._clock, within_s=within_s)
+        self.watch = Watch(post.store, self._lookout, desk.line, post.account, post.limits, is_eager=not is_endless)
 
     async def work(self, stop: asyncio.Event) -> None:
         """Feed, send and settle until stopped or done; then finish what is under way and give back the rest."""
@@ -141,11 +144,12 @@ class Shift:
         By our clock the lease starts before the claim: it ends too early, never too late.
         """
         limits, wanted = self._post.limits, self._queue.wanted
-        terms = Terms(self._post.worker, limits.lease_s, limits.window, self._is_repeat_safe)
+        mark = self._lookout.mark
+        terms = Terms(self._post.worker, limits.lease_s, limits.window, self._is_repeat_safe, mark)
         claimed = Claim((), 0)
         lease_until = self._clock.monotonic() + limits.lease_s
         async with self._post.store.begin() as connection:
-            staged = await stage(connection, most=limits.stage_batch) or 0
+            staged = await stage(connection, mark, most=limits.stage_batch) or 0
             if wanted > 0:
                 claimed = await claim(connection, self._post.account.id, terms, most=wanted)
         self._is_staged = staged < limits.stage_batch

@@ -11,6 +11,7 @@ from syncd.domain.account import Account
 from syncd.log import get
 from syncd.outbound.converse import Line
 from syncd.outbound.limits import DrainLimits
+from syncd.outbound.lookout import Lookout
 from syncd.outbound.pace import Pace
 from syncd.policy.breaker import BreakerState
 from syncd.providers.contract import Answered
@@ -26,9 +27,12 @@ _LOOK_S = 1.0
 class Watch:
     """One account's gate, between its row in the database and the pace of this drainer."""
 
-    def __init__(self, store: Store, line: Line, account: Account, limits: DrainLimits, *, is_eager: bool) -> None:
+    def __init__(
+        self, store: Store, lookout: Lookout, line: Line, account: Account, limits: DrainLimits, *, is_eager: bool
+    ) -> None:
         """``is_eager`` probes a pause at once, whenever its next probe is due: somebody is waiting for this drain."""
         self._store = store
+        self._lookout = lookout
         self._provider = line.provider
         self._transport = line.transport
         self._clock = line.clock
@@ -41,8 +45,7 @@ class Watch:
     async def gate(self, pace: Pace) -> tuple[Outlook, float]:
         """Return what there is to do and for how long nothing may be sent (zero: open). Probes if a probe is due."""
         await self._write_down_refusal(pace)
-        async with self._store.begin() as connection:
-            outlook = await account_states.look(connection, self._account.id)
+        outlook = await self._lookout.look()
         if pace.is_paused or outlook.paused is not None:
             return outlook, await self._paused_for_s(pace, outlook)
         self._edge(None)

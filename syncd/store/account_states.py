@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import text
 
 from syncd.domain.ids import AccountId
+from syncd.policy.lowwater import WHOLE, Mark, Sight
 from syncd.store.engine import Connection
 
 
@@ -18,28 +19,36 @@ from syncd.store.engine import Connection
 class Outlook:
     """All that an idle drainer wants to know, in one cheap query.
 
-    ``ready_in_s`` is how long until the first lane is due (zero or less: now; None: no lane waits). ``paused`` is the
-    reason if the account is paused; ``probe_in_s`` is None when no probe may lift the pause.
+    ``ready_in_s`` is how long until the first lane is due (zero or less: now; None: none within the time looked at).
+    ``paused`` is the reason if the account is paused; ``probe_in_s`` is None when no probe may lift the pause.
     """
 
-    has_captures: bool
-    ready_in_s: float | None
+    sight: Sight
     paused: str | None = None
     probe_in_s: float | None = None
     throttled_s: float = 0.0
 
     @property
+    def ready_in_s(self) -> float | None:
+        first = self.sight.ready_at
+        return None if first is None else (first - self.sight.now).total_seconds()
+
+    @property
     def has_work(self) -> bool:
-        return self.has_captures or (self.ready_in_s is not None and self.ready_in_s <= 0)
+        return self.sight.capture_id is not None or (self.ready_in_s is not None and self.ready_in_s <= 0)
 
 
-# By the index, not EXISTS: that would read through everything staged since the last vacuum.
+# By the index, not EXISTS: that would read through everything staged since the last vacuum. Bounded on both sides:
+# below by the mark (``policy.lowwater``), above because the ends of leases, too, are dead as soon as they are settled.
+# The sequence is read after the snapshot is taken: an id that is taken later is higher.
 _LOOK = text(
     """
-    SELECT (SELECT id FROM syncd.captures ORDER BY id LIMIT 1) IS NOT NULL AS has_captures,
-           CAST(extract(epoch FROM (SELECT min(ready_at) FROM syncd.lanes
-                                    WHERE account_id = :account_id AND ready_at IS NOT NULL) - now())
-                AS double precision) AS ready_in_s,
+    SELECT (SELECT id FROM syncd.captures WHERE id >= :capture_id ORDER BY id LIMIT 1) AS capture_id,
+           coalesce(pg_sequence_last_value('syncd.captures_id_seq'), 0) + 1 AS next_capture_id,
+           (SELECT min(ready_at) FROM syncd.lanes
+            WHERE account_id = :account_id AND ready_at >= :ready_at
+              AND ready_at <= now() + make_interval(secs => :within_s)) AS ready_at,
+           now() AS now,
            CASE WHEN s.paused_at IS NOT NULL THEN coalesce(s.pause_reason, 'paused') END AS paused,
            CASE WHEN s.paused_at IS NOT NULL AND NOT s.is_paused_by_operator
                 THEN coalesce(CAST(extract(epoch FROM s.next_probe_at - now()) AS double precision), 0) END
@@ -116,9 +125,13 @@ _CLOCK = text(
 )
 
 
-async def look(connection: Connection, account_id: AccountId) -> Outlook:
-    """Return what there is to do for an account, and what forbids it."""
-    return Outlook(**(await connection.execute(_LOOK, {"account_id": account_id})).one()._mapping)
+async def look(
+    connection: Connection, account_id: AccountId, start: Mark = WHOLE, *, within_s: float = 0.0
+) -> Outlook:
+    """Return what there is to do for an account from a mark on, now or ``within_s``, and what forbids it."""
+    binds = {"account_id": account_id, "within_s": within_s, **start._asdict()}
+    capture_id, next_id, ready_at, now, *rest = (await connection.execute(_LOOK, binds)).one()
+    return Outlook(Sight(capture_id, next_id, ready_at, now), *rest)
 
 
 async def pause(

@@ -22,6 +22,7 @@ from sqlalchemy import text
 from syncd.domain.changes import LocalChange, decode_change
 from syncd.domain.ids import AccountId
 from syncd.policy.fold import IDENTITY, Entry, Plan, RepeatSafe, fold, watermark
+from syncd.policy.lowwater import WHOLE, Mark
 from syncd.store.engine import Connection
 from syncd.store.refusal import was_refused
 
@@ -55,19 +56,24 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Who claims and for how long; ``window`` is the most entries of one lane that one claim reads."""
+    """Who claims and for how long; ``window`` is the most entries of one lane that one claim reads.
+
+    ``start`` is where to read from (``policy.lowwater``).
+    """
 
     worker: str
     lease_s: float
     window: int
     is_repeat_safe: RepeatSafe
+    start: Mark = WHOLE
 
 
+# The statement's time, not the transaction's: what was staged a moment ago in this transaction is due.
 _DUE = text(
     """
-    SELECT id, relation_id, epoch, tail_seq, sending_upto, now() AS now
+    SELECT id, relation_id, epoch, tail_seq, sending_upto, statement_timestamp() AS now
     FROM syncd.lanes
-    WHERE account_id = :account_id AND ready_at <= now()
+    WHERE account_id = :account_id AND ready_at >= :ready_at AND ready_at <= statement_timestamp()
     ORDER BY ready_at
     LIMIT :most
     FOR UPDATE SKIP LOCKED
@@ -121,7 +127,7 @@ _DOUBT = text(
 
 async def claim(connection: Connection, account_id: AccountId, terms: Terms, *, most: int) -> Claim:
     """Take up to ``most`` due lanes of an account, each with its plan."""
-    due = (await connection.execute(_DUE, {"account_id": account_id, "most": most})).all()
+    due = (await connection.execute(_DUE, {"account_id": account_id, "ready_at": terms.start.ready_at, "most": most})).all()
     if not due:
         return Claim((), 0)
     now: datetime = due[0].now

@@ -35,7 +35,9 @@ _ADVANCE = text(
     )
     UPDATE syncd.lanes l
     SET acked_seq = GREATEST(l.acked_seq, LEAST(g.acked_seq, l.tail_seq)),
-        ready_at = CASE WHEN g.is_more OR l.tail_seq > g.seen_seq THEN now()
+        ready_at = CASE WHEN g.is_more OR l.tail_seq > g.seen_seq
+                             OR LEAST(g.again_at, now() + make_interval(secs => g.after_s)) < clock_timestamp()
+                        THEN clock_timestamp()
                         ELSE LEAST(g.again_at, now() + make_interval(secs => g.after_s)) END,
         sending_upto = NULL,
         claimed_by = NULL,

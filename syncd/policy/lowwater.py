@@ -1,0 +1,84 @@
+"""Low water: from where the outbox is read, so that what is over is not walked through again and again.
+
+A deleted capture and a lane that moved on leave dead entries at the low end of their index. As long as anybody's
+transaction stays open, Postgres can neither remove them nor even skip them, and a read from the start walks through
+all of them: ten reads a second over an hour's deliveries bring delivery down. So reads begin at a mark below which a
+look saw nothing. What may still appear below it, and why none of it is lost:
+
+* a capture whose id was taken before a later one's and whose transaction commits after it;
+* a lane whose time to be ready was written by a transaction that commits later, or that another one kept locked.
+
+Both are as late as the transaction that wrote them is long. The mark stays behind what a look saw by ``LAG_S``, so
+that ordinary transactions are found by the next read. All others are found by a **whole look**, from the very start:
+one is due as soon as the last has cost no more than ``SHARE`` of the time since, and after ``MOST_S`` whatever it
+cost. In ordinary times that is each look, and nothing is ever late; when whole looks are dear, a transaction that was
+open for longer than ``LAG_S`` may see its changes delivered by twenty times such a look later, ``MOST_S`` at most.
+
+It must never be the only thing that finds work: a mark is a reason to read less often, not to read less.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+LAG_S = 1.0
+SHARE = 0.05
+MOST_S = 30.0
+
+
+class Mark(NamedTuple):
+    """Read captures from this id on, and lanes from this time on (the database's)."""
+
+    capture_id: int = 0
+    ready_at: datetime = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+WHOLE = Mark()
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a look saw from a mark on: the lowest of each, None where there was nothing.
+
+    ``next_capture_id`` is below every id that will be taken after the look, or equal to the first of them; ``now`` is
+    the database's time.
+    """
+
+    capture_id: int | None
+    next_capture_id: int
+    ready_at: datetime | None
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LowWater:
+    """The present mark of one drainer. Times are monotonic seconds, but for the mark's own.
+
+    ``past`` are the lowest capture ids of earlier looks, oldest first: one becomes the mark when it is ``LAG_S`` old.
+    """
+
+    mark: Mark = WHOLE
+    past: tuple[tuple[float, int], ...] = ()
+    whole_at: float = float("-inf")
+    whole_cost_s: float = 0.0
+
+    def reads_from(self, now: float) -> Mark:
+        """Return where the next look begins: at the mark, or at the very start when a whole look is due."""
+        rest_s = min(MOST_S, self.whole_cost_s / SHARE)
+        return WHOLE if now - self.whole_at >= rest_s else self.mark
+
+    def seen(self, sight: Sight, start: Mark, began: float, ended: float) -> LowWater:
+        """Take in what a look from ``start`` saw that lasted from ``began`` to ``ended``."""
+        lowest = sight.next_capture_id if sight.capture_id is None else sight.capture_id
+        past = tuple((at, min(id_, lowest)) for at, id_ in self.past)
+        if not past or began - past[-1][0] >= LAG_S / 4:
+            past = (*past, (began, lowest))
+        ripe = [id_ for at, id_ in past if began - at >= LAG_S]
+        mark = Mark(
+            ripe[-1] if ripe else min(self.mark.capture_id, lowest),
+            min(sight.now - timedelta(seconds=LAG_S), sight.ready_at or sight.now),
+        )
+        moved = replace(self, mark=mark, past=past[max(0, len(ripe) - 1) :])
+        return replace(moved, whole_at=ended, whole_cost_s=ended - began) if start == WHOLE else moved
