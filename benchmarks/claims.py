@@ -193,7 +193,8 @@ async def claim_all(ground: Ground, lanes: int) -> float:
             taken = (await claim(connection, ground.account.id, terms, most=64)).lanes
         async with ground.store.begin_remote() as connection:
             result = await settle(connection, ground.account.id, "bench", [_delivered(lane) for lane in taken])
-        assert taken and not result.fenced
+        assert taken
+        assert not result.fenced
         count += len(taken)
     return count / (time.perf_counter() - started)
 

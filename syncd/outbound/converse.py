@@ -7,6 +7,7 @@ far as the CRM can tell; one that ran out after a write is unknown.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
@@ -57,15 +58,20 @@ class Talk:
     has_written: bool = False
 
 
-async def converse(line: Line, change: LocalChange, target: Target, deadline: float) -> Talk:
-    """Hold the conversation that delivers a change, to its end or to the deadline (monotonic seconds)."""
+async def converse(
+    line: Line, change: LocalChange, target: Target, deadline: float, is_lost: Callable[[], bool] = lambda: False
+) -> Talk:
+    """Hold the conversation that delivers a change, to its end or to the deadline (monotonic seconds).
+
+    ``is_lost`` tells, before each request, that the lane is somebody else's by now: then it ends at once.
+    """
     clock = line.clock
     talk, started = Talk(clock.now()), clock.monotonic()
     latest = deadline - min(LEAST_S, (deadline - started) / 4)
     try:
         conversation = line.provider.converse(change, target)
         request = next(conversation)
-        while await _may_send(line, latest, is_first=talk.requests == 0):
+        while await _may_send(line, latest, is_first=talk.requests == 0) and not is_lost():
             request = conversation.send(await _exchange(line, request, talk, deadline))
         conversation.close()
         talk.outcome = _cut_short(talk)

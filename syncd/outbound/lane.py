@@ -1,8 +1,8 @@
 """Lane: send one claimed lane's steps in order, and gather how each ended into one settlement.
 
 Steps are of different facets, so a failed one does not hold back the next. Nothing more is sent once the account is
-throttled, refused, broken or stopping, or when the lease could not cover another conversation: what was not begun
-goes back as it was, with no attempt used.
+throttled, refused, broken or stopping, when the lease could not cover another conversation, or when the lane turns out
+to be somebody else's: what was not begun goes back as it was, with no attempt used.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from syncd.domain.changes import operation_of
 from syncd.log import redact
 from syncd.outbound.converse import Line, Talk, converse
+from syncd.outbound.leases import Lease
 from syncd.outbound.limits import DrainLimits
 from syncd.policy.fold import IDENTITY, Entry, Step, watermark
 from syncd.policy.merging import keeps_all
@@ -53,7 +54,7 @@ class LaneResult:
 
     lane: ClaimedLane
     settlement: LaneSettlement
-    lease_until: float
+    lease: Lease
     deliveries: list[Delivery] = field(default_factory=list)
 
 
@@ -65,9 +66,9 @@ class Desk:
     limits: DrainLimits
 
 
-async def send_lane(desk: Desk, lane: ClaimedLane, lease_until: float) -> LaneResult:
+async def send_lane(desk: Desk, lease: Lease) -> LaneResult:
     """Send a lane's steps until they are done or nothing more may be sent."""
-    work = _LaneWork(desk, lane, lease_until)
+    lane, work = lease.lane, _LaneWork(desk, lease)
     work.bury_broken()
     for step in lane.plan.steps:
         if not work.may_begin():
@@ -77,9 +78,9 @@ async def send_lane(desk: Desk, lane: ClaimedLane, lease_until: float) -> LaneRe
     return work.result()
 
 
-def untouched(lane: ClaimedLane, lease_until: float) -> LaneResult:
+def untouched(lease: Lease) -> LaneResult:
     """Return the lane as it was claimed: ready again at once, no attempt used."""
-    return LaneResult(lane, _empty(lane, is_more=True), lease_until)
+    return LaneResult(lease.lane, _empty(lease.lane, is_more=True), lease)
 
 
 def _empty(lane: ClaimedLane, *, is_more: bool) -> LaneSettlement:
@@ -98,12 +99,13 @@ def _empty(lane: ClaimedLane, *, is_more: bool) -> LaneSettlement:
 
 
 class _LaneWork:
-    __slots__ = ("_deliveries", "_desk", "_done", "_lane", "_lease_until", "_settled", "_settlement")
+    __slots__ = ("_deliveries", "_desk", "_done", "_lane", "_lease", "_settled", "_settlement")
 
-    def __init__(self, desk: Desk, lane: ClaimedLane, lease_until: float) -> None:
+    def __init__(self, desk: Desk, lease: Lease) -> None:
+        lane = lease.lane
         self._desk = desk
         self._lane = lane
-        self._lease_until = lease_until
+        self._lease = lease
         self._settlement = _empty(lane, is_more=lane.plan.is_more)
         self._settlement.again_at = lane.plan.next_at
         self._deliveries: list[Delivery] = []
@@ -118,14 +120,14 @@ class _LaneWork:
 
     def may_begin(self) -> bool:
         line = self._desk.line
-        return line.pace.is_open and self._lease_until - line.clock.monotonic() >= self._desk.limits.conversation_s
+        return line.pace.is_open and self._lease.covers(line.clock.monotonic() + self._desk.limits.conversation_s)
 
     async def send(self, step: Step) -> bool:
         """Hold the conversation about one step; return False when the lane must not go on."""
         desk, lane = self._desk, self._lane
         target = Target(lane.remote_id, lane.email, None, step.carrier.is_uncertain)
         deadline = desk.line.clock.monotonic() + desk.limits.conversation_s
-        talk = await converse(desk.line, step.change, target, deadline)
+        talk = await converse(desk.line, step.change, target, deadline, lambda: self._lease.is_lost)
         if talk.outcome is None:
             return False
         self._done += 1
@@ -239,7 +241,7 @@ class _LaneWork:
         lane, settlement = self._lane, self._settlement
         settlement.acked_seq = watermark(lane.entries, self._settled, lane.seen_seq)
         settlement.is_more = settlement.is_more or self._done < len(lane.plan.steps)
-        return LaneResult(lane, settlement, self._lease_until, self._deliveries)
+        return LaneResult(lane, settlement, self._lease, self._deliveries)
 
 
 def _told(reason: str) -> str:

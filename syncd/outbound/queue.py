@@ -1,30 +1,32 @@
 """Queue: the claimed lanes that wait for a worker, oldest first, and how many of them there should be.
 
-A claimed lane's lease runs while it waits, so the queue holds about as much as the workers get through in a second or
-two, measured, and never more than one claim's batch.
+A lane that waits here is kept from other drainers, so the queue holds about as much as the workers get through in a
+second or two, measured, and never more than one claim's batch. Leases are renewed meanwhile; one that could not be is
+found too short by whoever takes the lane, and the lane is given back.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 
 from syncd.clock import Clock
+from syncd.outbound.leases import Lease
 from syncd.outbound.limits import DrainLimits
 from syncd.outbound.pace import Pace
-from syncd.store.outbox import ClaimedLane
 
 _HORIZON_S = 2.0
 
 
 class LaneQueue:
-    """Lanes with their lease ends. ``hunger`` is set when the queue runs low."""
+    """Leased lanes. ``hunger`` is set when the queue runs low."""
 
     def __init__(self, limits: DrainLimits, pace: Pace, clock: Clock, hunger: asyncio.Event) -> None:
         self._limits = limits
         self._clock = clock
         self._pace = pace
-        self._lanes: deque[tuple[ClaimedLane, float]] = deque()
+        self._lanes: deque[Lease] = deque()
         self._filled = asyncio.Event()
         self._hunger = hunger
         self._is_closed = False
@@ -38,12 +40,12 @@ class LaneQueue:
         """How many lanes to claim now; zero while enough are waiting."""
         return 0 if len(self._lanes) > self._depth() // 2 else self._depth() - len(self._lanes)
 
-    def put(self, lanes: tuple[ClaimedLane, ...], lease_until: float) -> None:
-        self._lanes.extend((lane, lease_until) for lane in lanes)
+    def put(self, leases: Iterable[Lease]) -> None:
+        self._lanes.extend(leases)
         if self._lanes:
             self._filled.set()
 
-    async def take(self, place: int) -> tuple[ClaimedLane, float] | None:
+    async def take(self, place: int) -> Lease | None:
         """Return the next lane for the worker at ``place``, or None when the queue is closed and empty."""
         while True:
             if self._lanes and (place < self._pace.allowed or self._is_closed):
@@ -64,7 +66,7 @@ class LaneQueue:
         """Learn how long a lane takes a worker."""
         self._lane_s = elapsed_s if self._lane_s is None else 0.9 * self._lane_s + 0.1 * elapsed_s
 
-    def _pop(self) -> tuple[ClaimedLane, float]:
+    def _pop(self) -> Lease:
         taken = self._lanes.popleft()
         if not self._lanes and not self._is_closed:
             self._filled.clear()

@@ -1,9 +1,10 @@
 """Settler: one task that writes results down, in batches.
 
 A batch goes when it is full, when its first result has waited long enough, or at once when nobody else is under way.
-A result that the database did not take stays here and is offered again while its lease lasts; after that the lane is
-somebody else's, and what we knew is found out again by reading back. A batch that holds something unwritable is
-settled lane by lane, so that it costs its own lane only.
+A result that the database did not take stays here and is offered again until it is taken or the lane turns out to be
+somebody else's: the epoch decides that, however late, and not the lease, which is about sending. If the connection was
+lost in the middle, the commit may have happened: what is refused then is read, and counts as settled if it was. A batch
+that holds something unwritable is settled lane by lane, so that it costs its own lane only.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from syncd.outbound.lane import LaneResult
 from syncd.outbound.limits import DrainLimits
 from syncd.outbound.waiting import wait_for
 from syncd.store import Store
-from syncd.store.outbox import Settled, settle
+from syncd.store.outbox import Settled, already_settled, settle
 
 log = get("syncd.outbound")
 
@@ -30,7 +31,10 @@ FAREWELL_S = 5.0
 
 
 class Settler:
-    """Takes results with ``add``; ``on_settled`` hears of each, and whether it was fenced."""
+    """Takes results with ``add``; ``on_settled`` hears of each, and whether it was fenced.
+
+    ``is_delayed`` while the database does not take a batch.
+    """
 
     def __init__(
         self,
@@ -54,6 +58,7 @@ class Settler:
         self._give_up_at = float("inf")
         self._deferred = 0
         self._is_writing = False
+        self.is_delayed = False
         self.under_way = 0
 
     @property
@@ -97,21 +102,22 @@ class Settler:
         try:
             await self._write(batch)
         finally:
-            self._is_writing = False
+            self._is_writing = self.is_delayed = False
         if self._waiting:
             self._bell.set()
 
     async def _write(self, batch: Sequence[LaneResult]) -> None:
-        pause_s = 0.05
+        pause_s, is_doubtful = 0.05, False
         while batch:
             try:
-                settled = await self._settle(batch)
+                settled = await self._settle(batch, is_doubtful)
             except InfrastructureError as error:
-                if pause_s == 0.05:
+                if not is_doubtful:
                     log.warning("settle.delayed", account=self._account.name, lanes=len(batch), reason=str(error))
+                is_doubtful = self.is_delayed = True
                 await self._clock.sleep(pause_s)
                 pause_s = min(2.0, pause_s * 2)
-                batch = self._still_ours(batch)
+                batch = self._unless_over(batch)
             else:
                 self._conclude(batch, settled)
                 return
@@ -120,7 +126,7 @@ class Settler:
         for result in batch:
             if result.settlement.lane_id not in settled.deferred:
                 self._on_settled(result, result.settlement.lane_id in settled.fenced)
-        deferred = self._still_ours([r for r in batch if r.settlement.lane_id in settled.deferred])
+        deferred = self._unless_over([r for r in batch if r.settlement.lane_id in settled.deferred])
         if deferred:
             self._deferred += len(deferred)
             asyncio.get_running_loop().call_later(DEFERRED_S, self._offer_again, deferred)
@@ -131,31 +137,34 @@ class Settler:
             self.add(result)
         self._bell.set()
 
-    async def _settle(self, batch: Sequence[LaneResult]) -> Settled:
+    async def _settle(self, batch: Sequence[LaneResult], is_doubtful: bool) -> Settled:
         try:
-            return await self._transact(batch)
+            return await self._transact(batch, is_doubtful)
         except InfrastructureError:
             raise
         except Exception as error:
             if len(batch) == 1:
                 log.error("settle.failed", account=self._account.name, lane=batch[0].settlement.lane_id, exc_info=error)
                 return Settled(fenced=frozenset({batch[0].settlement.lane_id}))
-        parts = [await self._settle([result]) for result in batch]
+        parts = [await self._settle([result], is_doubtful) for result in batch]
         return Settled(
             frozenset().union(*(part.fenced for part in parts)), frozenset().union(*(part.deferred for part in parts))
         )
 
-    async def _transact(self, batch: Sequence[LaneResult]) -> Settled:
+    async def _transact(self, batch: Sequence[LaneResult], is_doubtful: bool) -> Settled:
+        settlements = [result.settlement for result in batch]
         async with self._store.begin_remote() as connection:
-            return await settle(connection, self._account.id, self._worker, [r.settlement for r in batch])
+            settled = await settle(connection, self._account.id, self._worker, settlements)
+            if not (is_doubtful and settled.fenced):
+                return settled
+            refused = [s for s in settlements if s.lane_id in settled.fenced]
+            done = await already_settled(connection, refused)
+        return Settled(settled.fenced - done, settled.deferred)
 
-    def _still_ours(self, batch: Sequence[LaneResult]) -> list[LaneResult]:
-        """Let go of what is not ours to settle any more; it counts as fenced."""
-        now = self._clock.monotonic()
-        kept: list[LaneResult] = []
+    def _unless_over(self, batch: Sequence[LaneResult]) -> list[LaneResult]:
+        """Let go of everything once a clean end has waited long enough; it counts as fenced."""
+        if self._clock.monotonic() < self._give_up_at:
+            return list(batch)
         for result in batch:
-            if now < min(result.lease_until, self._give_up_at):
-                kept.append(result)
-            else:
-                self._on_settled(result, True)
-        return kept
+            self._on_settled(result, True)
+        return []

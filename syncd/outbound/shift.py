@@ -7,6 +7,7 @@ The workers send; the settler writes. They share the pace, the queue and one bel
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 
 from syncd.domain.account import Account
@@ -14,6 +15,7 @@ from syncd.domain.changes import LocalChange
 from syncd.domain.errors import InfrastructureError
 from syncd.log import get
 from syncd.outbound.lane import Desk, LaneResult, send_lane, untouched
+from syncd.outbound.leases import Leases
 from syncd.outbound.limits import DrainLimits
 from syncd.outbound.lookout import Lookout
 from syncd.outbound.queue import LaneQueue
@@ -52,6 +54,7 @@ class Shift:
         self._clock = desk.line.clock
         self._pace = desk.line.pace
         self._bell = asyncio.Event()
+        self._leases = Leases(post.store, post.worker, self._clock, post.limits.lease_s)
         self._queue = LaneQueue(post.limits, self._pace, self._clock, self._bell)
         self._settler = Settler(post.store, post.account, post.worker, self._clock, post.limits, self._settled)
         self._looked_at = float("-inf")
@@ -66,19 +69,28 @@ class Shift:
         failure: InfrastructureError | None = None
         async with asyncio.TaskGroup() as group:
             heeding = group.create_task(self._heed(stop))
-            group.create_task(self._settler.run())
+            renewing = group.create_task(self._leases.run())
+            settling = group.create_task(self._settler.run())
             workers = [group.create_task(self._send(place)) for place in range(self._post.limits.concurrency)]
             try:
                 await self._feed()
             except InfrastructureError as error:
                 failure = error
             self._pace.stop()
+            await self._take_up_doubtful()
             self._queue.close()
             await asyncio.wait(workers)
             self._settler.finish()
+            await asyncio.wait([settling])
+            renewing.cancel()
             heeding.cancel()
         if failure is not None:
             raise failure
+
+    async def _take_up_doubtful(self) -> None:
+        """Give back at the end what may be ours without our knowing, if the database can be asked."""
+        with suppress(InfrastructureError):
+            self._queue.put(await self._leases.adopt())
 
     async def _heed(self, stop: asyncio.Event) -> None:
         await stop.wait()
@@ -112,6 +124,8 @@ class Shift:
 
     async def _round(self) -> float | None:
         """Look, stage, claim; return how long to rest, or None when a one-shot drain is done."""
+        if self._leases.is_asking_due:
+            self._queue.put(await self._leases.adopt())
         is_busy = bool(len(self._queue)) or self._settler.under_way > 0 or not self._settler.is_idle
         if not is_busy or not self._pace.is_open or self._clock.monotonic() - self._looked_at > _LOOK_AGAIN_S:
             outlook, closed_s = await self.watch.gate(self._pace)
@@ -134,7 +148,7 @@ class Shift:
 
     def _idle(self, ready_in_s: float | None) -> float | None:
         limits = self._post.limits
-        if self._is_endless:
+        if self._is_endless or self._leases.are_in_doubt:
             return limits.poll_interval_s
         return None if ready_in_s is None or ready_in_s > limits.patience_s else ready_in_s + 0.001
 
@@ -143,18 +157,24 @@ class Shift:
 
         By our clock the lease starts before the claim: it ends too early, never too late.
         """
-        limits, wanted = self._post.limits, self._queue.wanted
+        limits = self._post.limits
+        # What is known already is written down before anything is claimed: it may be about the very same lanes.
+        wanted = 0 if self._settler.is_delayed else self._queue.wanted
         mark = self._lookout.mark
         terms = Terms(self._post.worker, limits.lease_s, limits.window, self._is_repeat_safe, mark)
         claimed = Claim((), 0)
         lease_until = self._clock.monotonic() + limits.lease_s
-        async with self._post.store.begin() as connection:
-            staged = await stage(connection, mark, most=limits.stage_batch) or 0
-            if wanted > 0:
-                claimed = await claim(connection, self._post.account.id, terms, most=wanted)
+        try:
+            async with self._post.store.begin() as connection:
+                staged = await stage(connection, mark, most=limits.stage_batch) or 0
+                if wanted > 0:
+                    claimed = await claim(connection, self._post.account.id, terms, most=wanted)
+        except InfrastructureError:
+            self._leases.doubt(claimed.lanes, lease_until)
+            raise
         self._is_staged = staged < limits.stage_batch
         self._tally.staged += staged
-        self._queue.put(claimed.lanes, lease_until)
+        self._queue.put(self._leases.hold(claimed.lanes, lease_until))
         return staged + claimed.looked
 
     def _is_repeat_safe(self, change: LocalChange) -> bool:
@@ -163,19 +183,19 @@ class Shift:
 
     async def _send(self, place: int) -> None:
         """One worker: take a lane, send it, hand over what came of it."""
-        while (taken := await self._queue.take(place)) is not None:
-            lane, lease_until = taken
+        while (lease := await self._queue.take(place)) is not None:
             self._settler.under_way += 1
             started = self._clock.monotonic()
             try:
                 is_open = self._pace.is_open
-                result = await send_lane(self._desk, lane, lease_until) if is_open else untouched(lane, lease_until)
+                result = await send_lane(self._desk, lease) if is_open else untouched(lease)
             finally:
                 self._settler.under_way -= 1
             self._queue.note(self._clock.monotonic() - started)
             self._settler.add(result)
 
     def _settled(self, result: LaneResult, is_fenced: bool) -> None:
+        self._leases.let_go(result.lease)
         self._tally.count(result, is_fenced)
         if result.settlement.is_more:
             self._bell.set()

@@ -125,9 +125,7 @@ _CLOCK = text(
 )
 
 
-async def look(
-    connection: Connection, account_id: AccountId, start: Mark = WHOLE, *, within_s: float = 0.0
-) -> Outlook:
+async def look(connection: Connection, account_id: AccountId, start: Mark = WHOLE, *, within_s: float = 0.0) -> Outlook:
     """Return what there is to do for an account from a mark on, now or ``within_s``, and what forbids it."""
     binds = {"account_id": account_id, "within_s": within_s, **start._asdict()}
     capture_id, next_id, ready_at, now, *rest = (await connection.execute(_LOOK, binds)).one()

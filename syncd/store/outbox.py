@@ -1,6 +1,7 @@
 """The outbox: its verbs in the order in which a change meets them. Each lives in a file of its own."""
 
 from syncd.store.outbox_claim import Claim, ClaimedLane, Terms, claim
+from syncd.store.outbox_lease import Renewal, already_settled, renew
 from syncd.store.outbox_operate import retry_entry, skip_entry
 from syncd.store.outbox_read import (
     Backlog,
@@ -26,12 +27,15 @@ __all__ = [
     "LaneSettlement",
     "OutboxEntry",
     "PastAttempt",
+    "Renewal",
     "Selection",
     "Settled",
     "Terms",
+    "already_settled",
     "claim",
     "count_backlog",
     "list_entries",
+    "renew",
     "retry_entry",
     "settle",
     "show_entry",

@@ -106,10 +106,13 @@ _TAKE = text(
     """
 )
 
+# A lane that is taken over from somebody must not look as if that one had settled it: its epoch goes up.
 _LEAVE = text(
     """
     UPDATE syncd.lanes l
-    SET ready_at = c.ready_at, acked_seq = GREATEST(l.acked_seq, c.acked_seq), sending_upto = NULL, claimed_by = NULL
+    SET ready_at = CASE WHEN c.ready_at < clock_timestamp() THEN clock_timestamp() ELSE c.ready_at END,
+        acked_seq = GREATEST(l.acked_seq, c.acked_seq), sending_upto = NULL, claimed_by = NULL,
+        epoch = l.epoch + CASE WHEN l.claimed_by IS NULL THEN 0 ELSE 1 END
     FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:ready AS timestamptz[]), CAST(:acked AS bigint[]))
         AS c (id, ready_at, acked_seq)
     WHERE l.id = c.id
@@ -127,7 +130,9 @@ _DOUBT = text(
 
 async def claim(connection: Connection, account_id: AccountId, terms: Terms, *, most: int) -> Claim:
     """Take up to ``most`` due lanes of an account, each with its plan."""
-    due = (await connection.execute(_DUE, {"account_id": account_id, "ready_at": terms.start.ready_at, "most": most})).all()
+    due = (
+        await connection.execute(_DUE, {"account_id": account_id, "ready_at": terms.start.ready_at, "most": most})
+    ).all()
     if not due:
         return Claim((), 0)
     now: datetime = due[0].now

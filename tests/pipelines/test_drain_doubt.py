@@ -1,0 +1,133 @@
+"""Drain when the connection to Postgres dies in a commit: what happened is found out, never guessed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from syncd.store import Store
+from tests.support.cutting import CuttingWire, Moment, cutting_wire
+from tests.support.locks import until_blocked
+from tests.support.outbox import Circle, circle, rows, run_sql
+
+# Words that only one kind of transaction runs.
+A_CLAIM = "SET epoch = l.epoch + 1"
+A_SETTLE = "SET acked_seq = GREATEST"
+
+
+@asynccontextmanager
+async def _circle_on_a_wire(store: Store, database: str) -> AsyncIterator[tuple[Circle, CuttingWire]]:
+    """A circle whose drainers reach the database through the wire; tests reach it directly."""
+    async with circle(store) as c, cutting_wire(database) as wire:
+        drained = Store.open(wire.url, pool_size=4)
+        c.store, direct = drained, c.store
+        try:
+            for relation in c.sandbox.world.relations.values():
+                relation.tags.clear()
+                relation.events.clear()
+            yield c, wire
+        finally:
+            c.store = direct
+            await drained.close()
+
+
+async def _tag_all(store: Store, *tags: int) -> None:
+    for tag in tags:
+        await run_sql(
+            store, "INSERT INTO crm.relation_tags (relation_id, tag_id) SELECT id, :tag FROM crm.relations", tag=tag
+        )
+
+
+async def _subscribe(c: Circle, store: Store) -> None:
+    number = next(iter(c.sandbox.world.lists))
+    await run_sql(
+        store,
+        "INSERT INTO syncd.captures (account_id, relation_id, operation, facet, payload) "
+        "SELECT :account_id, min(id), 'subscribe', :facet, CAST(CAST(:payload AS text) AS jsonb) FROM crm.relations",
+        account_id=c.account.id,
+        facet=f"list:{number}",
+        payload=f'{{"list_id": {number}, "list_remote_id": "{number}", "skip_optin": false}}',
+    )
+
+
+@pytest.mark.parametrize("moment", [Moment.BEFORE, Moment.AFTER])
+async def test_a_settle_whose_commit_is_in_doubt_is_neither_lost_nor_counted_as_fenced(
+    store: Store, database: str, moment: Moment
+) -> None:
+    """The CRM has it. Whether the database knows is read, not assumed: neither a second mail nor a false alarm."""
+    async with _circle_on_a_wire(store, database) as (c, wire):
+        await _tag_all(store, 301)
+        await _subscribe(c, store)
+        cut = wire.cut(A_SETTLE, moment)
+        report = await c.drain()
+        assert cut.made == 1
+        assert (report.delivered, report.fenced, report.is_empty) == (7, 0, True)
+        assert c.sandbox.requests.by_operation["tag_add"] == 6
+        assert c.sandbox.requests.by_operation["list_subscribe"] == 1
+        assert [e["attempts"] for e in await rows(store, "SELECT attempts FROM syncd.entries")] == [1] * 7
+        assert [r.is_fenced for r in c.reports] == [False] * 7
+
+
+async def test_a_settle_that_commits_behind_our_back_is_recognised_after_all(store: Store, database: str) -> None:
+    """The server may hear the commit while we settle again: the second finds the lane moved on, and by whom."""
+    async with _circle_on_a_wire(store, database) as (c, wire):
+        await _tag_all(store, 301)
+        cut = wire.cut(A_SETTLE, Moment.LATE)
+        async with asyncio.TaskGroup() as group:
+            drain = group.create_task(c.drain())
+            await cut.happened.wait()
+            await until_blocked(store)  # the second settle stands behind the first one's locks
+            cut.released.set()
+        report = drain.result()
+        assert (report.delivered, report.fenced, report.is_empty) == (6, 0, True)
+        assert c.sandbox.requests.by_operation["tag_add"] == 6
+
+
+@pytest.mark.parametrize("moment", [Moment.BEFORE, Moment.AFTER, Moment.LATE])
+async def test_a_claim_whose_commit_is_in_doubt_leaves_no_lane_to_nobody(
+    store: Store, database: str, moment: Moment
+) -> None:
+    """Lanes in our name that we do not know of would wait for their lease to end; here that takes an hour."""
+    async with _circle_on_a_wire(store, database) as (c, wire):
+        await _tag_all(store, 301, 302)
+        cut = wire.cut(A_CLAIM, moment)
+        async with asyncio.TaskGroup() as group:
+            drain = group.create_task(c.drain(lease_s=3600.0))
+            await cut.happened.wait()
+            cut.released.set()
+        report = drain.result()
+        assert cut.made == 1
+        assert (report.delivered, report.fenced, report.is_empty) == (12, 0, True)
+        assert c.sandbox.requests.by_operation["tag_add"] == 12
+        assert len(c.sandbox.journal.of("tag.added")) == 12
+        assert await rows(store, "SELECT 1 FROM syncd.lanes WHERE claimed_by IS NOT NULL") == []
+
+
+async def test_what_a_drainer_may_hold_without_knowing_is_given_back_when_it_stops(store: Store, database: str) -> None:
+    """A daemon that is told to stop at that moment must not leave its relations waiting for a lease."""
+    async with _circle_on_a_wire(store, database) as (c, wire):
+        await _tag_all(store, 301)
+        cut, stop = wire.cut(A_CLAIM, Moment.AFTER), asyncio.Event()
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            group.create_task(c.drainer(lease_s=3600.0).run(stop))
+            await cut.happened.wait()
+            stop.set()
+        assert await rows(store, "SELECT 1 FROM syncd.lanes WHERE claimed_by IS NOT NULL") == []
+
+
+async def test_every_commit_may_be_cut_and_nothing_is_done_twice(store: Store, database: str) -> None:
+    """A bad network for minutes: whichever commit is hit, each change reaches the CRM once."""
+    async with _circle_on_a_wire(store, database) as (c, wire):
+        await _tag_all(store, 301, 302)
+        await _subscribe(c, store)
+        await run_sql(store, "UPDATE crm.relations SET first_name = 'Nieuw'")
+        cuts = [wire.cut(words, moment, 2) for words in (A_CLAIM, A_SETTLE) for moment in (Moment.BEFORE, Moment.AFTER)]
+        report = await c.drain(lease_s=3600.0, batch=2, settle_batch=2)
+        assert [cut.made for cut in cuts] == [2] * 4
+        assert (report.delivered, report.fenced, report.is_empty) == (19, 0, True)
+        assert c.sandbox.requests.by_operation["tag_add"] == 12
+        assert c.sandbox.requests.by_operation["list_subscribe"] == 1
+        assert len(c.sandbox.journal.of("mail.planned")) == 1
