@@ -19,7 +19,7 @@ from syncd.store.embedded import EmbeddedPostgres, default_data_dir
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 SERVER = "SYNCD_TEST_SERVER"
-NAMES = ("transport", "pull", "deliveries")
+NAMES = ("transport", "pull", "deliveries", "claims")
 
 
 def main(arguments: list[str]) -> int:

@@ -234,24 +234,31 @@ async def deliver(ground: Ground, lanes: int) -> float:
 
 
 async def wide(given: argparse.Namespace) -> None:
-    """How other lanes fare beside one with tens of thousands of entries that was there first."""
+    """How other lanes fare beside one with tens of thousands of entries that was staged before them."""
     async with ground(given.lanes + 1) as alone, ground(given.lanes + 1) as beside:
-        without = await small_lanes(alone, given.lanes)
         await beside.capture(given.lanes + 1, given.lanes + 1, given.wide)
-        with_it = await small_lanes(beside, given.lanes)
+        started = time.perf_counter()
+        async with beside.store.begin() as connection:
+            await stage(connection, most=given.wide)
+        print(f"(staged the long lane in {time.perf_counter() - started:.1f} s)", flush=True)
+        found = [(await small_lanes(alone, given), await small_lanes(beside, given)) for _ in range(given.rounds)]
+    without, with_it = (
+        tuple(median(column) for column in zip(*side, strict=True)) for side in zip(*found, strict=True)
+    )
     print(f"small lanes alone                 {_fare(without)}")
     print(f"beside one lane of {given.wide:6d}         {_fare(with_it)}   ratio {with_it[0] / without[0]:.2f}")
 
 
-async def small_lanes(ground: Ground, lanes: int) -> tuple[float, float, float]:
-    """Deliver four entries of each small lane; return their rate, and the median and 99th percentile of their wait."""
-    wire, stop, wide = Wire(latency_s=0.01), asyncio.Event(), str(lanes + 1)
+async def small_lanes(ground: Ground, given: argparse.Namespace) -> tuple[float, float, float]:
+    """Deliver two entries of each small lane; return their rate, and the median and 99th percentile of their wait."""
+    lanes, wire, stop = given.lanes, Wire(latency_s=0.01), asyncio.Event()
+    wide = str(lanes + 1)
     started = time.perf_counter()
     async with asyncio.TaskGroup() as group:
-        await ground.capture(1, lanes, 4)
+        await ground.capture(1, lanes, 2)
         group.create_task(ground.drainer(wire).run(stop))
         waits: list[float] = []
-        while len(waits) < 4 * lanes:
+        while len(waits) < 2 * lanes:
             await asyncio.sleep(0.05)
             waits = [at - started for at, relation in wire.sent if relation != wide]
         stop.set()
@@ -259,7 +266,7 @@ async def small_lanes(ground: Ground, lanes: int) -> tuple[float, float, float]:
     return len(waits) / max(waits), marks[49], marks[98]
 
 
-def _fare(measured: tuple[float, float, float]) -> str:
+def _fare(measured: tuple[float, ...]) -> str:
     rate, half, most = measured
     return f"{rate:8.0f} deliveries/s, waited p50 {half:6.2f} s, p99 {most:6.2f} s"
 

@@ -68,13 +68,15 @@ class Plan(msgspec.Struct, frozen=True):
     """What to do with a lane now.
 
     ``broken`` entries can never be sent and are to be settled as dead. ``next_at`` is when the earliest back-off ends;
-    ``is_more`` is true when something could be sent as soon as these steps are settled.
+    ``is_more`` is true when something could be sent as soon as these steps are settled. ``is_barred``: nothing behind
+    the entries that were looked at could change the plan.
     """
 
     steps: tuple[Step, ...] = ()
     broken: tuple[Entry, ...] = ()
     next_at: datetime | None = None
     is_more: bool = False
+    is_barred: bool = False
 
     @property
     def sending_upto(self) -> int | None:
@@ -94,6 +96,7 @@ def fold(entries: Sequence[Entry], is_repeat_safe: RepeatSafe, now: datetime) ->
     walk = _Walk(is_repeat_safe, now)
     for entry in entries:
         if not walk.take(entry):
+            walk.is_barred = True
             break
     return walk.plan(entries[-1].seq if entries else 0)
 
@@ -112,7 +115,18 @@ def watermark(entries: Sequence[Entry], settled: frozenset[int] | set[int], tail
 class _Walk:
     """One pass over a lane. A facet's trail is its entries so far that a call of this plan may settle."""
 
-    __slots__ = ("barrier", "broken", "closed", "is_more", "is_repeat_safe", "next_at", "now", "refused", "trails")
+    __slots__ = (
+        "barrier",
+        "broken",
+        "closed",
+        "is_barred",
+        "is_more",
+        "is_repeat_safe",
+        "next_at",
+        "now",
+        "refused",
+        "trails",
+    )
 
     def __init__(self, is_repeat_safe: RepeatSafe, now: datetime) -> None:
         self.is_repeat_safe = is_repeat_safe
@@ -124,6 +138,7 @@ class _Walk:
         self.barrier: Entry | None = None
         self.next_at: datetime | None = None
         self.is_more = False
+        self.is_barred = False
 
     def take(self, entry: Entry) -> bool:
         """Take the next entry in order; return False when nothing behind it may be looked at."""
@@ -198,10 +213,10 @@ class _Walk:
             change = readdressed([entry.change for entry in self.refused], barrier.change)
             step = Step(barrier, change, tuple(self.refused), True)
             is_more = self.is_more or barrier.seq < last_seq or bool(self.refused)
-            return Plan((step,), tuple(self.broken), self.next_at, is_more)
+            return Plan((step,), tuple(self.broken), self.next_at, is_more, self.is_barred)
         steps = [_step(trail) for trail in self.trails.values() if _is_sendable(trail)]
         steps.sort(key=_place)
-        return Plan(tuple(steps), tuple(self.broken), self.next_at, self.is_more)
+        return Plan(tuple(steps), tuple(self.broken), self.next_at, self.is_more, self.is_barred)
 
 
 def _is_sendable(trail: Sequence[Entry]) -> bool:

@@ -26,7 +26,8 @@ from syncd.policy.lowwater import WHOLE, Mark
 from syncd.store.engine import Connection
 from syncd.store.refusal import was_refused
 
-_WHOLE = 1_000_000
+# A window that holds nothing to send is read again, so many times as wide.
+_WIDER = 8
 
 
 class ClaimedLane(msgspec.Struct, frozen=True):
@@ -214,15 +215,30 @@ async def _widen(
     terms: Terms,
     now: datetime,
 ) -> dict[int, bool]:
-    """Read a lane whole when its window held nothing to send; return which lanes go on beyond what was read."""
-    cut = {lane_id for lane_id, read in entries.items() if len(read) >= terms.window}
-    stuck = [lane_id for lane_id in cut if plans[lane_id].is_idle]
-    if stuck:
-        for lane_id, read in (await _read_entries(connection, stuck, _WHOLE)).items():
-            entries[lane_id] = read
-            plans[lane_id] = fold(read, terms.is_repeat_safe, now)
-            cut.discard(lane_id)
+    """Read further where a window held nothing to send; return which lanes go on beyond what was read.
+
+    A lane that waits as a whole is not read further: it may be long, and every change of it wakes it. What is found is
+    cut to one window again, or the lane would keep its worker for as long as it is long.
+    """
+    window, cut = terms.window, {lane_id for lane_id, read in entries.items() if len(read) >= terms.window}
+    narrow = _to_widen(cut, plans)
+    while narrow:
+        window *= _WIDER
+        for lane_id, read in (await _read_entries(connection, narrow, window)).items():
+            entries[lane_id], plans[lane_id] = read, fold(read, terms.is_repeat_safe, now)
+            if len(read) < window:
+                cut.discard(lane_id)
+            if len(plans[lane_id].steps) > terms.window:
+                last = plans[lane_id].steps[terms.window - 1].carrier.seq
+                entries[lane_id] = [entry for entry in read if entry.seq <= last]
+                plans[lane_id] = fold(entries[lane_id], terms.is_repeat_safe, now)
+                cut.add(lane_id)
+        narrow = _to_widen([lane_id for lane_id in narrow if lane_id in cut], plans)
     return {lane.id: lane.id in cut for lane in due}
+
+
+def _to_widen(lane_ids: Iterable[int], plans: dict[int, Plan]) -> list[int]:
+    return [lane_id for lane_id in lane_ids if plans[lane_id].is_idle and not plans[lane_id].is_barred]
 
 
 async def _read_relations(

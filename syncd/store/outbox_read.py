@@ -80,22 +80,31 @@ class Selection:
 
 _UNDELIVERED = ("pending", "held", "dead", "parked", "diverged")
 
-# Behind a parked or held entry of its facet, or behind an identity entry that waits, a pending one waits as well.
+# Behind a parked or held entry of its facet, or behind an identity entry that waits, a pending one waits as well; an
+# e-mail change gets past an identity that the CRM refused. One walk over each lane: asking of each entry what is in
+# front of it takes minutes where one lane has tens of thousands.
 _BACKLOG = text(
     f"""
     WITH undelivered AS (
-        SELECT e.status <> 'pending' OR EXISTS (
-                   SELECT FROM syncd.entries b
-                   WHERE b.lane_id = e.lane_id AND b.seq < e.seq AND b.status IN ('held', 'dead', 'parked')
-                     AND (b.facet = 'identity' OR (b.facet = e.facet AND b.status <> 'dead'))
-                     AND NOT (e.operation = 'change_email' AND {was_refused("b")})) AS is_blocked
+        SELECT e.lane_id, e.seq, e.facet, e.status, e.operation,
+               e.facet = 'identity' AND e.status IN ('held', 'dead', 'parked') AS bars_all,
+               {was_refused("e")} AS is_refused
         FROM syncd.entries e
         WHERE e.account_id = :account_id AND e.status IN ('pending', 'held', 'dead', 'parked')
+    ), walked AS (
+        SELECT status <> 'pending'
+               OR coalesce(bool_or(bars_all AND NOT is_refused) OVER lane, false)
+               OR (operation <> 'change_email' AND coalesce(bool_or(bars_all) OVER lane, false))
+               OR coalesce(bool_or(status IN ('held', 'parked')) OVER same_facet, false) AS is_blocked
+        FROM undelivered
+        WINDOW lane AS (PARTITION BY lane_id ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
+               same_facet AS (PARTITION BY lane_id, facet ORDER BY seq
+                              ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
     )
     SELECT count(*) FILTER (WHERE NOT is_blocked) + (SELECT count(*) FROM syncd.captures c
                                                      WHERE c.account_id = :account_id) AS pending,
            count(*) FILTER (WHERE is_blocked) AS blocked
-    FROM undelivered
+    FROM walked
     """
 )
 

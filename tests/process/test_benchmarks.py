@@ -15,6 +15,12 @@ ROOT = Path(__file__).resolve().parents[2]
 FIGURES = {
     "transport": (r"bare aiohttp\D+[\d,]+",),
     "pull": (r"raw COPY\D+\d+ orders/s", r"first load over HTTP\D+\d+ orders/s", r"re-pull over HTTP\D+\d+ orders/s"),
+    "claims": (
+        r"claims, +\d+ settled.+ratio",
+        r"stuck on.+ratio",
+        r"beside one lane.+ratio",
+        r"one open.+all of it.+ratio",
+    ),
     "deliveries": (r"bare aiohttp loop\D+\d+", r"outbox\D+\d+ deliveries/s", r"peak memory\D+\d+ MB"),
 }
 

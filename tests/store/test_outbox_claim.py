@@ -3,8 +3,11 @@
 import asyncio
 from collections import defaultdict
 
+from sqlalchemy import event, text
+
 from syncd.domain.changes import LocalChange
 from syncd.store import Store
+from syncd.store.outbox import Terms, claim
 from tests.support.claims import (
     account_with,
     changed,
@@ -17,8 +20,9 @@ from tests.support.claims import (
     lane_of,
     settled,
 )
-from tests.support.lanes import add, create, remove, sent, subscribe
-from tests.support.outbox import run_sql
+from tests.support.lanes import add, create, email, is_repeat_safe, remove, sent, subscribe
+from tests.support.locks import until_blocked
+from tests.support.outbox import run_sql, stage_all
 
 
 async def test_a_claim_raises_the_epoch_sets_the_lease_and_records_the_intent(store: Store) -> None:
@@ -160,3 +164,77 @@ async def test_a_window_full_of_waiting_entries_is_read_whole(store: Store) -> N
     await changed(store, account, 1, add(1), remove(1), add(2), add(3))
     await run_sql(store, "UPDATE syncd.entries SET status = 'dead' WHERE seq <= 3")
     assert sent((await claimed_one(store, account, window=2)).plan) == [add(3)]
+
+
+async def test_a_wide_window_is_cut_to_what_one_claim_may_send(store: Store) -> None:
+    """Behind a hundred entries that back off there may be thousands that need not: they, too, go in turns."""
+    account = await account_with(store)
+    await changed(store, account, 1, *(add(n) for n in range(1, 13)))
+    await run_sql(store, "UPDATE syncd.entries SET next_attempt_at = now() + interval '1 hour' WHERE seq <= 3")
+    lane = await claimed_one(store, account, window=2)
+    assert sent(lane.plan) == [add(4), add(5)]
+    assert lane.seen_seq == 5
+    await settled(store, account, delivered(lane, "accepted"))
+    assert (await lane_of(store, 1))["is_due"]
+    assert sent((await claimed_one(store, account, window=2)).plan) == [add(6), add(7)]
+
+
+async def test_a_lane_that_waits_as_a_whole_is_not_read_further(store: Store) -> None:
+    """A parked create with fifty thousand edits behind it, and one more every second, must cost others nothing."""
+    account = await account_with(store)
+    await changed(store, account, 1, email("b@x.example"), *(add(n) for n in range(1, 30)))
+    await run_sql(store, "UPDATE syncd.entries SET status = 'parked' WHERE seq = 1")
+    reads: list[int] = []
+    async with store.begin() as connection:
+        raw = connection.sync_connection
+        assert raw is not None
+        event.listen(raw, "after_cursor_execute", lambda *given: reads.append("CROSS JOIN LATERAL" in given[2]))
+        terms = Terms("w", 60.0, 2, is_repeat_safe)
+        assert (await claim(connection, account.id, terms, most=5)).lanes == ()
+    assert sum(reads) == 1
+    assert (await lane_of(store, 1))["ready_at"] is None
+
+
+async def test_a_lane_that_somebody_has_locked_is_skipped_and_not_waited_for(store: Store) -> None:
+    """An operator at a prompt, a stager in a long batch: all other lanes go on."""
+    account = await account_with(store, 3)
+    for relation in (1, 2, 3):
+        await changed(store, account, relation, add())
+    async with asyncio.timeout(10), store.begin() as producer:
+        await producer.execute(text("SELECT 1 FROM syncd.lanes WHERE relation_id = 2 FOR UPDATE"))
+        assert {lane.relation_id for lane in (await claimed(store, account)).lanes} == {1, 3}
+    assert {lane.relation_id for lane in (await claimed(store, account)).lanes} == {2}
+
+
+async def test_a_change_staged_while_its_lane_is_put_to_sleep_wakes_it(store: Store) -> None:
+    """The claim found nothing to send; the stager stands behind its lock and must not be forgotten."""
+    account = await account_with(store)
+    await changed(store, account, 1, add(1))
+    await run_sql(store, "UPDATE syncd.entries SET status = 'dead'")
+    await run_sql(
+        store,
+        """INSERT INTO syncd.captures (account_id, relation_id, operation, facet, payload)
+           VALUES (:a, 1, 'add_tag', 'tag:2', '{"tag_id": 2, "tag_remote_id": "2", "tag_name": "x"}')""",
+        a=account.id,
+    )
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group, store.begin() as connection:
+        terms = Terms("w", 60.0, 100, is_repeat_safe)
+        assert (await claim(connection, account.id, terms, most=5)).lanes == ()
+        group.create_task(stage_all(store))
+        await until_blocked(store)
+    row = await lane_of(store, 1)
+    assert (row["is_due"], row["tail_seq"]) == (True, 2)
+
+
+async def test_a_lane_with_more_to_send_goes_behind_those_that_wait(store: Store) -> None:
+    """Fairness: after each window a busy lane queues anew, whatever it has left."""
+    account = await account_with(store, 3)
+    await changed(store, account, 1, *(add(n) for n in range(1, 7)))
+    await changed(store, account, 2, add())
+    await changed(store, account, 3, add())
+    order = []
+    for _ in range(5):
+        lane = (await claimed(store, account, most=1, window=2)).lanes[0]
+        order.append(lane.relation_id)
+        await settled(store, account, delivered(lane))
+    assert order == [1, 2, 3, 1, 1]
