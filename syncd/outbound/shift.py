@@ -50,13 +50,16 @@ class Shift:
         self._is_endless = is_endless
         self._clock = desk.line.clock
         self._pace = desk.line.pace
+        tally.width = lambda: self._pace.allowed
         self._bell = asyncio.Event()
         self._queue = LaneQueue(post.limits, self._pace, self._clock, self._bell)
         self._settler = Settler(post.store, post.account, post.worker, self._clock, post.limits, self._settled)
         self._looked_at = float("-inf")
         self._lost_s: float | None = None
         self._is_staged = False
-        self.watch = Watch(post.store, desk.line, post.account, post.limits, is_eager=not is_endless)
+        self.watch = Watch(
+            post.store, desk.line, post.account, post.limits, is_eager=not is_endless, worker=post.worker
+        )
 
     async def work(self, stop: asyncio.Event) -> None:
         """Feed, send and settle until stopped or done; then finish what is under way and give back the rest."""
@@ -74,6 +77,7 @@ class Shift:
             await asyncio.wait(workers)
             self._settler.finish()
             heeding.cancel()
+        await self.watch.leave()
         if failure is not None:
             raise failure
 
@@ -164,8 +168,10 @@ class Shift:
             self._settler.under_way += 1
             started = self._clock.monotonic()
             try:
-                is_open = self._pace.is_open
-                result = await send_lane(self._desk, lane, lease_until) if is_open else untouched(lane, lease_until)
+                if self._pace.is_open:
+                    result = await send_lane(self._desk, lane, lease_until, place)
+                else:
+                    result = untouched(lane, lease_until)
             finally:
                 self._settler.under_way -= 1
             self._queue.note(self._clock.monotonic() - started)
