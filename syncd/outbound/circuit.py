@@ -19,7 +19,7 @@ from syncd.outbound.limits import DrainLimits
 from syncd.outbound.pace import Pace
 from syncd.policy.breaker import Breaker, BreakerState, Cause
 from syncd.providers.contract import Proof
-from syncd.store import Store, account_pace
+from syncd.store import Connection, Store, account_pace
 from syncd.store.account_pace import Breaking
 from syncd.store.account_states import Outlook
 from syncd.store.incidents import close_incidents, open_incidents
@@ -55,6 +55,7 @@ class Circuit:
         self._probe = probe
         self._row = _Standing(False, False)
         self._due = 0.0
+        self._streak: str | None = None
 
     async def sync(self, pace: Pace, outlook: Outlook) -> None:
         """Write down how the breaker moved here, or follow how another replica moved it."""
@@ -71,6 +72,7 @@ class Circuit:
         """Return for how long nothing may be sent; probe when that is due and no other replica does."""
         wait_s = self._due - self._clock.monotonic()
         if wait_s > 0:
+            await self._revive_late()
             return wait_s
         hold_s = self._limits.conversation_s + _LOST_S
         async with self._store.begin() as connection:
@@ -98,27 +100,35 @@ class Circuit:
             is_first = await account_pace.open_breaker(
                 connection, self._account.id, breaking, pause_s=pause_s, rounds=rounds
             )
-            revived = 0
-            if cause.kind is not None:
-                revived = await account_pace.revive_refused(
-                    connection, self._account.id, cause.kind, delivered=_DELIVERED
-                )
+            revived = await self._revive(connection, cause.kind)
             if is_first:
                 incident = _incident(cause, breaker, pause_s)
                 await open_incidents(connection, self._account.id, [incident])
         self._due = self._clock.monotonic() + pause_s
+        self._streak = cause.kind
         if is_first:
             self._log("open", reason=cause.reason, entries=cause.count, revived=revived, pause_s=pause_s)
 
     async def _close(self, kind: str | None) -> float:
-        """Close on trial; what the streak killed and was not settled when the breaker opened is revived as well."""
+        """Close on trial. Whoever closes takes back what the streak killed: its opener may have crashed."""
         async with self._store.begin() as connection:
             await account_pace.close_breaker(connection, self._account.id)
-            if kind is not None:
-                await account_pace.revive_refused(connection, self._account.id, kind, delivered=_DELIVERED)
+            await self._revive(connection, kind)
+        self._streak = None
         self._row = _Standing(False, True)
         self._log("closed")
         return 0.0
+
+    async def _revive_late(self) -> None:
+        """Take back what was killed by the streak and not settled yet when the breaker opened."""
+        if self._streak is not None:
+            async with self._store.begin() as connection:
+                await self._revive(connection, self._streak)
+
+    async def _revive(self, connection: Connection, kind: str | None) -> int:
+        if kind is None:
+            return 0
+        return await account_pace.revive_refused(connection, self._account.id, kind, delivered=_DELIVERED)
 
     async def _wait_on(self, breaker: Breaker) -> float:
         pause_s = breaker.opening_pause_s
@@ -157,8 +167,6 @@ def _followed(breaker: Breaker, breaking: Breaking, *, is_broken: bool) -> Break
 
 def _incident(cause: Cause, breaker: Breaker, pause_s: float) -> Incident:
     """Say once what happened to all of them; an example stands for the rest."""
-    subject = "1 change" if cause.count == 1 else f"{cause.count} changes in a row"
-    how = "failed" if cause.kind is None else "were refused alike" if cause.count > 1 else "was refused as before"
     detail: dict[str, object] = {
         "example": cause.reason,
         "count": cause.count,
@@ -168,5 +176,13 @@ def _incident(cause: Cause, breaker: Breaker, pause_s: float) -> Incident:
     }
     if cause.kind is not None:
         detail |= {"kind": cause.kind, "round": breaker.suspicions.get(cause.kind, 1), "rounds": breaker.rounds}
-    summary = f"{subject} {how}; nothing is sent until the CRM answers a read: {cause.reason}"
+    summary = f"{_what(cause, breaker)}; nothing is sent until the CRM answers a read: {cause.reason}"
     return Incident(IncidentKind.BREAKER, SUBJECT, summary[:500], detail)
+
+
+def _what(cause: Cause, breaker: Breaker) -> str:
+    if breaker.openings > 1 and cause.count == 1:
+        return f"changes still {'fail' if cause.kind is None else 'are refused alike'}, although reads are answered"
+    if cause.kind is not None:
+        return f"{cause.count} changes in a row were refused alike"
+    return f"{cause.count} changes in a row failed" if cause.count > 1 else "a change failed again, and a read as well"

@@ -80,7 +80,7 @@ async def converse(line: Line, change: LocalChange, target: Target, deadline: fl
         talk.outcome = end.value
     except Exception as error:  # noqa: BLE001 - the boundary: a conversation's bug must cost its own entry only
         talk.outcome = _broken(talk.has_written or target.is_repeat, error)
-    if talk.requests and isinstance(talk.outcome, Unauthorised | Rejected):
+    if isinstance(talk.outcome, Unauthorised | Rejected) and is_the_crms(talk):
         talk.outcome = await _checked(line, talk, talk.outcome, deadline, latest)
     talk.elapsed_s = clock.monotonic() - started
     return talk
@@ -113,6 +113,11 @@ async def _exchange(line: Line, request: Request, talk: Talk, deadline: float) -
             return answer
     talk.has_written = talk.has_written or request.operation not in line.reads
     return answer
+
+
+def is_the_crms(talk: Talk) -> bool:
+    """Tell whether a refusal came from the CRM, rather than from a rule of ours."""
+    return talk.requests > 0 and not (isinstance(talk.outcome, Rejected) and talk.outcome.is_ours)
 
 
 async def _checked(line: Line, talk: Talk, refused: Unauthorised | Rejected, deadline: float, latest: float) -> Outcome:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from syncd.domain.changes import operation_of
 from syncd.log import redact
-from syncd.outbound.converse import Line, Talk, converse
+from syncd.outbound.converse import Line, Talk, converse, is_the_crms
 from syncd.outbound.limits import DrainLimits
 from syncd.policy.fold import IDENTITY, Entry, Step, watermark
 from syncd.policy.merging import keeps_all
@@ -147,7 +147,7 @@ class _LaneWork:
                 self._desk.line.pace.unauthorised(_told(outcome.reason))
                 self._fail(step, talk, Ending.UNAUTHORISED, outcome.reason)
             case Rejected():
-                if talk.requests:
+                if is_the_crms(talk):
                     self._desk.line.pace.declined(step.carrier.id, talk.status, _told(outcome.reason))
                 self._fail(step, talk, Ending.REJECTED, outcome.reason)
             case Retryable(is_misconfigured=True):
@@ -227,7 +227,7 @@ class _LaneWork:
         self._tell(step, talk, ending.value, told, status)
 
     def _circumstances(self, step: Step, talk: Talk, *, is_on_trial: bool) -> Circumstances:
-        """Tell what is true of a step. What was refused before anything was sent is the entry's own trouble; and who
+        """Tell what is true of a step. What was refused by a rule of ours is the entry's own trouble; and who
         fails the trial backs off like any other, so that the next trial is another entry's."""
         carrier = step.carrier
         age_s = (self._lane.now - carrier.captured_at).total_seconds()
@@ -236,7 +236,7 @@ class _LaneWork:
             is_once=self._desk.line.provider.effect(step.change) in (Effect.ONCE, Effect.CONSENT),
             is_repeat=carrier.is_uncertain,
             is_spent=self._desk.limits.retry.is_spent(carrier.attempts + 1, age_s),
-            is_account_down=self._desk.line.pace.is_broken and talk.requests > 0 and not is_on_trial,
+            is_account_down=self._desk.line.pace.is_broken and is_the_crms(talk) and not is_on_trial,
         )
 
     def _give_up_with(self, step: Step, status: str, reason: str) -> None:

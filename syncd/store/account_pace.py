@@ -244,13 +244,13 @@ async def take_canary(connection: Connection, account_id: AccountId, *, hold_s: 
 
 
 async def revive_refused(
-    connection: Connection, account_id: AccountId, kind: str, known: Collection[int] = (), *, delivered: Collection[str]
+    connection: Connection, account_id: AccountId, kind: str, *, delivered: Collection[str]
 ) -> int:
     """Bring back to pending what the present streak of alike refusals killed; return how many entries.
 
     The streak is read from the attempts, back to the last one that ``delivered`` names, whichever process made them: a
-    crash in the middle of it forgets nothing. ``known`` are entries of it that the caller counted itself. No try is
-    used up by what is taken back. Entries that were settled otherwise since are left as they are.
+    crash in the middle of it forgets nothing. No try is used up by what is taken back. Entries that were settled
+    otherwise since are left as they are.
     """
     binds = {
         "account_id": account_id,
@@ -258,7 +258,7 @@ async def revive_refused(
         "recent_s": SUSPICION_S,
         "most": _RECENT_ATTEMPTS,
     }
-    ids = set(known)
+    ids: set[int] = set()
     for entry_id, outcome, detail, status in (await connection.execute(_RECENT, binds)).all():
         if outcome in delivered:
             break

@@ -62,11 +62,12 @@ class Rejected:
     Whoever sent it asks with a safe read whether the account works before the entry is given up.
 
     ``is_absent`` is true when the answer says that the thing asked for does not exist: for a read by id or e-mail that
-    is a fact to act on, not a failure.
+    is a fact to act on, not a failure. ``is_ours`` is true when our own rule said no, which the CRM has no part in.
     """
 
     reason: str
     is_absent: bool = False
+    is_ours: bool = False
 
 
 @dataclass(frozen=True, slots=True)
