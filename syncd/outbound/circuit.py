@@ -56,9 +56,11 @@ class Circuit:
         self._row = _Standing(False, False)
         self._due = 0.0
         self._streak: str | None = None
+        self._is_new = True
 
     async def sync(self, pace: Pace, outlook: Outlook) -> None:
         """Write down how the breaker moved here, or follow how another replica moved it."""
+        await self._remember(pace)
         here = _Standing(pace.is_broken, pace.breaker.is_on_trial)
         if here != self._row:
             await self._write_down(pace, here)
@@ -84,6 +86,14 @@ class Circuit:
         reason = await self._probe()
         pace.move(pace.breaker.probed(is_well=reason is None))
         return await (self._close(breaking.kind) if reason is None else self._wait_on(pace.breaker))
+
+    async def _remember(self, pace: Pace) -> None:
+        """Take up, once, the streak that an earlier process was in when it ended."""
+        if self._is_new:
+            self._is_new = False
+            async with self._store.begin() as connection:
+                refusing = await account_pace.refused_lately(connection, self._account.id, delivered=_DELIVERED)
+            pace.breaker = pace.breaker.remembering(refusing)
 
     async def _write_down(self, pace: Pace, here: _Standing) -> None:
         if here.is_broken:

@@ -130,6 +130,13 @@ class Breaker:
             cause=cause,
         )
 
+    def remembering(self, refusing: Mapping[str, frozenset[int]]) -> Breaker:
+        """Go on with the streaks that an earlier process left; the next one of a kind may then fill it."""
+        kept = {kind: frozenset(sorted(entries)[-(self.threshold - 1) :]) for kind, entries in refusing.items()}
+        if self.threshold == 1 or not self.is_closed:
+            return self
+        return replace(self, refusing={**dict(list(kept.items())[-_MOST_KINDS:]), **self.refusing})
+
     def suspecting(self, suspicions: Mapping[str, int]) -> Breaker:
         """Take over what all replicas together have looked into."""
         return self if suspicions == self.suspicions else replace(self, suspicions=suspicions)

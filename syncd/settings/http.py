@@ -16,8 +16,8 @@ class HttpSettings(Group):
         2,
         gt=0,
         le=1000,
-        description="Requests per second to one account, both directions together; replicas that deliver share it equally, "
-        "and a pull on one that delivers nothing comes on top.",
+        description="Requests per second to one account, both directions together; replicas that deliver share it "
+        "equally, and a pull on one that delivers nothing comes on top.",
     )
     concurrency: int = Field(
         1,

@@ -16,8 +16,8 @@ from syncd.domain.ids import AccountId
 from syncd.policy.alike import kind_of
 from syncd.store.engine import Connection
 
-# A replica that has sent nothing for so long does not share the rate. It says that it is there three times as often.
-PRESENT_S = 15.0
+# A replica that has sent nothing for so long does not share the rate. While it sends it says so three times as often.
+PRESENT_S = 3.0
 # For so long a kind of refusal that was looked into stays known: then it is looked into anew.
 SUSPICION_S = 3600.0
 # How far back a streak of refusals is looked for.
@@ -144,10 +144,15 @@ _TAKE_CANARY = text(
 
 _RECENT = text(
     """
-    SELECT entry_id, outcome, detail, status_code FROM syncd.attempts
-    WHERE account_id = :account_id AND id > (SELECT max(id) FROM syncd.attempts) - :ids
-      AND started_at > now() - make_interval(secs => :recent_s)
-    ORDER BY id DESC LIMIT :most
+    SELECT a.entry_id, a.outcome, a.detail, a.status_code, e.status = 'dead' AS is_dead
+    FROM (
+        SELECT id, entry_id, outcome, detail, status_code FROM syncd.attempts
+        WHERE account_id = :account_id AND id > (SELECT max(id) FROM syncd.attempts) - :ids
+          AND started_at > now() - make_interval(secs => :recent_s)
+        ORDER BY id DESC LIMIT :most
+    ) AS a
+    LEFT JOIN syncd.entries e ON e.id = a.entry_id
+    ORDER BY a.id DESC
     """
 )
 
@@ -243,25 +248,30 @@ async def take_canary(connection: Connection, account_id: AccountId, *, hold_s: 
     return (await connection.execute(_TAKE_CANARY, binds)).scalar_one_or_none() is not None
 
 
+async def refused_lately(
+    connection: Connection, account_id: AccountId, *, delivered: Collection[str]
+) -> dict[str, frozenset[int]]:
+    """Return the present streak of refusals: by kind, the entries that are dead of it.
+
+    It is read from the attempts, back to the last one that ``delivered`` names, whichever process made them, so that a
+    crash in the middle of it forgets nothing.
+    """
+    binds = {"account_id": account_id, "ids": _RECENT_IDS, "recent_s": SUSPICION_S, "most": _RECENT_ATTEMPTS}
+    found: dict[str, set[int]] = {}
+    for entry_id, outcome, detail, status, is_dead in (await connection.execute(_RECENT, binds)).all():
+        if outcome in delivered:
+            break
+        if outcome == "rejected" and is_dead:
+            found.setdefault(kind_of(detail or "", status), set()).add(entry_id)
+    return {kind: frozenset(ids) for kind, ids in found.items()}
+
+
 async def revive_refused(
     connection: Connection, account_id: AccountId, kind: str, *, delivered: Collection[str]
 ) -> int:
-    """Bring back to pending what the present streak of alike refusals killed; return how many entries.
+    """Bring back to pending what the present streak of one kind of refusal killed; return how many entries.
 
-    The streak is read from the attempts, back to the last one that ``delivered`` names, whichever process made them: a
-    crash in the middle of it forgets nothing. No try is used up by what is taken back. Entries that were settled
-    otherwise since are left as they are.
+    No try is used up by what is taken back. Entries that were settled otherwise since are left as they are.
     """
-    binds = {
-        "account_id": account_id,
-        "ids": _RECENT_IDS,
-        "recent_s": SUSPICION_S,
-        "most": _RECENT_ATTEMPTS,
-    }
-    ids: set[int] = set()
-    for entry_id, outcome, detail, status in (await connection.execute(_RECENT, binds)).all():
-        if outcome in delivered:
-            break
-        if outcome == "rejected" and kind_of(detail or "", status) == kind:
-            ids.add(entry_id)
+    ids = (await refused_lately(connection, account_id, delivered=delivered)).get(kind)
     return int((await connection.execute(_REVIVE, {"ids": list(ids)})).scalar_one()) if ids else 0

@@ -192,7 +192,7 @@ async def test_a_crash_in_the_middle_of_a_streak_forgets_nothing(store: Store) -
             await c.edit("INSERT INTO crm.relation_tags (relation_id, tag_id) VALUES (:who, 301)", who=who)
         report = await c.drain(**_broken())
         assert report.dead == 3
-        await _tag_all(c, 302)
+        await c.edit("INSERT INTO crm.relation_tags (relation_id, tag_id) VALUES (100009, 301)")
         await c.drain(**_shut())
         assert _statuses(await c.entries()) == {"pending"}, "the first three, of an earlier process, as well"
 
@@ -358,3 +358,17 @@ async def test_after_a_throttle_it_begins_again_with_one(store: Store) -> None:
         assert _at_once(lines[first + 1], lines, latency_s) <= 2
         assert max(_at_once(line, lines[first:], latency_s) for line in lines[first:]) <= 6
         assert QUICK.concurrency > 1
+
+
+async def test_a_page_for_people_instead_of_every_answer_is_an_outage_like_any_other(store: Store) -> None:
+    """A parked domain or a login page says 200 to everything: a probe that believed it would never stop closing."""
+    async with circle(store, relations=12) as c:
+        _untagged(c)
+        number = c.sandbox.faults.add("html", status=200, times=0)
+        await _tag_all(c)
+        async with asyncio.TaskGroup() as group:
+            with _running(c, group, **_broken()):
+                await c.sandbox.until_requests("groups", 6)
+                assert c.sandbox.requests.by_operation["tag_add"] <= 4 + 2
+                c.sandbox.faults.clear(number)
+                await c.sandbox.journal.until(lambda j: len(j.of("tag.added")) == 12)

@@ -89,7 +89,8 @@ async def test_a_key_that_may_read_and_not_write_stops_the_account_as_one_incide
             assert c.sandbox.requests.by_operation["tag_add"] <= 8
             incidents = await rows(store, "SELECT subject, summary FROM syncd.incidents")
             assert [i["subject"] for i in incidents] == ["account"]
-            assert "credentials refused; other calls are answered" in incidents[0]["summary"]
+            assert "credentials refused" in incidents[0]["summary"]
+            assert "other calls are answered" in incidents[0]["summary"]
             c.sandbox.faults.clear(number)
             await c.sandbox.journal.until(lambda j: len(j.of("tag.added")) == 20)
         assert {e["status"] for e in await c.entries()} <= {"accepted", "pending"}
@@ -152,11 +153,11 @@ async def test_a_throttle_holds_replicas_that_were_not_told(store: Store) -> Non
 async def test_replicas_that_deliver_share_the_rate(store: Store) -> None:
     """Two requests a second were promised to the CRM, not two for each pod."""
     rate = 20.0
-    async with circle(store, relations=70) as c:
+    async with circle(store, relations=90) as c:
         _untagged(c)
         await _tag_all(c)
-        async with _replicas(c, 2, rate_per_s=rate, concurrency=2):
-            await c.sandbox.journal.until(lambda j: len(j.of("tag.added")) == 70, timeout_s=20)
+        async with _replicas(c, 2, rate_per_s=rate, concurrency=2, batch=2):
+            await c.sandbox.journal.until(lambda j: len(j.of("tag.added")) == 90, timeout_s=20)
             assert len((await _state(store))["limits"]["drainers"]) == 2
         assert (await _state(store))["limits"].get("drainers") == {}, "who stops gives its share back at once"
         times = [line.at.timestamp() for line in c.sandbox.requests]
@@ -164,7 +165,7 @@ async def test_replicas_that_deliver_share_the_rate(store: Store) -> None:
         window_s = 1.5
         busiest = max(sum(1 for at in settled if start <= at < start + window_s) for start in settled)
         assert busiest <= rate * window_s + 2 * 2
-        assert times[-1] - times[0] >= (70 - 2 * rate * 0.5 - 4) / rate
+        assert times[-1] - times[0] >= (90 - 2 * rate * 0.5 - 4) / rate
 
 
 async def test_a_replica_that_is_alone_has_the_whole_rate(store: Store) -> None:
@@ -173,7 +174,7 @@ async def test_a_replica_that_is_alone_has_the_whole_rate(store: Store) -> None:
         _untagged(c)
         await c.edit(
             "UPDATE syncd.account_states SET limits = jsonb_build_object('drainers', jsonb_build_object("
-            "'gone', extract(epoch FROM now()) - 60, 'killed', extract(epoch FROM now()) - 20))"
+            "'gone', extract(epoch FROM now()) - 60, 'killed', extract(epoch FROM now()) - 4))"
         )
         await _tag_all(c)
         report = await c.drain(rate_per_s=40.0)

@@ -124,7 +124,7 @@ async def test_who_sends_is_known_and_who_is_gone_is_forgotten(store: Store) -> 
     outlook = await _look(store, account)
     limits = read_limits(outlook.limits)
     assert (limits.present(outlook.at), limits.present(outlook.at, but="a")) == (2, 1)
-    assert limits.present(outlook.at + 16) == 0
+    assert limits.present(outlook.at + 4) == 0
     async with store.begin() as connection:
         await leave(connection, account.id, "a")
         await leave(connection, account.id, "nobody")

@@ -121,3 +121,11 @@ def test_rounds_for_one_kind_wait_longer_each_time() -> None:
     first = _refused(FRESH, 1, 2, 3)
     second = _refused(first.probing().probed(is_well=True).delivered(), 4, 5, 6)
     assert (first.opening_pause_s, second.opening_pause_s) == (5, 10)
+
+
+def test_a_streak_of_an_earlier_process_is_gone_on_with() -> None:
+    """A daemon that is killed after every second refusal would else kill the outbox two by two."""
+    breaker = FRESH.remembering({KIND: frozenset({1, 2, 3, 4, 5})})
+    assert breaker.is_closed, "what it left does not open it by itself"
+    assert not _refused(breaker, 9).is_closed
+    assert FRESH.remembering({KIND: frozenset({1})}).delivered() == FRESH
