@@ -233,7 +233,7 @@ async def test_a_wrong_verb_suspends_its_operation_and_kills_nothing(store: Stor
         await c.edit("UPDATE crm.relations SET first_name = 'Ander'")
         report = await c.drain(concurrency=2, patience_s=1)
         assert (report.delivered, report.pending, report.dead) == (12, 12, 0)
-        assert c.sandbox.requests.by_operation["tag_add"] <= 2
+        assert 1 <= sum(1 for line in c.sandbox.requests if "addtag" in line.path) <= 2, "as many as went side by side"
         waiting = [e for e in await c.entries() if e["operation"] == "add_tag"]
         assert {(e["status"], e["attempts"]) for e in waiting} == {("pending", 0)}
         incidents = await _incidents(store)
