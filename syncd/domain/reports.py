@@ -44,7 +44,8 @@ class RunReport:
 @dataclass(frozen=True, slots=True)
 class DeliveryReport:
     """One conversation with the CRM and how it settled. ``outcome`` is the outcome's class name in lower case or, when
-    delivered, its proof. ``is_fenced`` is true when another worker had taken the lane and the result was dropped."""
+    delivered, its proof. ``is_fenced`` is true when another worker had taken the lane and the result was dropped.
+    ``width`` is how many conversations with the account were allowed at once when it was settled."""
 
     account: str
     lane_id: int
@@ -58,6 +59,7 @@ class DeliveryReport:
     elapsed_s: float
     age_s: float
     is_fenced: bool = False
+    width: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,8 @@ class Metrics:
         self._success_age = self._gauge("run_success_age_seconds", "Since the last good pull", "account", "stream")
         self._paused = self._gauge("paused_accounts", "1 while the account is paused", "account")
         self._open_breakers = self._gauge("open_breakers", "1 while the account's breaker is not closed", "account")
+        self._throttled_s = self._gauge("throttled_seconds", "How long the CRM asked to be left alone yet", "account")
+        self._width = self._gauge("delivery_width", "Deliveries that may be under way at once now", "account")
         self._leases = self._gauge("held_leases", "1 where this process pulls for the account", "account")
         self._database = self._gauge("database_up", "1 while the database answers")
         self._gauge("build_info", "1, labelled with the version that runs", "version").labels(__version__).set(1)
@@ -75,6 +77,7 @@ class Metrics:
     def count_delivery(self, report: DeliveryReport) -> None:
         """Add one delivery."""
         self._requests.labels(report.account, "out").inc(report.requests)
+        self._width.labels(report.account).set(report.width)
         if report.is_fenced:
             self._fenced.labels(report.account).inc()
             return
@@ -90,6 +93,7 @@ class Metrics:
         for account in accounts:
             self._paused.labels(account.name).set(account.paused_at is not None)
             self._open_breakers.labels(account.name).set(account.breaker_state != "closed")
+            self._throttled_s.labels(account.name).set(account.throttled_s)
             self._leases.labels(account.name).set(account.lease_owner == replica)
 
     def show_streams(self, streams: tuple[StreamStatus, ...]) -> None:

@@ -3,6 +3,10 @@
 It sends what the conversation yields and gives the answer back; it never interprets one. It never starts a request
 that cannot end before the deadline. A conversation that runs out of time before any write went out was not begun as
 far as the CRM can tell; one that ran out after a write is unknown.
+
+A refusal is not believed on its word: a host that has gone, moved or closed for maintenance refuses everything, with a
+404 or whatever else, and would kill the outbox entry by entry. So a safe read is sent after it (one read more for each
+refused entry), and unless that is answered as it should be, the refusal was the account's trouble.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeAlias
 
 from syncd.clock import Clock
 from syncd.domain.changes import LocalChange
@@ -18,6 +23,7 @@ from syncd.log import redact
 from syncd.outbound.pace import Pace
 from syncd.providers.contract import (
     Answered,
+    Delivered,
     MaybeApplied,
     NotSent,
     Outcome,
@@ -26,6 +32,7 @@ from syncd.providers.contract import (
     Request,
     Retryable,
     Target,
+    Throttled,
     Unauthorised,
     Unknown,
 )
@@ -79,8 +86,8 @@ async def converse(
         talk.outcome = end.value
     except Exception as error:  # noqa: BLE001 - the boundary: a conversation's bug must cost its own entry only
         talk.outcome = _broken(talk.has_written or target.is_repeat, error)
-    if isinstance(talk.outcome, Unauthorised) and await _may_send(line, latest):
-        talk.outcome = await _narrowed(line, talk, talk.outcome, deadline)
+    if isinstance(talk.outcome, Unauthorised | Rejected) and is_the_crms(talk):
+        talk.outcome = await _checked(line, talk, talk.outcome, deadline, latest)
     talk.elapsed_s = clock.monotonic() - started
     return talk
 
@@ -114,13 +121,46 @@ async def _exchange(line: Line, request: Request, talk: Talk, deadline: float) -
     return answer
 
 
-async def _narrowed(line: Line, talk: Talk, refused: Unauthorised, deadline: float) -> Outcome:
-    """Let a refusal of one call alone be its entry's trouble: else that entry, always first, would stop all others."""
-    request = line.provider.probe()
-    answer = await line.transport.send(request, timeout_s=deadline - line.clock.monotonic())
+def is_the_crms(talk: Talk) -> bool:
+    """Tell whether a refusal came from the CRM, rather than from a rule of ours."""
+    return talk.requests > 0 and not (isinstance(talk.outcome, Rejected) and talk.outcome.is_ours)
+
+
+async def _checked(line: Line, talk: Talk, refused: Unauthorised | Rejected, deadline: float, latest: float) -> Outcome:
+    """Return what a refusal is worth beside a safe read sent after it.
+
+    A refusal of one call alone is its entry's trouble: an entry with refused credentials, always first, would else
+    stop all others. A refusal that the read shares is the account's.
+    """
+    if not await _may_send(line, latest):
+        return refused if isinstance(refused, Unauthorised) else Retryable(f"{refused.reason}; no time to check that")
     talk.requests += 1
-    is_well = isinstance(answer, Answered) and line.provider.judge(answer.response, request.operation) is None
-    return Retryable(f"{refused.reason}; other calls are answered") if is_well else refused
+    trouble = await ask_after(line, deadline - line.clock.monotonic(), is_in_turn=True)
+    if isinstance(refused, Unauthorised):
+        return Retryable(f"{refused.reason}; other calls are answered") if trouble is None else refused
+    match trouble:
+        case None:
+            return refused
+        case Throttled() | Unauthorised():
+            return trouble
+        case _:
+            return Retryable(f"{refused.reason}; a plain read fails as well: {trouble.reason}")
+
+
+Trouble: TypeAlias = Retryable | Throttled | Unauthorised | Rejected | Unknown
+
+
+async def ask_after(line: Line, within_s: float, *, is_in_turn: bool = False) -> Trouble | None:
+    """Read something safe; return None when the account works, else what is the matter with it."""
+    until = line.clock.monotonic() + within_s
+    if not is_in_turn and not await _may_send(line, until):
+        return Retryable("its turn would have come too late")
+    request = line.provider.probe()
+    answer = await line.transport.send(request, timeout_s=until - line.clock.monotonic())
+    if not isinstance(answer, Answered):
+        return Retryable(f"{request.operation}: {answer.reason}")
+    outcome = line.provider.judge_whole(answer.response, request.operation)
+    return None if isinstance(outcome, Delivered) else outcome
 
 
 def _cut_short(talk: Talk) -> Outcome | None:

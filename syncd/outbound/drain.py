@@ -36,7 +36,9 @@ class Drainer:
         account: Account,
         limits: DrainLimits = _LIMITS,
         report: Callable[[DeliveryReport], None] = lambda _: None,
+        on_share: Callable[[int], None] = lambda _: None,
     ) -> None:
+        """``on_share`` is told of how many replicas share the account's rate, whenever that changes."""
         self._store = store
         self._provider = provider
         self._transport = transport
@@ -44,6 +46,7 @@ class Drainer:
         self._account = account
         self._limits = limits
         self._report = report
+        self._on_share = on_share
         self._worker = f"{socket.gethostname()}/{os.getpid()}/{int(clock.random() * 0xFFFFFFFF):08x}"
 
     async def drain(self, stop: asyncio.Event | None = None) -> DrainReport:
@@ -66,7 +69,7 @@ class Drainer:
 
     def _shift(self, tally: Tally, *, is_endless: bool) -> Shift:
         reads = frozenset(name for name, row in self._provider.endpoints.items() if row.effect is Effect.SAFE)
-        pace = Pace(self._limits, self._clock)
+        pace = Pace(self._limits, self._clock, self._on_share)
         line = Line(self._provider, self._transport, self._clock, pace, reads)
         post = Post(self._store, self._account, self._worker, self._limits)
         return Shift(post, Desk(line, self._limits), tally, is_endless=is_endless)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from syncd.domain.changes import operation_of
 from syncd.log import redact
-from syncd.outbound.converse import Line, Talk, converse
+from syncd.outbound.converse import Line, Talk, converse, is_the_crms
 from syncd.outbound.leases import Lease
 from syncd.outbound.limits import DrainLimits
 from syncd.policy.fold import IDENTITY, Entry, Step, watermark
@@ -66,9 +66,9 @@ class Desk:
     limits: DrainLimits
 
 
-async def send_lane(desk: Desk, lease: Lease) -> LaneResult:
-    """Send a lane's steps until they are done or nothing more may be sent."""
-    lane, work = lease.lane, _LaneWork(desk, lease)
+async def send_lane(desk: Desk, lease: Lease, place: int = 0) -> LaneResult:
+    """Send a lane's steps until they are done or nothing more may be sent by the worker at ``place``."""
+    lane, work = lease.lane, _LaneWork(desk, lease, place)
     work.bury_broken()
     for step in lane.plan.steps:
         if not work.may_begin():
@@ -99,10 +99,11 @@ def _empty(lane: ClaimedLane, *, is_more: bool) -> LaneSettlement:
 
 
 class _LaneWork:
-    __slots__ = ("_deliveries", "_desk", "_done", "_lane", "_lease", "_settled", "_settlement")
+    __slots__ = ("_deliveries", "_desk", "_done", "_lane", "_lease", "_place", "_settled", "_settlement")
 
-    def __init__(self, desk: Desk, lease: Lease) -> None:
+    def __init__(self, desk: Desk, lease: Lease, place: int) -> None:
         lane = lease.lane
+        self._place = place
         self._desk = desk
         self._lane = lane
         self._lease = lease
@@ -120,11 +121,14 @@ class _LaneWork:
 
     def may_begin(self) -> bool:
         line = self._desk.line
-        return line.pace.is_open and self._lease.covers(line.clock.monotonic() + self._desk.limits.conversation_s)
+        may_send = line.pace.is_open and line.pace.has_place(self._place)
+        return may_send and self._lease.covers(line.clock.monotonic() + self._desk.limits.conversation_s)
 
     async def send(self, step: Step) -> bool:
         """Hold the conversation about one step; return False when the lane must not go on."""
         desk, lane = self._desk, self._lane
+        if self._is_suspended(step):
+            return True
         target = Target(lane.remote_id, lane.email, None, step.carrier.is_uncertain)
         deadline = desk.line.clock.monotonic() + desk.limits.conversation_s
         talk = await converse(desk.line, step.change, target, deadline, lambda: self._lease.is_lost)
@@ -145,18 +149,46 @@ class _LaneWork:
                 self._desk.line.pace.unauthorised(_told(outcome.reason))
                 self._fail(step, talk, Ending.UNAUTHORISED, outcome.reason)
             case Rejected():
-                self._desk.line.pace.succeeded()
+                if is_the_crms(talk):
+                    self._desk.line.pace.declined(step.carrier.id, talk.status, _told(outcome.reason))
                 self._fail(step, talk, Ending.REJECTED, outcome.reason)
+            case Retryable(is_misconfigured=True):
+                self._desk.line.pace.suspend(operation_of(step.change), _told(outcome.reason))
+                self._put_off(step, outcome.reason)
+                self._tell(step, talk, Ending.RETRYABLE.value, _told(outcome.reason), _PENDING)
             case Retryable():
-                self._desk.line.pace.failed(step.carrier.id)
-                self._fail(step, talk, Ending.RETRYABLE, outcome.reason, outcome.retry_after_s)
+                self._fail_perhaps_by_the_host(step, talk, Ending.RETRYABLE, outcome)
             case Unknown():
-                self._desk.line.pace.failed(step.carrier.id)
-                self._fail(step, talk, Ending.UNKNOWN, outcome.reason)
+                self._fail_perhaps_by_the_host(step, talk, Ending.UNKNOWN, outcome)
         return self._desk.line.pace.is_open
 
+    def _fail_perhaps_by_the_host(self, step: Step, talk: Talk, ending: Ending, outcome: Retryable | Unknown) -> None:
+        """Count a failure for the breaker. A pause that the CRM asked for with it is asked of the whole account; the
+        try counts all the same, because it may be this entry alone that is answered so."""
+        pace, carrier = self._desk.line.pace, step.carrier
+        is_on_trial = pace.breaker.is_on_trial
+        pace.failed(carrier.id, _told(outcome.reason), is_again=carrier.attempts > 0)
+        if outcome.retry_after_s:
+            pace.throttled(outcome.retry_after_s)
+        self._fail(step, talk, ending, outcome.reason, outcome.retry_after_s, is_on_trial=is_on_trial)
+
+    def _is_suspended(self, step: Step) -> bool:
+        """Put a step off while its operation is suspended: nothing is sent and no try is used up."""
+        suspended_s = self._desk.line.pace.suspended_s(operation_of(step.change))
+        if suspended_s > 0:
+            self._put_off(step, "its operation is suspended: a setting is wrong for it; see syncd status")
+            self._done += 1
+        return suspended_s > 0
+
+    def _put_off(self, step: Step, reason: str) -> None:
+        """Wait as long as the operation is suspended, and a little more by chance: the first to come tries it."""
+        pace, chance = self._desk.line.pace, self._desk.line.clock.random()
+        delay_s = pace.suspended_s(operation_of(step.change)) + chance * self._desk.limits.probe_s
+        self._look_again(delay_s)
+        self._put(EntrySettlement(step.carrier.seq, _PENDING, False, delay_s, False, _told(reason)))
+
     def _deliver(self, step: Step, talk: Talk, outcome: Delivered) -> None:
-        self._desk.line.pace.succeeded()
+        self._desk.line.pace.delivered(operation_of(step.change))
         carrier, settlement = step.carrier, self._settlement
         proof = outcome.proof.value
         settlement.delivered.append((carrier.seq, proof))
@@ -170,10 +202,19 @@ class _LaneWork:
             settlement.bind_remote_id = outcome.remote_id
         self._tell(step, talk, proof, outcome.detail and _told(outcome.detail), proof)
 
-    def _fail(self, step: Step, talk: Talk, ending: Ending, reason: str, asked_s: float | None = None) -> None:
+    def _fail(
+        self,
+        step: Step,
+        talk: Talk,
+        ending: Ending,
+        reason: str,
+        asked_s: float | None = None,
+        *,
+        is_on_trial: bool = False,
+    ) -> None:
         """Write down a step that was not delivered, as its kind and its history ask."""
         carrier, told = step.carrier, _told(reason)
-        result = verdict(ending, self._circumstances(step))
+        result = verdict(ending, self._circumstances(step, talk, is_on_trial=is_on_trial))
         delay_s = None
         if result.status is EntryStatus.PENDING and result.is_tried:
             jitter = self._desk.line.clock.random()
@@ -187,7 +228,9 @@ class _LaneWork:
         self._settlement.is_more = self._settlement.is_more or not result.is_tried
         self._tell(step, talk, ending.value, told, status)
 
-    def _circumstances(self, step: Step) -> Circumstances:
+    def _circumstances(self, step: Step, talk: Talk, *, is_on_trial: bool) -> Circumstances:
+        """Tell what is true of a step. What was refused by a rule of ours is the entry's own trouble; and who
+        fails the trial backs off like any other, so that the next trial is another entry's."""
         carrier = step.carrier
         age_s = (self._lane.now - carrier.captured_at).total_seconds()
         return Circumstances(
@@ -195,7 +238,7 @@ class _LaneWork:
             is_once=self._desk.line.provider.effect(step.change) in (Effect.ONCE, Effect.CONSENT),
             is_repeat=carrier.is_uncertain,
             is_spent=self._desk.limits.retry.is_spent(carrier.attempts + 1, age_s),
-            is_account_down=self._desk.line.pace.is_broken,
+            is_account_down=self._desk.line.pace.is_broken and is_the_crms(talk) and not is_on_trial,
         )
 
     def _give_up_with(self, step: Step, status: str, reason: str) -> None:

@@ -15,7 +15,8 @@ class DrainLimits:
     ``timeout_s`` bounds one conversation and is never more than half of ``lease_s``. ``batch`` is the most lanes one
     claim takes, ``window`` the most entries of one lane it reads. ``patience_s`` is the longest wait for a back-off
     that a one-shot drain sits out. ``settle_s`` is how long results may wait for company while others are under way.
-    ``breaker_failures`` different entries failing in a row stop the account until a probe succeeds.
+    ``breaker_failures`` different entries failing in a row, or refused alike in a row, stop the account until a probe
+    succeeds; after ``breaker_rounds`` stops for one kind of refusal the entries that meet it are dead.
     """
 
     rate_per_s: float | None = None
@@ -37,6 +38,7 @@ class DrainLimits:
     breaker_failures: int = 8
     breaker_pause_s: float = 5.0
     breaker_pause_max_s: float = 300.0
+    breaker_rounds: int = 6
     probe_s: float = 30.0
     probe_max_s: float = 900.0
 

@@ -2,28 +2,55 @@
 
 Holds the current values of the pure policies (bucket, concurrency, breaker) for one drainer and tells what every
 outcome means for them. ``is_open`` is asked before every step; when it turns false, whatever is claimed goes back.
+Whenever it turns true again, after an outage, a pause or a throttle, the drainer begins again with one conversation at
+a time: the backlog must not come back as a storm.
+
+Where an answer says that an operation is misconfigured, that operation alone is suspended, and tried again by whichever
+of its entries comes first after a growing wait.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from syncd.clock import Clock
 from syncd.outbound.limits import DrainLimits
-from syncd.policy.breaker import Breaker, BreakerState
+from syncd.policy.alike import kind_of
+from syncd.policy.breaker import Breaker
 from syncd.policy.limiter import Concurrency, TokenBucket
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """Why an operation is not sent, until when (monotonic seconds), and how long the wait was."""
+
+    reason: str
+    until: float
+    pause_s: float
 
 
 class Pace:
     """Mutable, shared by the workers of one drainer."""
 
-    def __init__(self, limits: DrainLimits, clock: Clock) -> None:
+    def __init__(self, limits: DrainLimits, clock: Clock, on_share: Callable[[int], None] = lambda _: None) -> None:
+        """``on_share`` is told of how many replicas share the account's rate, whenever that changes."""
         self._limits = limits
         self._clock = clock
         now = clock.monotonic()
         self._bucket = None if limits.rate_per_s is None else TokenBucket.full(limits.rate_per_s, now)
         self._concurrency = Concurrency.widest(limits.concurrency)
-        self.breaker = Breaker(limits.breaker_failures, limits.breaker_pause_s, limits.breaker_pause_max_s)
+        self._on_share = on_share
+        self.breaker = Breaker(
+            limits.breaker_failures, limits.breaker_pause_s, limits.breaker_pause_max_s, limits.breaker_rounds
+        )
+        self.on_widened: Callable[[], None] = lambda: None
         self.refused: str | None = None
+        self.suspended: dict[str, Suspension] = {}
+        self.is_doubtful = False
         self.is_stopping = False
+        self.shared_by = 1
+        self.turns = 0
         self._is_held = False
         self._throttled_until = now
         self.is_open = True
@@ -33,13 +60,17 @@ class Pace:
         """How many conversations may run at once."""
         return self._concurrency.allowed
 
+    def has_place(self, place: int) -> bool:
+        """Tell whether the worker at ``place`` may hold a conversation now."""
+        return place < self._concurrency.allowed
+
     @property
     def is_paused(self) -> bool:
         return self._is_held or self.refused is not None
 
     @property
     def is_broken(self) -> bool:
-        return self.breaker.state is not BreakerState.CLOSED
+        return not self.breaker.is_closed
 
     @property
     def throttled_s(self) -> float:
@@ -51,6 +82,7 @@ class Pace:
 
         A place that nobody will use is not taken: such places add up until no wait is ever short enough.
         """
+        self.turns += 1
         if self._bucket is None:
             return 0.0
         bucket, wait_s = self._bucket.take(self._clock.monotonic())
@@ -59,14 +91,38 @@ class Pace:
         self._bucket = bucket
         return wait_s
 
-    def succeeded(self) -> None:
-        self._concurrency = self._concurrency.succeeded()
-        self.breaker = self.breaker.succeeded() if not self.is_broken else self.breaker
+    def share(self, replicas: int) -> None:
+        """Take an equal share of the account's rate: so many replicas are sending now."""
+        if replicas == self.shared_by:
+            return
+        self.shared_by = replicas
+        if self._bucket is not None and self._limits.rate_per_s is not None:
+            self._bucket = self._bucket.at_rate(self._limits.rate_per_s / replicas, self._clock.monotonic())
+        self._on_share(replicas)
 
-    def failed(self, entry_id: int) -> None:
-        """A delivery failed in a way that may be the host's."""
+    # What an outcome means
+
+    def delivered(self, operation: str) -> None:
+        """The CRM took a change."""
+        before = self.allowed
+        self._concurrency = self._concurrency.succeeded()
+        self.breaker = self.breaker.delivered()
+        self.is_doubtful = False
+        if self.suspended:
+            self.suspended.pop(operation, None)
+        if self.allowed > before:
+            self.on_widened()
+
+    def failed(self, entry_id: int, reason: str, *, is_again: bool = False) -> None:
+        """A delivery failed in a way that may be the host's. One that failed before as well asks for a probe."""
         self._concurrency = self._concurrency.strained()
-        self.breaker = self.breaker.failed(entry_id, self._clock.monotonic())
+        self.breaker = self.breaker.failed(entry_id, reason)
+        self.is_doubtful = self.is_doubtful or is_again
+        self._judge()
+
+    def declined(self, entry_id: int, status: int | None, reason: str) -> None:
+        """A delivery was refused by an account that answers reads."""
+        self.breaker = self.breaker.refused(entry_id, kind_of(reason, status), reason)
         self._judge()
 
     def throttled(self, for_s: float) -> None:
@@ -79,13 +135,34 @@ class Pace:
         self.refused = reason
         self._judge()
 
+    # Operations that a setting is wrong for
+
+    def suspend(self, operation: str, reason: str) -> None:
+        """Send nothing of one operation for a while, longer each time."""
+        now, known = self._clock.monotonic(), self.suspended.get(operation)
+        if known is not None and known.until > now:
+            return
+        pause_s = self._limits.probe_s if known is None else min(self._limits.probe_max_s, 2 * known.pause_s)
+        self.suspended[operation] = Suspension(reason, now + pause_s, pause_s)
+
+    def remember(self, operation: str) -> None:
+        """An earlier process suspended it; whether it still has to be is found out by its next delivery."""
+        self.suspended.setdefault(operation, Suspension("", self._clock.monotonic(), self._limits.probe_s / 2))
+
+    def suspended_s(self, operation: str) -> float:
+        """How long an operation still has to be left alone."""
+        known = self.suspended.get(operation) if self.suspended else None
+        return 0.0 if known is None else max(0.0, known.until - self._clock.monotonic())
+
+    # Shut and open
+
     def stop(self) -> None:
         self.is_stopping = True
         self._judge()
 
-    def probed(self, is_well: bool) -> None:
-        """A probe of the broken account came back."""
-        self.breaker = self.breaker.succeeded() if is_well else self.breaker.probe_failed(self._clock.monotonic())
+    def move(self, breaker: Breaker) -> None:
+        """The breaker moved by a probe, or by what another replica knows."""
+        self.breaker = breaker
         self._judge()
 
     def hold(self) -> None:
@@ -101,4 +178,7 @@ class Pace:
 
     def _judge(self) -> None:
         is_kept = self.is_stopping or self._is_held or self.refused is not None
-        self.is_open = not (is_kept or self.is_broken or self.throttled_s > 0)
+        is_open = not (is_kept or self.is_broken or self.throttled_s > 0)
+        if is_open and not self.is_open:
+            self._concurrency = self._concurrency.restarted()
+        self.is_open = is_open

@@ -27,10 +27,11 @@ class LaneQueue:
         self._clock = clock
         self._pace = pace
         self._lanes: deque[Lease] = deque()
-        self._filled = asyncio.Event()
+        self._calls: dict[int, asyncio.Future[None]] = {}
         self._hunger = hunger
         self._is_closed = False
         self._lane_s: float | None = None
+        pace.on_widened = self.call_workers
 
     def __len__(self) -> int:
         return len(self._lanes)
@@ -42,25 +43,39 @@ class LaneQueue:
 
     def put(self, leases: Iterable[Lease]) -> None:
         self._lanes.extend(leases)
-        if self._lanes:
-            self._filled.set()
+        self.call_workers()
 
     async def take(self, place: int) -> Lease | None:
         """Return the next lane for the worker at ``place``, or None when the queue is closed and empty."""
-        while True:
-            if self._lanes and (place < self._pace.allowed or self._is_closed):
-                return self._pop()
+        while not (self._lanes and self._may_take(place)):
             if self._is_closed:
                 return None
-            if self._lanes:
-                await self._clock.sleep(self._limits.poll_interval_s)
-            else:
-                await self._filled.wait()
+            await self._called(place)
+        return self._pop()
+
+    def call_workers(self) -> None:
+        """Wake as many idle workers as there are lanes and places for."""
+        left = len(self._lanes)
+        for place in sorted(self._calls):
+            if self._is_closed or (left > 0 and self._may_take(place)):
+                left -= 1
+                if not self._calls[place].done():
+                    self._calls[place].set_result(None)
 
     def close(self) -> None:
         """Let the workers end once the queue is empty."""
         self._is_closed = True
-        self._filled.set()
+        self.call_workers()
+
+    def _may_take(self, place: int) -> bool:
+        return self._is_closed or self._pace.has_place(place)
+
+    async def _called(self, place: int) -> None:
+        self._calls[place] = asyncio.get_running_loop().create_future()
+        try:
+            await self._calls[place]
+        finally:
+            del self._calls[place]
 
     def note(self, elapsed_s: float) -> None:
         """Learn how long a lane takes a worker."""
@@ -68,8 +83,6 @@ class LaneQueue:
 
     def _pop(self) -> Lease:
         taken = self._lanes.popleft()
-        if not self._lanes and not self._is_closed:
-            self._filled.clear()
         if len(self._lanes) <= self._depth() // 2:
             self._hunger.set()
         return taken

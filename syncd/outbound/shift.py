@@ -53,6 +53,7 @@ class Shift:
         self._is_endless = is_endless
         self._clock = desk.line.clock
         self._pace = desk.line.pace
+        tally.width = lambda: self._pace.allowed
         self._bell = asyncio.Event()
         self._leases = Leases(post.store, post.worker, self._clock, post.limits.lease_s)
         self._queue = LaneQueue(post.limits, self._pace, self._clock, self._bell)
@@ -62,7 +63,15 @@ class Shift:
         self._is_staged = False
         within_s = 0.0 if is_endless else post.limits.patience_s
         self._lookout = Lookout(post.store, post.account.id, self._clock, within_s=within_s)
-        self.watch = Watch(post.store, self._lookout, desk.line, post.account, post.limits, is_eager=not is_endless)
+        self.watch = Watch(
+            post.store,
+            self._lookout,
+            desk.line,
+            post.account,
+            post.limits,
+            is_eager=not is_endless,
+            worker=post.worker,
+        )
 
     async def work(self, stop: asyncio.Event) -> None:
         """Feed, send and settle until stopped or done; then finish what is under way and give back the rest."""
@@ -84,6 +93,7 @@ class Shift:
             await asyncio.wait([settling])
             renewing.cancel()
             heeding.cancel()
+        await self.watch.leave()
         if failure is not None:
             raise failure
 
@@ -187,8 +197,10 @@ class Shift:
             self._settler.under_way += 1
             started = self._clock.monotonic()
             try:
-                is_open = self._pace.is_open
-                result = await send_lane(self._desk, lease) if is_open else untouched(lease)
+                if self._pace.is_open:
+                    result = await send_lane(self._desk, lease, place)
+                else:
+                    result = untouched(lease)
             finally:
                 self._settler.under_way -= 1
             self._queue.note(self._clock.monotonic() - started)

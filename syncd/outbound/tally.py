@@ -15,7 +15,7 @@ _DELIVERED = frozenset({"verified", "accepted", "diverged"})
 
 @dataclass(slots=True)
 class Tally:
-    """Mutable counts of one drain."""
+    """Mutable counts of one drain. ``width`` tells how many conversations are allowed at once now."""
 
     account: Account
     report: Callable[[DeliveryReport], None]
@@ -26,6 +26,7 @@ class Tally:
     parked: int = 0
     fenced: int = 0
     requests: int = 0
+    width: Callable[[], int] = lambda: 1
 
     def count(self, result: LaneResult, is_fenced: bool) -> None:
         """Count one settled lane and report each of its deliveries."""
@@ -37,7 +38,7 @@ class Tally:
             self.requests += delivery.talk.requests
             if not is_fenced:
                 self._count_status(delivery.status)
-            self.report(_told(self.account, result, delivery, is_fenced))
+            self.report(_told(self, result, delivery, is_fenced))
 
     def _count_status(self, status: str) -> None:
         if status in _DELIVERED:
@@ -66,10 +67,10 @@ class Tally:
         )
 
 
-def _told(account: Account, result: LaneResult, delivery: Delivery, is_fenced: bool) -> DeliveryReport:
+def _told(tally: Tally, result: LaneResult, delivery: Delivery, is_fenced: bool) -> DeliveryReport:
     carrier, talk = delivery.step.carrier, delivery.talk
     return DeliveryReport(
-        account=account.name,
+        account=tally.account.name,
         lane_id=result.lane.lane_id,
         entry_ids=(*(entry.id for entry in delivery.step.superseded), carrier.id),
         operation=operation_of(delivery.step.change),
@@ -81,4 +82,5 @@ def _told(account: Account, result: LaneResult, delivery: Delivery, is_fenced: b
         elapsed_s=talk.elapsed_s,
         age_s=(talk.started_at - carrier.captured_at).total_seconds() + talk.elapsed_s,
         is_fenced=is_fenced,
+        width=tally.width(),
     )

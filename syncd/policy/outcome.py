@@ -30,7 +30,8 @@ class Ending(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Circumstances:
     """``is_once``: repeating the call would do something twice. ``is_repeat``: this try began by reading back.
-    ``is_spent``: with this try the budget is used up. ``is_account_down``: the breaker is open."""
+    ``is_spent``: with this try the budget is used up. ``is_account_down``: the breaker is open; then even a refusal may
+    be the host's."""
 
     is_barrier: bool
     is_once: bool
@@ -59,7 +60,7 @@ def verdict(ending: Ending, now: Circumstances) -> Verdict:
         case Ending.THROTTLED | Ending.UNAUTHORISED | Ending.UNTOUCHED:
             return _UNHARMED
         case Ending.REJECTED:
-            return Verdict(EntryStatus.DEAD)
+            return _UNHARMED if now.is_account_down else Verdict(EntryStatus.DEAD)
         case Ending.UNKNOWN:
             return _unknown(now)
         case Ending.DELIVERED:

@@ -25,10 +25,11 @@ class RetryPolicy:
     def delay_s(self, failures: int, jitter: float, asked_s: float | None = None) -> float:
         """Return the pause after the ``failures``-th failure (from 1); ``jitter`` is in [0, 1).
 
-        A pause that the CRM asked for is kept as a floor, even beyond the cap.
+        A pause that the CRM asked for comes first, even beyond the cap, and the jitter after it: as a mere floor it
+        would bring all who were told the same back at the same moment.
         """
         limit = min(self.cap_s, self.base_s * 2.0 ** min(max(0, failures - 1), 62))
-        return max(limit * jitter, asked_s or 0.0)
+        return limit * jitter + (asked_s or 0.0)
 
     def is_spent(self, attempts: int, age_s: float) -> bool:
         """Tell whether an entry that failed ``attempts`` times and is ``age_s`` old is given up."""

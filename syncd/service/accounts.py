@@ -80,7 +80,16 @@ async def _opened(
         provider,
         transport,
         Puller(store, provider, transport, clock, account, pull_policy(config), reports.run),
-        Drainer(store, provider, transport, clock, account, drain_limits(config), reports.delivery),
+        Drainer(
+            store,
+            provider,
+            transport,
+            clock,
+            account,
+            drain_limits(config),
+            reports.delivery,
+            on_share=transport.pacer.share if transport.pacer else lambda _: None,
+        ),
     )
 
 

@@ -1,5 +1,7 @@
 """One account's rate, shared by both directions: pulls and deliveries take places in one queue.
 
+The drainer says how many replicas are sending at the moment, and the rate here is divided by it.
+
 Only the rate is shared. How many requests may be under way is the drainer's to adapt, and a pull that takes half an
 hour to download years of orders must not keep a delivery waiting.
 """
@@ -20,7 +22,12 @@ class Pacer:
 
     def __init__(self, rate_per_s: float, clock: Clock) -> None:
         self._clock = clock
+        self._rate_per_s = rate_per_s
         self._bucket = TokenBucket.full(rate_per_s, clock.monotonic())
+
+    def share(self, replicas: int) -> None:
+        """Keep to an equal share of the rate from now on: so many replicas are sending to the account."""
+        self._bucket = self._bucket.at_rate(self._rate_per_s / replicas, self._clock.monotonic())
 
     async def turn(self, most_s: float | None = None) -> float | None:
         """Wait for the next turn and return how long it took; None, at once and without one, if beyond ``most_s``."""

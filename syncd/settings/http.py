@@ -16,13 +16,15 @@ class HttpSettings(Group):
         2,
         gt=0,
         le=1000,
-        description="Requests per second to one account, both directions together; the CRM publishes no limit.",
+        description="Requests per second to one account, both directions together; replicas that deliver share it "
+        "equally, and a pull on one that delivers nothing comes on top.",
     )
     concurrency: int = Field(
         1,
         ge=1,
         le=256,
-        description="Deliveries to one account that may be under way at once; pulls take one more request.",
+        description="Deliveries to one account that may be under way at once on each replica; trouble narrows it, an "
+        "outage to one, and pulls take one more request.",
     )
     request_timeout_s: float = Field(
         90,

@@ -1,4 +1,4 @@
-"""Account states: is an account paused, throttled or cut off, and what is there to do for it?
+"""Account states: is an account paused or throttled, and what is there to do for it? (``account_pace``: the breaker.)
 
 One row per account, written on edges only. A pause by refused credentials is lifted by a canary read at growing
 intervals; a pause by an operator is lifted by an operator alone. All times are the database's.
@@ -21,12 +21,17 @@ class Outlook:
 
     ``ready_in_s`` is how long until the first lane is due (zero or less: now; None: none within the time looked at).
     ``paused`` is the reason if the account is paused; ``probe_in_s`` is None when no probe may lift the pause.
+    ``limits`` is JSON text for ``account_pace.read_limits``, ``at`` the database's time in seconds since 1970 by which
+    to read it.
     """
 
     sight: Sight
     paused: str | None = None
     probe_in_s: float | None = None
     throttled_s: float = 0.0
+    breaker_state: str = "closed"
+    limits: str = "{}"
+    at: float = 0.0
 
     @property
     def ready_in_s(self) -> float | None:
@@ -53,7 +58,9 @@ _LOOK = text(
            CASE WHEN s.paused_at IS NOT NULL AND NOT s.is_paused_by_operator
                 THEN coalesce(CAST(extract(epoch FROM s.next_probe_at - now()) AS double precision), 0) END
                AS probe_in_s,
-           coalesce(CAST(extract(epoch FROM s.throttled_until - now()) AS double precision), 0) AS throttled_s
+           coalesce(CAST(extract(epoch FROM s.throttled_until - now()) AS double precision), 0) AS throttled_s,
+           coalesce(s.breaker_state, 'closed') AS breaker_state, coalesce(CAST(s.limits AS text), '{}') AS limits,
+           CAST(extract(epoch FROM now()) AS double precision) AS at
     FROM (SELECT 1) AS one LEFT JOIN syncd.account_states s ON s.account_id = :account_id
     """
 )
@@ -97,18 +104,6 @@ _THROTTLE = text(
     VALUES (:account_id, now() + make_interval(secs => :for_s))
     ON CONFLICT (account_id) DO UPDATE
         SET throttled_until = GREATEST(s.throttled_until, excluded.throttled_until), updated_at = now()
-    """
-)
-
-_BREAKER = text(
-    """
-    INSERT INTO syncd.account_states AS s (account_id, breaker_state, breaker_opened_at)
-    VALUES (:account_id, :state, CASE WHEN :state = 'closed' THEN NULL ELSE now() END)
-    ON CONFLICT (account_id) DO UPDATE
-        SET breaker_state = excluded.breaker_state,
-            breaker_opened_at = CASE WHEN excluded.breaker_state = 'closed' THEN NULL
-                                     ELSE coalesce(s.breaker_opened_at, now()) END,
-            updated_at = now()
     """
 )
 
@@ -159,11 +154,6 @@ async def postpone_probe(
 async def throttle(connection: Connection, account_id: AccountId, for_s: float) -> None:
     """Hold the whole account, every replica included, for as long as the CRM asked."""
     await connection.execute(_THROTTLE, {"account_id": account_id, "for_s": for_s})
-
-
-async def note_breaker(connection: Connection, account_id: AccountId, state: str) -> None:
-    """Write down the breaker's state, for the eyes of people and of other replicas."""
-    await connection.execute(_BREAKER, {"account_id": account_id, "state": state})
 
 
 async def note_clock(connection: Connection, account_id: AccountId, skew_s: float) -> None:

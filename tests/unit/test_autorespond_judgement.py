@@ -35,7 +35,7 @@ HTML = "<html><body>Bad gateway</body></html>"
         (425, Retryable, Retryable, Retryable),
         (400, Rejected, Rejected, Rejected),
         (404, Rejected, Rejected, Rejected),
-        (405, Rejected, Rejected, Rejected),
+        (405, Rejected, Retryable, Retryable),
         (422, Rejected, Rejected, Rejected),
         (302, Retryable, Retryable, Unknown),
         (500, Retryable, Retryable, Unknown),
@@ -94,9 +94,11 @@ def test_absence_is_told_from_refusal(error, status, is_absent):
 
 
 def test_a_wrong_verb_says_what_to_set():
-    """405 is the one signal that the guessed verb is wrong, so it must lead to the setting that mends it."""
+    """405 is the one signal that the guessed verb is wrong, so it must lead to the setting that mends it; and it is no
+    entry's fault, so that none must die of it."""
     outcome = JUDGE.reply(answer("", 405, allow="GET, PUT"), WRITE)
-    assert isinstance(outcome, Rejected)
+    assert isinstance(outcome, Retryable)
+    assert outcome.is_misconfigured
     assert "GET, PUT" in outcome.reason
     assert "SYNCD_AUTORESPOND_VERBS=tag_add=" in outcome.reason
 
@@ -117,6 +119,14 @@ def test_a_wrong_verb_says_what_to_set():
 def test_retry_after_is_measured_by_the_answers_own_clock(headers, seconds):
     """Ours may be minutes off, and a provider has none."""
     assert retry_after_s(Response(429, headers)) == seconds
+
+
+@pytest.mark.parametrize("status", [408, 500, 503])
+def test_a_pause_is_asked_for_with_any_failure(status):
+    """503 with Retry-After is how a server in maintenance says when to come again."""
+    given = answer('{"error":"no"}', status, retry_after="120")
+    outcomes = [JUDGE.reply(given, row) for row in (READ, WRITE, ONCE)]
+    assert [outcome.retry_after_s for outcome in outcomes] == [120.0] * 3
 
 
 def test_no_reason_tells_an_address_a_key_or_a_url():

@@ -55,6 +55,31 @@ def test_strain_halves_and_success_widens_one_place_a_round() -> None:
     assert Concurrency(8, 1.0).strained().allowed == 1
 
 
+def test_after_an_outage_it_begins_with_one_and_doubles_until_half() -> None:
+    """Slow start: what piled up must not come all at once, and a wide account must not take all night to widen."""
+    width, widths = Concurrency.widest(16).restarted(), []
+    for _ in range(16):
+        widths.append(width.allowed)
+        width = width.succeeded()
+    assert widths == [1, 2, 3, 4, 5, 6, 7, 8, 8, 8, 8, 8, 8, 8, 8, 8]
+
+
+def test_a_share_of_the_rate_takes_effect_at_once() -> None:
+    """Two replicas with the whole rate each would be twice what the CRM was promised."""
+    bucket, _ = TokenBucket.full(10, now=0.0, burst=1).take(0.0)
+    _, wait_s = bucket.at_rate(5, 0.0).take(0.0)
+    assert wait_s == 0.2
+
+
+def test_places_that_were_given_away_come_before_those_at_a_new_rate() -> None:
+    """Whoever waits already would else be overtaken, and both rates would be sent together."""
+    bucket = TokenBucket.full(1, now=0.0, burst=1)
+    for _ in range(4):
+        bucket, last_s = bucket.take(0.0)
+    _, next_s = bucket.at_rate(100, 0.0).take(0.0)
+    assert (last_s, next_s) == (3.0, 3.01)
+
+
 def test_width_never_passes_the_most() -> None:
     """The setting is a promise to the CRM."""
     width = Concurrency(2, 1.9)

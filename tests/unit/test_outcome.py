@@ -30,6 +30,11 @@ def test_rejected_is_dead() -> None:
     assert verdict(Ending.REJECTED, now()) == Verdict(DEAD)
 
 
+def test_a_refusal_by_an_account_that_is_down_is_no_verdict() -> None:
+    """A host in maintenance refuses everybody; that must not be the end of anything."""
+    assert verdict(Ending.REJECTED, now(is_account_down=True)) == Verdict(PENDING, is_tried=False)
+
+
 def test_retryable_waits_until_its_budget_is_spent() -> None:
     """Then it is dead, with the last reason."""
     assert verdict(Ending.RETRYABLE, now()) == Verdict(PENDING)

@@ -20,10 +20,11 @@ def test_jitter_is_full(jitter: float) -> None:
     assert POLICY.delay_s(3, jitter) == 8 * jitter
 
 
-def test_a_pause_that_the_crm_asked_for_is_a_floor() -> None:
-    """Even beyond our own cap: it knows better."""
-    assert POLICY.delay_s(1, 0.5, 90) == 90
-    assert POLICY.delay_s(5, 1.0, 3) == 32
+def test_a_pause_that_the_crm_asked_for_is_kept_and_the_jitter_comes_after_it() -> None:
+    """Even beyond our own cap: it knows better. But who was told the same must not come back at the same moment."""
+    assert POLICY.delay_s(1, 0.0, 90) == 90
+    assert POLICY.delay_s(1, 0.5, 90) == 91
+    assert POLICY.delay_s(5, 0.25, 3) == 11
 
 
 def test_ten_thousand_failures_do_not_overflow() -> None:

@@ -50,6 +50,16 @@ async def test_both_directions_share_one_rate() -> None:
     assert clock.at - 100.0 == pytest.approx(5.0, abs=0.6)
 
 
+async def test_a_pull_keeps_to_its_replicas_share_of_the_rate() -> None:
+    """The drainer knows how many replicas are sending; the promise to the CRM is about all of them."""
+    clock = Moved()
+    pacer = Pacer(2.0, clock)  # type: ignore[arg-type]
+    pacer.share(4)
+    for _ in range(6):
+        await pacer.turn()
+    assert clock.at - 100.0 == pytest.approx(10.0, abs=2.1)
+
+
 async def test_a_turn_that_comes_too_late_is_left_to_others() -> None:
     """A delivery that waits for its turn past its lease would be sent beside another worker's."""
     clock = Moved()

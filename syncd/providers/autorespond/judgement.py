@@ -4,6 +4,9 @@ Never decides whether to send again: a write whose fate is unknown is ``Unknown`
 distinction made is whether a failed call may have had its effect all the same: for a call that is not repeat-safe, a
 server error or a page of HTML after it is as good as silence. Reasons quote the CRM through ``wording`` only.
 
+A 405 on a write is never the entry's fault: it is the table of verbs that is wrong, for every entry of that operation.
+``Retry-After`` is read in both forms, on 429 and on every other failure: the CRM says it to all of us.
+
 Source: the fact sheet's table of error classes; the reference says no more than that an ``error`` exists.
 """
 
@@ -94,7 +97,8 @@ class Judge:
         if not 400 <= status < 500:
             return _fault(response, row)
         if status == 405:
-            return Rejected(_wrong_verb(response, row))
+            told = _wrong_verb(response, row)
+            return Rejected(told) if row.effect is Effect.SAFE else Retryable(told, is_misconfigured=True)
         if envelope.is_html(response):
             reason = f"{row.operation}: {status} with HTML; if it stays, check the base URL"
             return Retryable(reason, retry_after_s(response))
@@ -135,7 +139,7 @@ def _wrong_verb(response: Response, row: Endpoint) -> str:
     allowed = quoted(response.headers.get("allow", ""), 60) or "nothing"
     return (
         f"{row.operation}: 405, the CRM does not take {row.verb} here (Allow names {allowed}); "
-        f"set SYNCD_AUTORESPOND_VERBS={row.operation}=VERB and run syncd outbox retry"
+        f"set SYNCD_AUTORESPOND_VERBS={row.operation}=VERB and start syncd again"
     )
 
 
@@ -144,7 +148,7 @@ def _fault(response: Response, row: Endpoint) -> Outcome:
     hint = " (a redirect is never followed: check the base URL)" if 300 <= response.status < 400 else ""
     reason = f"{row.operation}: {response.status}{hint}"
     if row.effect in (Effect.ONCE, Effect.CONSENT):
-        return Unknown(reason)
+        return Unknown(reason, retry_after_s(response))
     return Retryable(reason, retry_after_s(response))
 
 

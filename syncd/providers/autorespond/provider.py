@@ -10,10 +10,11 @@ from syncd.domain.errors import ConfigurationError
 from syncd.providers.autorespond import conversations
 from syncd.providers.autorespond.endpoints import endpoints
 from syncd.providers.autorespond.formats import Zone
-from syncd.providers.autorespond.judgement import Judge
+from syncd.providers.autorespond.judgement import Judge, Said
 from syncd.providers.autorespond.streams import streams
 from syncd.providers.autorespond.writes.dialogue import Dialogue
 from syncd.providers.contract import (
+    Answered,
     Auth,
     Capability,
     Conversation,
@@ -65,6 +66,10 @@ class Autorespond:
 
     def judge(self, response: Response, operation: str) -> Outcome | None:
         return self.dialogue.judge.refusal(response, self.endpoints[operation])
+
+    def judge_whole(self, response: Response, operation: str) -> Outcome | None:
+        reply = self.dialogue.judge.reply(Answered(response), self.endpoints[operation])
+        return None if isinstance(reply, Said) else reply
 
 
 def provider(options: ProviderOptions = ProviderOptions()) -> Provider:  # noqa: B008

@@ -29,10 +29,15 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Retryable:
-    """It did not happen, or happened harmlessly: the same call may be sent again later. Uses up an attempt."""
+    """It did not happen, or happened harmlessly: the same call may be sent again later. Uses up an attempt.
+
+    A pause that the CRM asked for holds the whole account. ``is_misconfigured``: every call of this operation would be
+    answered so until a setting is mended; the operation is paused, and no attempt is used up.
+    """
 
     reason: str
     retry_after_s: float | None = None
+    is_misconfigured: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +59,26 @@ class Unauthorised:
 class Rejected:
     """The CRM understood and said no, or nothing was sent because it never could be. Repeating will not help.
 
+    Whoever sent it asks with a safe read whether the account works before the entry is given up.
+
     ``is_absent`` is true when the answer says that the thing asked for does not exist: for a read by id or e-mail that
-    is a fact to act on, not a failure.
+    is a fact to act on, not a failure. ``is_ours`` is true when our own rule said no, which the CRM has no part in.
     """
 
     reason: str
     is_absent: bool = False
+    is_ours: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The change may or may not have been applied, and reading could not tell (or was not tried yet)."""
+    """The change may or may not have been applied, and reading could not tell (or was not tried yet).
+
+    A pause that the CRM asked for holds the whole account.
+    """
 
     reason: str
+    retry_after_s: float | None = None
 
 
 Outcome: TypeAlias = Delivered | Retryable | Throttled | Unauthorised | Rejected | Unknown

@@ -100,3 +100,6 @@ class Provider(Protocol):
 
     def judge(self, response: Response, operation: str) -> Outcome | None:
         """Classify an answer to a read: None when it is a success to decode, else the outcome it stands for."""
+
+    def judge_whole(self, response: Response, operation: str) -> Outcome | None:
+        """As ``judge``, for an answer small enough to be read whole: None only if it is what the read should show."""

@@ -182,17 +182,18 @@ def _sent(
     wanted: dict[str, str] = {}
     for name, value in new.items():
         if name not in _PARAMETERS:
-            return Rejected(f"{name} cannot be set through this API")
+            return Rejected(f"{name} cannot be set through this API", is_ours=True)
         said = _wire_value(name, value)
         if said == "" and not dialogue.full_payload:
             if name in present and not present[name]:
                 continue
             return Rejected(
                 f"{name} cannot be emptied: what the CRM does with an empty text is unknown; give it a value, "
-                "or set SYNCD_FULL_PAYLOAD=true to send empty texts"
+                "or set SYNCD_FULL_PAYLOAD=true to send empty texts",
+                is_ours=True,
             )
         if said is None:
-            return Rejected(f"{name} must be {_RULES[name]}")
+            return Rejected(f"{name} must be {_RULES[name]}", is_ours=True)
         wanted[name] = said
     if dialogue.full_payload and wanted:
         return {**{name: value or "" for name, value in present.items() if name != "gender" or value}, **wanted}
