@@ -137,7 +137,7 @@ class Shift:
         if self._leases.is_asking_due:
             self._queue.put(await self._leases.adopt())
         is_busy = bool(len(self._queue)) or self._settler.under_way > 0 or not self._settler.is_idle
-        if not is_busy or not self._pace.is_open or self._clock.monotonic() - self._looked_at > _LOOK_AGAIN_S:
+        if not is_busy or self._must_look():
             outlook, closed_s = await self.watch.gate(self._pace)
             self._looked_at = self._clock.monotonic()
             if closed_s > 0 or not self._pace.is_open:
@@ -148,6 +148,11 @@ class Shift:
             return self._post.limits.poll_interval_s
         moved = await self._stage_and_claim()
         return 0.0 if moved else self._post.limits.poll_interval_s
+
+    def _must_look(self) -> bool:
+        """An entry that failed again is asked about before anything more is claimed: it may be the host's trouble."""
+        is_due = self._clock.monotonic() - self._looked_at > _LOOK_AGAIN_S
+        return is_due or not self._pace.is_open or self._pace.is_doubtful
 
     def _closed(self, closed_s: float, is_busy: bool) -> float | None:
         limits = self._post.limits
