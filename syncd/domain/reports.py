@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
+
 from syncd.domain.ids import RunId
 
 
@@ -41,8 +43,7 @@ class RunReport:
         return self.status == "succeeded"
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryReport:
+class DeliveryReport(msgspec.Struct, frozen=True):
     """One conversation with the CRM and how it settled. ``outcome`` is the outcome's class name in lower case or, when
     delivered, its proof. ``is_fenced`` is true when another worker had taken the lane and the result was dropped.
     ``width`` is how many conversations with the account were allowed at once when it was settled."""

@@ -7,7 +7,7 @@ status, never raises for what a network or a server does; only a disk without ro
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,18 +77,17 @@ class Transport:
     async def send(self, request: Request, *, timeout_s: float | None = None) -> Answer:
         """Send a request whose answer is small; ``timeout_s`` bounds everything, the wait for a connection included."""
         limits, started = self._limits, self._clock.monotonic()
-        message = self._signer.render(request)
         exchange = self._wire.exchange(
             self._signer.base.origin,
-            message,
+            self._signer.render(request),
             read_timeout_s=limits.read_timeout_s,
+            total_timeout_s=limits.total_timeout_s if timeout_s is None else timeout_s,
             is_fresh=request.needs_own_connection,
         )
         try:
-            async with asyncio.timeout(limits.total_timeout_s if timeout_s is None else timeout_s):
-                await exchange.start()
-                headers = self._noted(exchange.headers.items())
-                body = await exchange.read(limits.body_bytes)
+            await exchange.start()
+            headers = self._noted(exchange.headers)
+            body = await exchange.read(limits.body_bytes)
         except FAULTS as fault:
             return self._failed(exchange, fault)
         finally:
@@ -126,7 +125,7 @@ class Transport:
         started = self._clock.monotonic()
         response = await self._httpx.handle_async_request(outgoing)
         try:
-            headers = self._noted(response.headers.items())
+            headers = self._noted(dict(response.headers.items()))
             await self._fill(spool, response)
             body = await spool.finish()
         finally:
@@ -155,15 +154,11 @@ class Transport:
             extensions={"target": target, "timeout": {"read": self._limits.download_read_timeout_s}},
         )
 
-    def _noted(self, headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-        """Return the headers in lower case, repeated ones joined, and learn the server's time from them."""
-        noted: dict[str, str] = {}
-        for name, value in headers:
-            key = name.lower()
-            noted[key] = f"{noted[key]}, {value}" if key in noted else value
-        if self._skew.is_news(noted.get("date")):
-            self._skew.observe(noted, self._clock.now())
-        return noted
+    def _noted(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """Learn the server's time from an answer's headers."""
+        if self._skew.is_news(headers.get("date")):
+            self._skew.observe(headers, self._clock.now())
+        return headers
 
     def _failed(self, exchange: Exchange | None, fault: BaseException) -> Answer:
         if exchange is None or not exchange.is_sent:

@@ -7,10 +7,10 @@ DELETE, and reads may be billed or rate-limited: nothing is repeated unless our 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import aiohttp
 import pytest
+from msgspec.structs import replace
 
 from syncd.providers.contract import Answered, MaybeApplied
 from tests.support.rawserver import Connection, answer, answering, raw_server

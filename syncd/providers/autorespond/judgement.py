@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import TypeAlias, assert_never
 
 import msgspec
@@ -50,6 +51,7 @@ _ABSENT = re.compile(
 )
 _LATER = frozenset({408, 425})
 _LONGEST_WAIT_S = 3600.0
+_SHORT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +79,16 @@ class Judge:
                 reason = f"{row.operation}: no complete answer, {quoted(answer.reason)}"
                 return Retryable(reason) if row.effect is Effect.SAFE else Unknown(reason)
             case Answered():
-                refusal = self.refusal(answer.response, row)
-                return refusal if refusal is not None else _payload(answer.response, row)
+                response = answer.response
+                if response.status == 200 and 0 < len(response.body) <= _SHORT:
+                    return _judged(self, response.body, row)
+                return self._judge(response, row)
             case _:
                 assert_never(answer)
+
+    def _judge(self, response: Response, row: Endpoint) -> Reply:
+        refusal = self.refusal(response, row)
+        return refusal if refusal is not None else _payload(response, row)
 
     def refusal(self, response: Response, row: Endpoint) -> Outcome | None:
         """Return the outcome of an answer that is no success; None when its payload is worth reading."""
@@ -111,6 +119,12 @@ class Judge:
             return Unauthorised(told)
         is_absent = status == 404 or (error is not None and _ABSENT.search(error) is not None)
         return Rejected(told, is_absent=is_absent)
+
+
+@lru_cache(maxsize=64)
+def _judged(judge: Judge, body: bytes, row: Endpoint) -> Reply:
+    """Judge a short body of a 200, which means what it says: no header counts then, and most writes say the same."""
+    return judge._judge(Response(200, body=body), row)
 
 
 def retry_after_s(response: Response) -> float | None:

@@ -8,19 +8,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO, TypeAlias
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Response:
+
+class Response(msgspec.Struct, frozen=True):
     """A complete HTTP answer. ``headers`` keys are lower case; small bodies are in ``body``, large ones in ``spool``.
 
     ``spool`` is a seekable binary file that belongs to the transport call that made it and closes with it.
     """
 
     status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     body: bytes = b""
     spool: IO[bytes] | None = None
     elapsed_s: float = 0.0
@@ -43,8 +44,7 @@ class NotSent:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True):
     response: Response
 
 

@@ -7,8 +7,9 @@ A conversation never waits, and decides everything from what it was told, so tha
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from syncd.providers.contract.answers import Answer
 from syncd.providers.contract.outcome import Outcome
@@ -17,8 +18,7 @@ from syncd.providers.contract.request import Request
 Conversation: TypeAlias = Generator[Request, Answer, Outcome]
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """Whom a change is about, as the mirror knows it when the lane is claimed.
 
     ``remote_id`` is None until the CRM gave one; ``email`` is the mirror's current (local) address; ``scope`` is the
