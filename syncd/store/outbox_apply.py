@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from sqlalchemy import text
+from sqlalchemy import CursorResult, text
 
 from syncd.domain.ids import AccountId
 from syncd.policy.fold import Entry, Plan, fold
@@ -54,41 +54,30 @@ class Locked:
     """Somebody writes to the lane at this moment; look again."""
 
 
-_LOCK = text(
-    """
+# An account's own lane has no relation; "IS NOT DISTINCT FROM" would use no index for any of them.
+_OF_RELATION = "account_id = :account_id AND relation_id = :relation_id"
+_OF_ACCOUNT = "account_id = :account_id AND relation_id IS NULL"
+
+_LOCK = """
     SELECT id, relation_id, epoch, tail_seq, sending_upto, claimed_by IS NOT NULL AND ready_at > now() AS is_leased,
            now() AS now
-    FROM syncd.lanes
-    WHERE account_id = :account_id AND relation_id IS NOT DISTINCT FROM CAST(:relation_id AS bigint)
-    FOR UPDATE SKIP LOCKED
-    """
-)
+    FROM syncd.lanes WHERE {whose} FOR UPDATE SKIP LOCKED
+"""
 
-_IS_THERE = text(
-    """
-    SELECT EXISTS (SELECT FROM syncd.lanes
-                   WHERE account_id = :account_id AND relation_id IS NOT DISTINCT FROM CAST(:relation_id AS bigint))
-    """
-)
+_IS_THERE = "SELECT EXISTS (SELECT FROM syncd.lanes WHERE {whose})"
+
+_CAPTURED = "SELECT DISTINCT facet FROM syncd.captures WHERE {whose}"
 
 _FATES = text("SELECT seq, status FROM syncd.entries WHERE lane_id = :lane_id AND seq <= :upto")
-
-_CAPTURED = text(
-    """
-    SELECT DISTINCT facet FROM syncd.captures
-    WHERE account_id = :account_id AND relation_id IS NOT DISTINCT FROM CAST(:relation_id AS bigint)
-    """
-)
 
 
 async def claim_planned(
     connection: Connection, account_id: AccountId, terms: Terms, sought: Sought
 ) -> ClaimedLane | Moved | Locked:
     """Take a lane if it is as it was planned."""
-    binds = {"account_id": account_id, "relation_id": sought.relation_id}
-    lane = (await connection.execute(_LOCK, binds)).one_or_none()
+    lane = (await _ask(connection, _LOCK, account_id, sought)).one_or_none()
     if lane is None:
-        is_there = (await connection.execute(_IS_THERE, binds)).scalar_one()
+        is_there = (await _ask(connection, _IS_THERE, account_id, sought)).scalar_one()
         return Locked() if is_there else Moved("nothing of it is in the outbox")
     if lane.is_leased:
         return Moved("a drainer is sending it at this moment")
@@ -142,8 +131,15 @@ async def _moved(
         rows = await connection.execute(_FATES, {"lane_id": lane.id, "upto": sought.upto})
         reason = sought.compare(planned, {row.seq: row.status for row in rows})
         return Moved(reason or "its entries are others now")
-    binds = {"account_id": account_id, "relation_id": sought.relation_id}
     later = {entry.facet for entry in entries if entry.seq > sought.upto}
-    later.update((await connection.execute(_CAPTURED, binds)).scalars())
+    later.update((await _ask(connection, _CAPTURED, account_id, sought)).scalars())
     again = sorted(later & sought.facets)
     return Moved(f"{again[0]} was changed again after the plan was made") if again else relation
+
+
+async def _ask(connection: Connection, statement: str, account_id: AccountId, sought: Sought) -> CursorResult[Any]:
+    binds: dict[str, object] = {"account_id": account_id}
+    if sought.relation_id is None:
+        return await connection.execute(text(statement.format(whose=_OF_ACCOUNT)), binds)
+    binds["relation_id"] = sought.relation_id
+    return await connection.execute(text(statement.format(whose=_OF_RELATION)), binds)

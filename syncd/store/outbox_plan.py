@@ -94,13 +94,13 @@ _LANES = text(
         FROM (SELECT relation_id, true AS is_captured FROM syncd.captures WHERE account_id = :account_id
               UNION ALL
               SELECT relation_id, false FROM syncd.entries
-              WHERE account_id = :account_id AND status IN ('pending', 'held', 'dead', 'parked', 'diverged')) AS both
+              WHERE account_id = :account_id AND status IN ('pending', 'held', 'dead', 'parked', 'diverged')) AS found
         GROUP BY relation_id
     )
     SELECT w.relation_id, w.is_captured, l.id AS lane_id, coalesce(l.tail_seq, 0) AS tail_seq, l.sending_upto,
            CASE WHEN l.ready_at > now() THEN l.claimed_by END AS sender, r.remote_id, r.email
     FROM waiting w
-    LEFT JOIN syncd.lanes l ON l.account_id = :account_id AND l.relation_id IS NOT DISTINCT FROM w.relation_id
+    LEFT JOIN syncd.lanes l ON l.account_id = :account_id AND coalesce(l.relation_id, -1) = coalesce(w.relation_id, -1)
     LEFT JOIN crm.relations r ON r.id = w.relation_id
     WHERE (CAST(:email AS text) IS NULL OR lower(r.email) = lower(:email))
     ORDER BY CASE WHEN w.is_captured THEN LEAST(l.ready_at, now()) ELSE l.ready_at END NULLS LAST, w.relation_id
