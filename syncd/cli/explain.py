@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import click
@@ -11,13 +11,13 @@ from rich.text import Text
 from syncd.cli import session
 from syncd.cli.outbox import ENTRY_ID
 from syncd.cli.page import BAD, GOOD, QUIET, WARN, json_option, out, print_json, table
-from syncd.cli.timeline import Event, timeline, window_of
+from syncd.cli.timeline import Event, time_of, timeline, window_of
 from syncd.domain.errors import UserError
-from syncd.policy.facet_choice import Choice, Unclear, choose
+from syncd.policy.facet_choice import Choice, NamedFacet, Unclear, choose
 from syncd.service.database import opened
 from syncd.settings import Settings
 from syncd.store.engine import Connection
-from syncd.store.explain import LocalEdit, read_edit
+from syncd.store.explain import LocalEdit, read_edit, read_runs
 from syncd.store.explain_find import (
     RelationFound,
     find_entry,
@@ -40,8 +40,9 @@ most_option = click.option(
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What is printed: the story where there is a relation, the edits where there is none, and both as a timeline."""
+    """What is printed: of a relation its story, of one entry its edits, and either as a timeline."""
 
+    relation: RelationFound | None
     story: Story | None
     edits: tuple[LocalEdit, ...]
     timeline: tuple[Event, ...]
@@ -91,7 +92,9 @@ async def _relation(settings: Settings, key: str, facet: str | None, account: st
             named = await named_facets(connection, relation.account_id)
             chosen = None if facet is None else _chosen(choose(facet, named))
             story = await read_story(connection, relation, chosen, most=most)
-    return _told(story, story.edits, {each.stored: each.name or str(each.id) for each in named})
+    runs = {run.id: run for run in story.runs}
+    events = timeline(story.edits, story.history, story.conflicts, runs, _called(named))
+    return Told(relation, story, story.edits, events)
 
 
 async def _entry(settings: Settings, entry_id: int) -> Told:
@@ -101,38 +104,35 @@ async def _entry(settings: Settings, entry_id: int) -> Told:
             found = await find_entry(connection, entry_id)
             if found is None:
                 raise UserError(f"there is no entry {entry_id}; `syncd outbox list` shows what there is")
-            relation_id, account_id, facet = found
+            relation_id, account_id, _ = found
             edits = await read_edit(connection, entry_id)
             named = await named_facets(connection, account_id)
             relations = () if relation_id is None else await find_relations(connection, f"id:{relation_id}", None)
-            story = await read_story(connection, relations[0], Choice((facet,)), most=1) if relations else None
-    return _told(story, edits, {each.stored: each.name or str(each.id) for each in named})
+            runs = await read_runs(connection, [edit.proved_run_id for edit in edits if edit.proved_run_id is not None])
+    return Told(relations[0] if relations else None, None, edits, timeline(edits, (), (), runs, _called(named)))
 
 
 async def _find(connection: Connection, key: str, account: str | None) -> RelationFound:
-    """Return the one relation that is meant. Raises UserError with what there is to choose from."""
+    """Return the one relation that is meant. Raises UsageError, which hides no address, with what there is."""
     found = await find_relations(connection, key, account)
     if len(found) == 1:
         return found[0]
     if found:
         which = ", ".join(f"id:{one.id} (account {one.account}, CRM {one.remote_id or 'none'})" for one in found)
-        raise UserError(f"{len(found)} relations are meant by {key!r}: {which}; name one of them, or --account")
+        raise click.UsageError(f"{len(found)} relations may be meant by {key!r}: {which}; name one, or --account")
     near = await near_addresses(connection, key, account)
     advice = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise UserError(f"the mirror has no relation {key!r}{advice}")
+    raise click.UsageError(f"the mirror has no relation {key!r}{advice}")
 
 
 def _chosen(choice: Choice | Unclear) -> Choice:
     if isinstance(choice, Unclear):
-        raise UserError(choice.reason)
+        raise click.UsageError(choice.reason)
     return choice
 
 
-def _told(story: Story | None, edits: tuple[LocalEdit, ...], called: Mapping[str, str]) -> Told:
-    if story is None:
-        return Told(None, edits, timeline(edits, (), (), {}, called))
-    runs = {run.id: run for run in story.runs}
-    return Told(story, edits, timeline(edits, story.history, story.conflicts, runs, called))
+def _called(named: Sequence[NamedFacet]) -> Mapping[str, str]:
+    return {each.stored: each.name or str(each.id) for each in named}
 
 
 def _print(told: Told, as_json: bool) -> None:
@@ -140,60 +140,68 @@ def _print(told: Told, as_json: bool) -> None:
         print_json(told)
         return
     console = out()
+    if told.relation is not None:
+        _head(told.relation)
     if told.story is not None:
-        _head(told.story)
-        values = [_row(value) for value in told.story.values]
-        if values:
-            columns = ["", "~now", "~comes from", "~since", "~seen"]
-            console.print(table("Values", columns, values), "", sep="\n")
+        _values(told.story)
     if not told.timeline:
         console.print(Text("Nothing is known to have happened to it.", style=QUIET))
         return
     rows = [
         [event.at, Text(event.what, style=_colour(event, told.edits)), event.words, Text(event.told, style=QUIET)]
         for event in told.timeline
+        if event.what != "entry"
     ]
-    console.print(table("What happened", ["when", "", "~what", "~how"], rows))
+    console.print(table("What happened", ["when", "what", "~", "~how"], rows))
     for edit in told.edits:
         if (waits := _waiting(edit)) is not None:
             console.print(Text(waits, style=BAD if edit.status in _BAD_ENDS else WARN))
 
 
-def _head(story: Story) -> None:
-    relation, console = story.relation, out()
+def _head(relation: RelationFound) -> None:
+    console = out()
     name = " ".join(filter(None, (relation.first_name, relation.suffix, relation.last_name)))
     head = Text(relation.email or "no e-mail address", style="bold")
     where = f"relation {relation.id}, CRM {relation.remote_id or 'not yet'}, account {relation.account}"
     console.print(head + Text(f"  {name}  {where}" if name else f"  {where}", style=QUIET))
     if relation.missing_since is not None:
-        console.print(Text(f"missing in the CRM since {relation.missing_since.astimezone():%Y-%m-%d %H:%M}", style=BAD))
+        console.print(Text(f"missing in the CRM since {time_of(relation.missing_since)}", style=BAD))
+    console.print()
+
+
+def _values(story: Story) -> None:
+    """Every value that is there; of a relation as a whole, what nobody ever said is left out."""
+    console = out()
     for reading in story.readings:
         if reading.absent_since is not None:
-            console.print(Text(f"{reading.stream}: absent since {reading.absent_since.astimezone():%Y-%m-%d %H:%M}"))
-    console.print()
+            console.print(Text(f"{reading.stream}: absent since {time_of(reading.absent_since)}\n", style=WARN))
+    values = [value for value in story.values if story.chosen is not None or value.value is not None]
+    if values:
+        columns = ["", "~now", "~comes from", "since", "~last read"]
+        console.print(table("Values", columns, map(_row, values)))
+        if any(value.protected_by for value in values):
+            console.print(Text("No pull overwrites a value whose edit waits here.", style=QUIET))
+        console.print()
 
 
 def _row(value: MirroredValue) -> list[object]:
     now = Text("-" if value.value is None else value.value or "''")
     if value.missing_since is not None:
         now += Text(" (not shown any more)", style=BAD)
-    if value.protected_by:
-        now += Text(f" protected by {', '.join(value.protected_by)}", style=WARN)
-    seen = window_of(value.seen_by) if value.seen_by is not None else ""
-    last = value.read_at or value.last_seen_at
-    stamp = f"{last.astimezone():%Y-%m-%d %H:%M:%S}"
-    return [value.name, now, _source(value), value.changed_at or value.first_seen_at, f"{stamp} {seen}".strip()]
+    by = value.seen_by if value.seen_by is not None and value.seen_by != value.run else None
+    last = time_of(value.read_at or value.last_seen_at) + (f", run {by.id}" if by is not None else "")
+    return [value.name, now, _source(value), time_of(value.changed_at or value.first_seen_at), last]
 
 
 def _source(value: MirroredValue) -> Text:
+    if value.protected_by:
+        return Text(f"made here, {', '.join(value.protected_by)} waits", style=WARN)
     was = f"was {value.before}; " if value.before is not None else ""
     match value.origin:
         case "remote":
             return Text(was + (window_of(value.run) or "a pull that is not kept any more"))
         case "local":
             return Text(f"{was}made here, entry {value.entry_id}")
-        case _ if value.protected_by:
-            return Text("made here, not delivered yet", style=WARN)
         case _ if value.value is None:
             return Text("never said", style=QUIET)
         case _:
@@ -212,7 +220,7 @@ def _waiting(edit: LocalEdit) -> str | None:
         case "pending" if edit.next_attempt_at is not None:
             return f"Entry {edit.id} waits for its next try at {edit.next_attempt_at.astimezone():%H:%M:%S}."
         case "pending":
-            return f"Entry {edit.id} waits to be sent."
+            return f"Entry {edit.id} is not sent yet; syncd plan says what it waits for."
         case "held":
             return f"Entry {edit.id} is held; syncd outbox approve or reject decides."
         case "dead" | "parked" | "diverged":

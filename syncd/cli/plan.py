@@ -57,7 +57,9 @@ def command(
         for plan in plans:
             show_plan(plan)
         if path is not None:
-            out().print(f"\nSaved {len(made[0][1].lanes)} relations to {path}; it holds addresses.", markup=False)
+            number = len(made[0][1].lanes)
+            noun = "relation" if number == 1 else "relations"
+            out().print(f"\nSaved {number} {noun} to {path}; the file holds addresses.", markup=False)
     return 0
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from syncd.cli.page import BAD, GOOD, QUIET, WARN, out, span, table
@@ -11,27 +14,62 @@ from syncd.outbound.planned import EntryMark, Plan, PlannedCall, PlannedLane, Pl
 
 # Of one relation this many calls, and this many waits, are shown on a page; --json has more.
 _CALLS, _WAITS = 12, 8
+_INDENT, _GAP, _NARROWEST, _WIDEST = "  ", 2, 8, 30
 _SIGNS = {"add": ("+", GOOD), "update": ("~", WARN), "remove": ("-", BAD), None: ("?", QUIET)}
 
 
 def show_plan(plan: Plan) -> None:
-    """Print one account's plan."""
+    """Print one account's plan: what is sent and what waits under each relation, then the calls, then the sums."""
     console = out()
     for line in _warnings(plan):
         console.print(line)
-    if plan.totals.calls:
-        columns = ["~relation", "~change", "~agreed", "~local", *(["~CRM"] if plan.is_read else []), "call", "~entries"]
-        title = f"Plan for {plan.account}"
-        console.print(table(title, columns, (row for lane in plan.lanes for row in _calls(lane, plan.is_read))))
-    if plan.totals.waiting:
-        rows = [row for lane in plan.lanes for row in _waits(lane)]
-        if rows:
-            console.print("" if plan.totals.calls else None, table("Waiting", ["~relation", "~change", "~why"], rows))
+    if plan.lanes:
+        console.print(Text(f"Plan for {plan.account}", style="bold"))
+        _show_lanes(console, plan)
     if plan.totals.calls:
         counts = sorted(plan.totals.by_call.values(), key=lambda count: -count.number)
         calls = [[count.number, count.call, f"{count.verb} {count.path}", _effect(count.effect)] for count in counts]
         console.print("", table("Calls", ["#number", "call", "~request", "~if repeated"], calls), sep="\n")
-    console.print("" if plan.totals.calls or plan.totals.waiting else None, *_foot(plan), sep="\n")
+    console.print(*([""] if plan.lanes else []), *_foot(plan), sep="\n")
+
+
+def _show_lanes(console: Console, plan: Plan) -> None:
+    """One grid for all relations, each under a line of its own, so that an address of any length finds room."""
+    heads = ["change", "agreed", "local", *(["CRM"] if plan.is_read else []), "call", "entries"]
+    rows = [list(_calls(lane, plan.is_read)) for lane in plan.lanes]
+    widths = _widths(heads, [row for part in rows for row in part], console.width - len(_INDENT))
+    waits = [[_waiting(wait) for wait in lane.waits[:_WAITS]] for lane in plan.lanes]
+    first = min(_WIDEST, max([widths[0], *(cells[0].cell_len for part in waits for cells in part)]))
+    if any(rows):
+        console.print(_grid([[Text(head, style="bold") for head in heads]], widths))
+    for lane, part, waiting in zip(plan.lanes, rows, waits, strict=True):
+        console.print(_whose(lane))
+        if part:
+            console.print(_grid(part, widths))
+        if waiting:
+            console.print(_grid(waiting, [first, console.width - len(_INDENT) - _GAP - first]))
+        more = lane.more_waits + max(0, len(lane.waits) - _WAITS)
+        if more:
+            console.print(Text(f"{_INDENT}and {more} more that wait", style=QUIET))
+
+
+def _grid(rows: Sequence[Sequence[Text]], widths: Sequence[int]) -> Padding:
+    made = Table(box=None, show_header=False, pad_edge=False, padding=(0, _GAP, 0, 0))
+    for width in widths:
+        made.add_column(width=width, overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    return Padding(made, (0, 0, 0, len(_INDENT)))
+
+
+def _widths(heads: Sequence[str], rows: Sequence[Sequence[Text]], room: int) -> list[int]:
+    """Give each column what it needs; where that is too much, take it from the widest of the values until all fit."""
+    needed = [max([len(head), *(row[n].cell_len for row in rows)]) for n, head in enumerate(heads)]
+    spare = room - _GAP * (len(heads) - 1)
+    values = range(len(heads) - 2)
+    while sum(needed) > spare and max(needed[n] for n in values) > _NARROWEST:
+        needed[max(values, key=lambda n: needed[n])] -= 1
+    return needed
 
 
 def _warnings(plan: Plan) -> Iterator[Text]:
@@ -45,39 +83,31 @@ def _warnings(plan: Plan) -> Iterator[Text]:
         yield Text(f"{plan.account}: not all could be read: {plan.reading}", style=WARN)
 
 
-def _calls(lane: PlannedLane, is_read: bool) -> Iterator[list[object]]:
-    """One row per value; who, which call and which entries stand on the first row of each."""
-    whose: object = _whose(lane)
+def _calls(lane: PlannedLane, is_read: bool) -> Iterator[list[Text]]:
+    """One row per value; the call and its entries stand on the first row of each."""
     for call in lane.calls[:_CALLS]:
         for number, value in enumerate(call.values):
-            first = number == 0
             remote = [_remote(value)] if is_read else []
-            change = _change(call.turn if first or call.turn != "add" else "add", value)
-            ids = _entries(call) if first else ""
-            yield [whose, change, _value(value.base), _value(value.local), *remote, call.call if first else "", ids]
-            whose = ""
+            last = [Text(call.call), _entries(call)] if number == 0 else [Text(), Text()]
+            yield [_change(call.turn, value), _value(value.base), _value(value.local), *remote, *last]
     more = lane.more_calls + max(0, len(lane.calls) - _CALLS)
     if more:
-        blanks = ["" for _ in range(5 if is_read else 4)]
-        yield ["", Text(f"and {more} more calls", style=QUIET), *blanks]
+        yield [Text(f"and {more} more", style=QUIET), *(Text() for _ in range(5 if is_read else 4))]
 
 
-def _waits(lane: PlannedLane) -> Iterator[list[object]]:
-    whose: object = _whose(lane)
-    for wait in lane.waits[:_WAITS]:
-        value = wait.values[0] if wait.values else PlannedValue(wait.operation, None, None)
-        change = _change(wait.turn, value) + Text("" if not wait.values else _towards(wait), style=QUIET)
-        yield [whose, change, Text(f"{_mark(wait.entry)} {_why(wait)}", style=_colour(wait))]
-        whose = ""
-    more = lane.more_waits + max(0, len(lane.waits) - _WAITS)
-    if more:
-        yield ["", Text(f"and {more} more", style=QUIET), ""]
+def _waiting(wait: PlannedWait) -> list[Text]:
+    """What, and why it is not sent."""
+    value = wait.values[0] if wait.values else PlannedValue(wait.operation, None, None)
+    change = _change(wait.turn, value) + Text("" if not wait.values else _towards(wait), style=QUIET)
+    return [change, Text(f"{_named(wait.entry)} {_why(wait)}", style=_colour(wait))]
 
 
 def _whose(lane: PlannedLane) -> Text:
     if lane.relation_id is None:
         return Text("the account", style="bold")
     named = Text(lane.email or f"relation {lane.relation_id}", style="bold")
+    if any(call.operation == "create_relation" for call in lane.calls):
+        named += Text(" (new)", style=GOOD)
     return named if lane.sender is None else named + Text(" (being sent now)", style=WARN)
 
 
@@ -106,11 +136,13 @@ def _remote(value: PlannedValue) -> Text:
 
 
 def _entries(call: PlannedCall) -> Text:
+    """Which entry carries the call, and which others are folded into it."""
     carried = Text(_mark(call.carries))
     if call.supersedes:
-        shown = ", ".join(map(_mark, call.supersedes[:3]))
-        more = f" and {len(call.supersedes) - 3} more" if len(call.supersedes) > 3 else ""
-        carried += Text(f" for {shown}{more} too", style=QUIET)
+        numbers = [str(mark.entry) for mark in call.supersedes[:3] if mark.entry is not None]
+        rest = len(call.supersedes) - len(numbers)
+        folded = [*numbers, *([f"{rest} more" if numbers else f"{rest} earlier"] if rest else [])]
+        carried += Text(f" with {', '.join(folded)}", style=QUIET)
     if call.is_in_doubt:
         carried += Text(" read back first", style=WARN)
     return carried
@@ -118,6 +150,10 @@ def _entries(call: PlannedCall) -> Text:
 
 def _mark(mark: EntryMark) -> str:
     return f"{mark.entry}" if mark.entry is not None else "new"
+
+
+def _named(mark: EntryMark) -> str:
+    return f"entry {mark.entry}" if mark.entry is not None else "the new edit"
 
 
 def _why(wait: PlannedWait) -> str:
@@ -129,7 +165,7 @@ def _why(wait: PlannedWait) -> str:
         case "held":
             return "is held" if wait.hold_id is None else f"is held by hold {wait.hold_id}: approve or reject it"
         case "behind":
-            return "waits its turn" if wait.behind is None else f"waits behind entry {_mark(wait.behind)}"
+            return "waits its turn" if wait.behind is None else f"waits behind {_named(wait.behind)}"
         case "refused":
             return f"will be refused unsent{error}"
         case "parked":
@@ -175,11 +211,13 @@ def _sums(plan: Plan) -> Text:
     line += Text(f"~{_number(totals.updated)}", style=WARN) + Text(" ")
     line += Text(f"-{_number(totals.removed)}", style=BAD) + Text(")")
     if totals.superseded:
-        line += Text(f", {_number(totals.superseded)} more edits folded into them")
+        edits = "edit" if totals.superseded == 1 else "edits"
+        line += Text(f", {_number(totals.superseded)} more {edits} folded in")
     if totals.captured:
         line += Text(f", {_number(totals.captured)} not staged yet")
     if plan.estimated_s is not None:
-        line += Text(f"; at least {span(plan.estimated_s)} at {plan.rate_per_s:g} requests/s")
+        least = "about a second" if plan.estimated_s < 2 else f"at least {span(plan.estimated_s)}"
+        line += Text(f"; {least} at {plan.rate_per_s:g} requests/s")
     return line + Text(".")
 
 

@@ -70,14 +70,20 @@ def window_of(run: RunFound | None, run_id: int | None = None) -> str:
     """Say which pull an answer came from, and over which window it was asked."""
     if run is None:
         return "" if run_id is None else f"run {run_id}, which is not kept any more"
-    window = "" if run.asked_from is None else f", asked {_time(run.asked_from)} to {_time(run.asked_upto)}"
-    return f"{run.stream}, run {run.id} ({run.trigger}){window}"
+    window = "" if run.asked_from is None else f", asked {time_of(run.asked_from)} to {time_of(run.asked_upto)}"
+    return f"{run.stream}, run {run.id}{window}"
+
+
+def time_of(instant: datetime | None) -> str:
+    """Say an instant by the clock of whoever reads."""
+    return "now" if instant is None else instant.astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def _of_edit(edit: LocalEdit, runs: Mapping[int, RunFound], called: Mapping[str, str]) -> Iterator[Event]:
     words = ", ".join(map(said, _values(edit, called))) or f"{edit.operation} (its payload cannot be read)"
     who = f"by {edit.actor or 'somebody'}" + (f": {edit.reason}" if edit.reason else "")
-    yield Event(edit.captured_at, "edit", words, f"{who}; transaction {edit.xact}", edit.id)
+    its = "" if edit.id is None else f"; entry {edit.id}"
+    yield Event(edit.captured_at, "edit", words, f"{who}; transaction {edit.xact}{its}", edit.id)
     if edit.staged_at is not None:
         again = f"; says again what entry {edit.reasserts} may still undo" if edit.reasserts is not None else ""
         yield Event(edit.staged_at, "entry", f"entry {edit.id} ({edit.operation})", f"place {edit.seq}{again}", edit.id)
@@ -153,7 +159,3 @@ def _object(values: str | None) -> dict[str, object]:
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
-
-
-def _time(instant: datetime | None) -> str:
-    return "now" if instant is None else instant.astimezone().strftime("%Y-%m-%d %H:%M")

@@ -91,12 +91,15 @@ async def find_relations(connection: Connection, key: str, account: str | None) 
 
 
 async def near_addresses(connection: Connection, key: str, account: str | None) -> tuple[str, ...]:
-    """Return up to three addresses of the mirror that look like one that is not there."""
+    """Return up to three addresses of the mirror that look like one that is not there: alike before the @."""
     wanted = key.strip().lower()
     start = wanted[:2].replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     binds = {"account": account, "start": start, "domain": wanted.partition("@")[2], "most": _CANDIDATES}
-    known = list((await connection.execute(_ALIKE, binds)).scalars())
-    return tuple(dict.fromkeys(get_close_matches(wanted, known, n=3, cutoff=_LIKE)))
+    known: dict[str, list[str]] = {}
+    for address in (await connection.execute(_ALIKE, binds)).scalars():
+        known.setdefault(address.partition("@")[0], []).append(address)
+    close = get_close_matches(wanted.partition("@")[0], known, n=3, cutoff=_LIKE)
+    return tuple(dict.fromkeys(address for name in close for address in known[name]))[:3]
 
 
 async def named_facets(connection: Connection, account_id: AccountId) -> tuple[NamedFacet, ...]:
