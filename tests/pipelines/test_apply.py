@@ -160,6 +160,27 @@ async def test_a_subscription_that_a_dead_drainer_may_have_sent_is_refused(store
         assert writes(c) == []
 
 
+async def test_a_back_off_that_has_ended_adds_no_call(store: Store) -> None:
+    """It was shown as waiting; to send it along would be to send what nobody has approved."""
+    async with circle(store) as c:
+        one = people(c)[0]
+        await changed(store, c.account, one, add(301), add(302))
+        backing_off = "UPDATE syncd.entries SET next_attempt_at = now() + interval '1 hour' WHERE facet = 'tag:302'"
+        await run_sql(store, backing_off)
+        plan = await filed(c)
+        await run_sql(
+            store,
+            "UPDATE syncd.entries SET next_attempt_at = CAST(:at AS timestamptz) + interval '1 us' "
+            "WHERE facet = 'tag:302'",
+            at=plan.made_at,
+        )
+        (lane,) = (await applied(c, plan)).lanes
+        assert (lane.fate, lane.sent) == (Fate.SENT, 1)
+        assert writes(c) == ["tag_add"]
+        assert [entry["status"] for entry in await c.entries()] == ["accepted", "pending"]
+        assert (await c.drain()).delivered == 1
+
+
 async def test_settings_that_decide_other_calls_are_refused(store: Store) -> None:
     """Another window, another version: the fold would send something that nobody has seen."""
     async with circle(store) as c:
