@@ -137,19 +137,20 @@ async def claim(connection: Connection, account_id: AccountId, terms: Terms, *, 
     if not due:
         return Claim((), 0)
     now: datetime = due[0].now
-    entries = await _read_entries(connection, [lane.id for lane in due], terms.window)
-    await _doubt(connection, due, entries, terms.is_repeat_safe)
+    entries = await read_entries(connection, [lane.id for lane in due], terms.window)
+    await doubt(connection, due, entries, terms.is_repeat_safe)
     plans = {lane.id: fold(entries.get(lane.id, ()), terms.is_repeat_safe, now) for lane in due}
     windows = await _widen(connection, due, entries, plans, terms, now)
-    relations = await _read_relations(connection, (lane.relation_id for lane in due))
+    relations = await read_relations(connection, (lane.relation_id for lane in due))
     lanes = tuple(_claimed(lane, entries.get(lane.id, []), plans[lane.id], windows, relations) for lane in due)
     taken = tuple(lane for lane in lanes if not lane.plan.is_idle)
-    await _take(connection, taken, terms)
+    await take(connection, taken, terms)
     await _leave(connection, [lane for lane in lanes if lane.plan.is_idle])
     return Claim(taken, len(lanes))
 
 
-async def _read_entries(connection: Connection, lane_ids: Sequence[int], window: int) -> dict[int, list[Entry]]:
+async def read_entries(connection: Connection, lane_ids: Sequence[int], window: int) -> dict[int, list[Entry]]:
+    """Return the first ``window`` undelivered entries of each lane that has any, in order."""
     rows = await connection.execute(_ENTRIES, {"lane_ids": list(lane_ids), "window": window})
     entries: dict[int, list[Entry]] = {}
     lane_id = None
@@ -170,14 +171,15 @@ async def _read_entries(connection: Connection, lane_ids: Sequence[int], window:
         if lane != lane_id:
             lane_id = lane
             trail = entries.setdefault(lane, [])
-        change, fault = _decode(operation, payload)
+        change, fault = decoded(operation, payload)
         trail.append(
             Entry(id_, seq, operation, facet, status, attempts, next_at, uncertain, captured_at, change, fault, refused)
         )
     return entries
 
 
-def _decode(operation: str, payload: str) -> tuple[LocalChange | None, str]:
+def decoded(operation: str, payload: str) -> tuple[LocalChange | None, str]:
+    """Return a payload's change, or None and what is wrong with it."""
     try:
         return decode_change(operation, payload), ""
     except KeyError:
@@ -186,7 +188,7 @@ def _decode(operation: str, payload: str) -> tuple[LocalChange | None, str]:
         return None, f"the payload cannot be read: {error}"
 
 
-async def _doubt(
+async def doubt(
     connection: Connection, due: Sequence[Any], entries: dict[int, list[Entry]], is_repeat_safe: RepeatSafe
 ) -> None:
     """Mark the barrier that a dropped claim was about to send; it may have been applied."""
@@ -195,7 +197,7 @@ async def _doubt(
         if lane.sending_upto is None:
             continue
         for index, entry in enumerate(entries.get(lane.id, ())):
-            if entry.seq == lane.sending_upto and _is_barrier(entry, is_repeat_safe) and not entry.is_uncertain:
+            if entry.seq == lane.sending_upto and is_barrier(entry, is_repeat_safe) and not entry.is_uncertain:
                 entries[lane.id][index] = msgspec.structs.replace(entry, is_uncertain=True)
                 lane_ids.append(lane.id)
                 seqs.append(entry.seq)
@@ -203,7 +205,8 @@ async def _doubt(
         await connection.execute(_DOUBT, {"lane_ids": lane_ids, "seqs": seqs})
 
 
-def _is_barrier(entry: Entry, is_repeat_safe: RepeatSafe) -> bool:
+def is_barrier(entry: Entry, is_repeat_safe: RepeatSafe) -> bool:
+    """Tell whether an entry's call must not be repeated blindly, so that a dropped claim leaves it in doubt."""
     return entry.facet == IDENTITY or (entry.change is not None and not is_repeat_safe(entry.change))
 
 
@@ -224,7 +227,7 @@ async def _widen(
     narrow = _to_widen(cut, plans)
     while narrow:
         window *= _WIDER
-        for lane_id, read in (await _read_entries(connection, narrow, window)).items():
+        for lane_id, read in (await read_entries(connection, narrow, window)).items():
             entries[lane_id], plans[lane_id] = read, fold(read, terms.is_repeat_safe, now)
             if len(read) < window:
                 cut.discard(lane_id)
@@ -241,9 +244,8 @@ def _to_widen(lane_ids: Iterable[int], plans: dict[int, Plan]) -> list[int]:
     return [lane_id for lane_id in lane_ids if plans[lane_id].is_idle and not plans[lane_id].is_barred]
 
 
-async def _read_relations(
-    connection: Connection, ids: Iterable[int | None]
-) -> dict[int, tuple[str | None, str | None]]:
+async def read_relations(connection: Connection, ids: Iterable[int | None]) -> dict[int, tuple[str | None, str | None]]:
+    """Return remote id and e-mail address of each relation that is there."""
     wanted = [id_ for id_ in ids if id_ is not None]
     if not wanted:
         return {}
@@ -265,7 +267,8 @@ def _claimed(
     )
 
 
-async def _take(connection: Connection, lanes: Sequence[ClaimedLane], terms: Terms) -> None:
+async def take(connection: Connection, lanes: Sequence[ClaimedLane], terms: Terms) -> None:
+    """Make locked lanes ours: epoch up, lease set, intent written."""
     if lanes:
         await connection.execute(
             _TAKE,

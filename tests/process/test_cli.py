@@ -43,7 +43,8 @@ async def test_help_is_a_page_that_names_every_door(tmp_path: Path) -> None:
     """The first thing anybody reads: commands by purpose, examples, exit codes, where settings come from."""
     ended = await syncd("--help", cwd=tmp_path)
     assert ended.code == 0
-    for words in ("run", "pull", "backfill", "drain", "status", "outbox", "check", "migrate", "demo", "sandbox"):
+    doors = ("run", "pull", "backfill", "drain", "apply", "status", "outbox", "plan", "explain", "check", "migrate")
+    for words in (*doors, "demo", "sandbox"):
         assert f"\n  {words} " in ended.out
     for words in ("Examples:", "Exit codes: 0 done", "config.example.env", "Keep both sides the same:"):
         assert words in ended.out

@@ -6,6 +6,7 @@ rejected before any request, with a reason that says how to allow it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import assert_never
 
 from syncd.domain.changes import (
@@ -54,6 +55,28 @@ def effect_of(change: LocalChange) -> Effect:
             return Effect.REPEAT_SAFE
         case _:
             assert_never(change)
+
+
+def write_of(change: LocalChange) -> str:
+    """Return the name of the write that delivers a change: the one request of its conversation that is no read."""
+    return _WRITES[type(change)]
+
+
+_WRITES: Mapping[type[LocalChange], str] = {
+    CreateRelation: "relation_upsert",
+    ChangeEmail: "relation_email",
+    UpdateProfile: "relation_upsert",
+    AddTag: "tag_add",
+    RemoveTag: "tag_remove",
+    SetField: "field_set",
+    JoinGroup: "group_add",
+    LeaveGroup: "group_remove",
+    Subscribe: "list_subscribe",
+    Unsubscribe: "list_unsubscribe",
+    SubscribeWithConsent: "list_gdpr_subscribe",
+    EndSubscription: "subscription_end",
+    CreateField: "field_create",
+}
 
 
 def _conversation(dialogue: Dialogue, change: LocalChange, target: Target) -> Conversation:

@@ -54,6 +54,9 @@ class Autorespond:
     def effect(self, change: LocalChange) -> Effect:
         return conversations.effect_of(change)
 
+    def call(self, change: LocalChange) -> Endpoint:
+        return self.endpoints[conversations.write_of(change)]
+
     def converse(self, change: LocalChange, target: Target) -> Conversation:
         return conversations.converse(self.dialogue, self.allowed_operations, change, target)
 

@@ -89,6 +89,9 @@ class Provider(Protocol):
     def effect(self, change: LocalChange) -> Effect:
         """Return what repeating the delivery of this change would do."""
 
+    def call(self, change: LocalChange) -> Endpoint:
+        """Return the row of the write that delivers a change; reads before and after it are the conversation's own."""
+
     def converse(self, change: LocalChange, target: Target) -> Conversation:
         """Start the conversation that delivers a change."""
 

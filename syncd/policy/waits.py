@@ -1,0 +1,68 @@
+"""Waits: why an entry that is not delivered is not sent now, in words that a person can act on.
+
+It explains what ``policy.fold`` decided and decides nothing: an entry that a plan sends is never asked about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from syncd.policy.fold import IDENTITY, Entry
+from syncd.policy.states import EntryStatus
+
+
+class Why(StrEnum):
+    """What an undelivered entry waits for."""
+
+    BACK_OFF = "back_off"  # its next try is not due yet
+    HELD = "held"  # a mass change that waits for approval
+    DEAD = "dead"  # refused, or tried too often: a person decides
+    PARKED = "parked"  # nobody can tell whether it was applied: a person decides
+    DIVERGED = "diverged"  # the CRM said yes and shows something else: a person decides
+    BEHIND = "behind"  # another entry must be settled first
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """``behind`` is the entry that must be settled first, if that is the reason."""
+
+    entry: Entry
+    why: Why
+    behind: Entry | None = None
+
+
+_OWN = {
+    EntryStatus.HELD.value: Why.HELD,
+    EntryStatus.DEAD.value: Why.DEAD,
+    EntryStatus.PARKED.value: Why.PARKED,
+    EntryStatus.DIVERGED.value: Why.DIVERGED,
+}
+
+
+def waits(left: Sequence[Entry], now: datetime) -> tuple[Wait, ...]:
+    """Say of each entry that a lane's plan leaves why it waits; ``left`` in sequence order."""
+    found: list[Wait] = []
+    identity: Entry | None = None
+    facets: dict[str, Entry] = {}
+    for entry in left:
+        wait = _wait(entry, identity or facets.get(entry.facet), now)
+        found.append(wait)
+        if wait.why is Why.DIVERGED:
+            continue
+        if entry.facet == IDENTITY:
+            identity = identity or entry
+        facets.setdefault(entry.facet, entry)
+    return tuple(found)
+
+
+def _wait(entry: Entry, blocker: Entry | None, now: datetime) -> Wait:
+    own = _OWN.get(entry.status)
+    if own is not None:
+        return Wait(entry, own)
+    if blocker is not None:
+        return Wait(entry, Why.BEHIND, blocker)
+    is_early = entry.next_attempt_at is not None and entry.next_attempt_at > now
+    return Wait(entry, Why.BACK_OFF if is_early else Why.BEHIND)

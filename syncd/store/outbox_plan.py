@@ -1,0 +1,246 @@
+"""Reading the outbox as the next claims will find it: what is staged, and behind it what is captured only.
+
+All of it is one snapshot of a transaction that may not write: nothing is moved, locked or claimed, so that looking
+costs the drainers nothing and whoever looks may take their time. Entries are read by the claim's own statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import text
+
+from syncd.domain.ids import AccountId
+from syncd.policy.fold import Entry, RepeatSafe
+from syncd.store.engine import Connection, Store
+from syncd.store.outbox_claim import decoded, is_barrier, read_entries
+
+WHOLE = 1_000_000_000
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class AccountNow:
+    """Whether anything may be sent at all. ``now`` is the database's time of the snapshot."""
+
+    now: datetime
+    paused: str | None
+    is_paused_by_operator: bool
+    throttled_s: float
+    breaker_state: str
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingLane:
+    """One lane with everything that it has not delivered, in sequence order.
+
+    What is captured and not staged yet comes last, under the sequence numbers that it will get; its ``Entry.id`` is
+    the capture's id, negative; ``tail_seq`` counts it. ``sender`` is the worker that holds the lane now, if one does.
+    """
+
+    lane_id: int | None
+    relation_id: int | None
+    remote_id: str | None
+    email: str | None
+    sender: str | None
+    tail_seq: int
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EntryNote:
+    """What an entry carries besides the change: who made it and why, what went wrong, which question holds it."""
+
+    actor: str | None
+    reason: str | None
+    error: str | None
+    hold_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What facets are called, and what the mirror knows of lists and subscriptions: the base of calls about them."""
+
+    fields: dict[int, str]
+    lists: dict[int, str]
+    list_statuses: dict[tuple[int, int], str]
+    ends: dict[str, str]
+
+
+_SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
+_NOW = text(
+    """
+    SELECT now() AS now, CASE WHEN s.paused_at IS NOT NULL THEN coalesce(s.pause_reason, 'paused') END AS paused,
+           coalesce(s.is_paused_by_operator, false) AS is_paused_by_operator,
+           greatest(coalesce(CAST(extract(epoch FROM s.throttled_until - now()) AS double precision), 0), 0)
+               AS throttled_s,
+           coalesce(s.breaker_state, 'closed') AS breaker_state
+    FROM (SELECT 1) AS one LEFT JOIN syncd.account_states s ON s.account_id = :account_id
+    """
+)
+
+# In the order in which a claim would take them: what is captured will be due when it is staged. The literal list of
+# statuses lets the planner use the index of undelivered entries, however many are settled.
+_LANES = text(
+    """
+    WITH waiting AS (
+        SELECT relation_id, bool_or(is_captured) AS is_captured
+        FROM (SELECT relation_id, true AS is_captured FROM syncd.captures WHERE account_id = :account_id
+              UNION ALL
+              SELECT relation_id, false FROM syncd.entries
+              WHERE account_id = :account_id AND status IN ('pending', 'held', 'dead', 'parked', 'diverged')) AS found
+        GROUP BY relation_id
+    )
+    SELECT w.relation_id, w.is_captured, l.id AS lane_id, coalesce(l.tail_seq, 0) AS tail_seq, l.sending_upto,
+           CASE WHEN l.ready_at > now() THEN l.claimed_by END AS sender, r.remote_id, r.email
+    FROM waiting w
+    LEFT JOIN syncd.lanes l ON l.account_id = :account_id AND coalesce(l.relation_id, -1) = coalesce(w.relation_id, -1)
+    LEFT JOIN crm.relations r ON r.id = w.relation_id
+    WHERE (CAST(:email AS text) IS NULL OR lower(r.email) = lower(:email))
+    ORDER BY CASE WHEN w.is_captured THEN LEAST(l.ready_at, now()) ELSE l.ready_at END NULLS LAST, w.relation_id
+    """
+)
+
+_CAPTURES = text(
+    """
+    SELECT c.relation_id, c.id, c.operation, c.facet, CAST(c.payload AS text) AS payload, c.captured_at
+    FROM syncd.captures c
+    WHERE c.account_id = :account_id
+      AND (c.relation_id = ANY (CAST(:relation_ids AS bigint[])) OR (c.relation_id IS NULL AND :with_account))
+    ORDER BY c.id
+    """
+)
+
+_NOTES = text(
+    """
+    SELECT id, actor, reason, error, hold_id FROM syncd.entries WHERE id = ANY (CAST(:ids AS bigint[]))
+    UNION ALL
+    SELECT -id, actor, reason, NULL, NULL FROM syncd.captures WHERE -id = ANY (CAST(:ids AS bigint[]))
+    """
+)
+
+_FIELDS = text("SELECT id, coalesce(nullif(name, ''), code) AS name FROM crm.fields WHERE id = ANY (:ids)")
+_LISTS = text("SELECT id, name FROM crm.lists WHERE id = ANY (:ids) AND name IS NOT NULL")
+_STATUSES = text(
+    """
+    SELECT relation_id, list_id, status FROM crm.list_subscriptions
+    WHERE relation_id = ANY (:relation_ids) AND list_id = ANY (:ids) AND missing_since IS NULL
+    """
+)
+_ENDS = text(
+    """
+    SELECT l.subscription_id, CAST(max(l.subscription_ends_on) AS text) AS ends_on
+    FROM crm.order_lines l JOIN crm.orders o ON o.id = l.order_id
+    WHERE o.account_id = :account_id AND l.subscription_id = ANY (:ids) AND l.subscription_ends_on IS NOT NULL
+    GROUP BY l.subscription_id
+    """
+)
+
+
+@asynccontextmanager
+async def snapshot(store: Store) -> AsyncIterator[Connection]:
+    """Open a transaction that sees one instant throughout and cannot write."""
+    async with store.begin() as connection:
+        await connection.execute(_SNAPSHOT)
+        yield connection
+
+
+async def read_account_now(connection: Connection, account_id: AccountId) -> AccountNow:
+    """Return the database's time, and what forbids sending."""
+    return AccountNow(**(await connection.execute(_NOW, {"account_id": account_id})).one()._mapping)
+
+
+async def waiting_lanes(
+    connection: Connection, account_id: AccountId, is_repeat_safe: RepeatSafe, *, email: str | None = None
+) -> AsyncIterator[WaitingLane]:
+    """Yield every lane that has something undelivered, in the order in which claims would take them.
+
+    A claim that was dropped in mid-sending leaves its barrier in doubt; it is told so here as the next claim will.
+    """
+    found = await connection.stream(_LANES, {"account_id": account_id, "email": email})
+    async for batch in found.partitions(_BATCH):
+        entries = await read_entries(connection, [row.lane_id for row in batch if row.lane_id is not None], WHOLE)
+        captures = await _read_captures(connection, account_id, [row for row in batch if row.is_captured])
+        for row in batch:
+            staged = _doubted(entries.get(row.lane_id, []), row, is_repeat_safe)
+            captured = _numbered(captures.get(row.relation_id, []), row.tail_seq)
+            tail_seq = row.tail_seq + len(captured)
+            entries_of_lane = (*staged, *captured)
+            yield WaitingLane(
+                row.lane_id, row.relation_id, row.remote_id, row.email, row.sender, tail_seq, entries_of_lane
+            )
+
+
+async def read_notes(connection: Connection, entries: Sequence[Entry]) -> dict[int, EntryNote]:
+    """Return what is noted of entries and captures, by ``Entry.id``."""
+    rows = await connection.execute(_NOTES, {"ids": [entry.id for entry in entries]})
+    return {row.id: EntryNote(row.actor, row.reason, row.error, row.hold_id) for row in rows}
+
+
+async def read_names(
+    connection: Connection,
+    account_id: AccountId,
+    relation_ids: Sequence[int],
+    *,
+    fields: Sequence[int],
+    lists: Sequence[int],
+    subscriptions: Sequence[str],
+) -> Names:
+    """Return the names of fields and lists, and what the mirror knows of these relations' lists and subscriptions."""
+    named = {row.id: row.name for row in await connection.execute(_FIELDS, {"ids": list(fields)})}
+    listed = {row.id: row.name for row in await connection.execute(_LISTS, {"ids": list(lists)})}
+    rows = await connection.execute(_STATUSES, {"relation_ids": list(relation_ids), "ids": list(lists)})
+    statuses = {(row.relation_id, row.list_id): row.status for row in rows}
+    ends = await connection.execute(_ENDS, {"account_id": account_id, "ids": list(subscriptions)})
+    return Names(named, listed, statuses, {row.subscription_id: row.ends_on for row in ends})
+
+
+async def _read_captures(
+    connection: Connection, account_id: AccountId, lanes: Sequence[Any]
+) -> dict[int | None, list[Any]]:
+    if not lanes:
+        return {}
+    ids = [row.relation_id for row in lanes if row.relation_id is not None]
+    binds = {"account_id": account_id, "relation_ids": ids, "with_account": len(ids) < len(lanes)}
+    captures: dict[int | None, list[Any]] = {}
+    for row in await connection.execute(_CAPTURES, binds):
+        captures.setdefault(row.relation_id, []).append(row)
+    return captures
+
+
+def _numbered(captures: Sequence[Any], tail_seq: int) -> list[Entry]:
+    """Turn captures into the entries that staging will make of them."""
+    entries = []
+    for seq, row in enumerate(captures, tail_seq + 1):
+        change, fault = decoded(row.operation, row.payload)
+        entries.append(
+            Entry(
+                id=-row.id,
+                seq=seq,
+                operation=row.operation,
+                facet=row.facet,
+                status="pending",
+                attempts=0,
+                next_attempt_at=None,
+                is_uncertain=False,
+                captured_at=row.captured_at,
+                change=change,
+                fault=fault,
+            )
+        )
+    return entries
+
+
+def _doubted(entries: Sequence[Entry], lane: Any, is_repeat_safe: RepeatSafe) -> list[Entry]:
+    return [
+        msgspec.structs.replace(entry, is_uncertain=True)
+        if lane.sender is None and entry.seq == lane.sending_upto and is_barrier(entry, is_repeat_safe)
+        else entry
+        for entry in entries
+    ]
