@@ -20,17 +20,17 @@ it or not.
 | it dies | what is left | what happens next |
 |---|---|---|
 | while connecting or looking | everything as it was | the next drainer looks |
-| staging and claiming, not committed | captures and lanes as they were | they are staged and claimed as if for the first time |
-| staging and claiming, committed | lease and intent | the lease ends, the lane is claimed; the intent's barrier is in doubt |
+| staging and claiming, not committed | captures and lanes as they were | staged and claimed as if for the first time |
+| staging and claiming, committed | lease and intent | the lease ends, the lane is claimed; its barrier is in doubt |
 | while reading from the CRM | lease and intent; the CRM as it was | as above; a read is harmless to repeat |
 | a repeat-safe call, not arrived | lease and intent; the CRM as it was | as above; the call is sent, in order |
 | a repeat-safe call, done by the CRM | lease and intent; the CRM has it | as above; sent again, it changes nothing |
-| a call that is not repeat-safe, not arrived | lease and intent; the CRM as it was | read back, not shown: parked for a person |
-| a call that is not repeat-safe, done by the CRM | lease and intent; the CRM has it | read back, shown: settled, not sent again |
+| a call that is not repeat-safe, not arrived | lease and intent; the CRM as it was | not shown when read: parked |
+| a call that is not repeat-safe, done by the CRM | lease and intent; the CRM has it | shown when read: settled |
 | settling, not committed | lease and intent; the CRM has it | nothing of the settle is there: as in the rows above |
 | settling, committed | cursor, entries, history; no claim, no intent | the lane goes on behind what was settled |
-| pausing or resuming, not committed | the account as it was | the next refusal pauses it, or the next canary read resumes it |
-| pausing or resuming, committed | the account paused, or not | the canary read is due as written, whoever makes it |
+| pausing or resuming, not committed | the account as it was | the next refusal pauses it, the next canary resumes it |
+| pausing or resuming, committed | the account paused, or not | the next canary read is due as written |
 
 A barrier is in doubt when the intent of a dropped claim names it, also if its call had not begun: the intent is written
 for a whole claim at once, and to be wrong on this side costs a look at the CRM, on the other a second mail. A new field

@@ -1,4 +1,4 @@
-"""Crash at every boundary: a drainer is killed before, in and after each of its messages, and nothing is lost or doubled.
+"""Crash at every boundary: a drainer is killed before, in and after each message; nothing is lost, nothing doubled.
 
 A real drainer in a process of its own, SIGKILL, a real Postgres, real HTTP; see ``tests/support/crashing``. The short
 form plays a sample drawn by the seed and every dangerous place; ``make prove`` plays all points and pairs of them.
@@ -45,7 +45,8 @@ async def test_a_drainer_may_die_before_and_after_each_of_its_messages(
 ) -> None:
     """G1 and G2: whatever the point, the next drainer brings the CRM to what the edits say, each effect once."""
     started = time.monotonic()
-    takes = await place.play_all(Script((point,)) for point in _sample(met))
+    scripts = [Script((point,), is_impatient=nth % 5 == 0) for nth, point in enumerate(_sample(met))]
+    takes = await place.play_all(scripts)
     proof(_told("crash points", takes, started, f" of {len(met.points)}"))
     _all_hold(takes)
 
@@ -55,7 +56,9 @@ async def test_the_next_drainer_may_die_too(place: Stage, met: Survey, proof: pr
     started, chance = time.monotonic(), random.Random(proving.seed())
     firsts = chance.choices(met.points, k=250 if proving.is_long() else 6)
     pairs = [(first, _any_message(chance, 60)) for first in firsts]
-    takes = await place.play_all(Script(pair, concurrency=chance.choice((1, 3))) for pair in pairs)
+    takes = await place.play_all(
+        Script(pair, concurrency=chance.choice((1, 3)), is_impatient=chance.random() < 0.25) for pair in pairs
+    )
     proof(_told("pairs of crashes", takes, started))
     _all_hold(takes)
 

@@ -1,8 +1,8 @@
 """Planted bugs: protocol defects that a drainer in a child process can be given, to see that the proofs catch them.
 
-Test code only: a defect replaces a function of the running process, and the process is thrown away. ``plant`` fails when
-what it replaces is not there any more, so that a defect cannot go out of date in silence. Each is written around the
-function that it breaks, by calling it and undoing a part, rather than by a changed copy that would grow old.
+Test code only: a defect replaces a function of the running process, and the process is thrown away. ``plant`` fails
+when what it replaces is not there any more, so that a defect cannot go out of date in silence. Each is written around
+the function that it breaks, by calling it and undoing a part, rather than by a changed copy that would grow old.
 """
 
 from __future__ import annotations

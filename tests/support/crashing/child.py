@@ -73,7 +73,7 @@ def _fork(order: dict[str, Any]) -> int:
         for name in order["defects"]:
             DEFECTS[name].plant()
         asyncio.run(drain(order))
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the last line of a process: whatever it is, it is said and the process ends
         sys.excepthook(*sys.exc_info())
         sys.stderr.flush()
         os._exit(1)

@@ -11,6 +11,7 @@ import struct
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeAlias
 
 from tests.support.crashing.gate import Event, Gate, Kind, Shut
@@ -23,6 +24,7 @@ _ENDS = frozenset(b"QSHcf")
 _WHOLE = frozenset(b"ZG")
 _DESCRIBED = frozenset(b"TnE")
 _AUTHENTICATION = b"R"
+_SSL_REQUEST = struct.pack("!i", 80877103)
 
 
 class Line:
@@ -60,7 +62,7 @@ class Line:
                 pass
         except OSError:
             pass
-        self.far.transport.abort()
+        await hang_up(self.far)
 
     async def ask(self, kind: Kind, text: str, message: bytes) -> None:
         event, piece = self.gate.admit(kind, text, self.number, message)
@@ -93,8 +95,11 @@ class DatabaseLine(Line):
         self._is_flushed = False
 
     async def messages(self) -> None:
-        head = await self.near_reader.readexactly(4)
-        await self.ask(Kind.SET_UP, "connect", head + await self.near_reader.readexactly(_length(head)))
+        hello = await self._hello()
+        if hello[4:] == _SSL_REQUEST:  # answered here: what is encrypted cannot be read along
+            self.near.write(b"N")
+            hello = await self._hello()
+        await self.ask(Kind.SET_UP, "connect", hello)
         batch, text, kind = bytearray(), "", Kind.SET_UP
         while True:
             tag = await self.near_reader.readexactly(1)
@@ -110,6 +115,10 @@ class DatabaseLine(Line):
                 batch.clear()
             elif tag == b"X":
                 return
+
+    async def _hello(self) -> bytes:
+        head = await self.near_reader.readexactly(4)
+        return head + await self.near_reader.readexactly(_length(head))
 
     def _read(self, tag: bytes, body: bytes) -> tuple[Kind, str] | None:
         """Return what a part of a message makes of the whole."""
@@ -202,7 +211,14 @@ class Door:
         try:
             await self._kind(self._gate, (reader, writer), await self._dial()).carry()
         finally:
-            writer.transport.abort()
+            await hang_up(writer)
+
+
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    """Break a connection off and wait until it is gone."""
+    writer.transport.abort()
+    with suppress(OSError):
+        await writer.wait_closed()
 
 
 def _length(head: bytes) -> int:

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 import asyncpg
 from sqlalchemy.engine import make_url
@@ -36,11 +37,15 @@ _LONGEST_S, _BROKEN_S = 30, 6
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What differs between takes: where drainers die, how wide they work, which bug is planted in them."""
+    """What differs between takes: where drainers die, how wide they work, which bug is planted in them.
+
+    ``is_impatient``: somebody drains before the dead one's lease has passed, and must keep away from its lanes.
+    """
 
     points: tuple[Point, ...] = ()
     concurrency: int = 1
     defects: tuple[str, ...] = ()
+    is_impatient: bool = False
 
     def __str__(self) -> str:
         return " then ".join(map(str, self.points)) or "nobody dies"
@@ -173,6 +178,8 @@ class _Scene:
         for point in self.take.script.points:
             await self.drain(point)
             await self.look()
+            if self.take.script.is_impatient:
+                await self.drain_beside()
             await self.go_on()
         await self.drain_all()
         if await self.decide():
@@ -191,6 +198,15 @@ class _Scene:
         await self.connection.execute("UPDATE syncd.entries SET next_attempt_at = now() WHERE next_attempt_at > now()")
         await self.connection.execute("UPDATE syncd.lanes SET ready_at = now() WHERE ready_at > now()")
 
+    async def drain_beside(self) -> None:
+        """Drain while the dead one's lease still runs: its lanes are not anybody else's yet."""
+        leased = dict(await self.connection.fetch(_LEASED))
+        await self.drain()
+        for lane, epoch in await self.connection.fetch("SELECT id, epoch FROM syncd.lanes"):
+            if leased.get(lane, epoch) != epoch:
+                self.take.complaints.append(f"lane {lane} was claimed while another's lease ran")
+        await self.look()
+
     async def drain_all(self) -> None:
         """Drain until nothing waits that a drainer could send."""
         await self.go_on()
@@ -205,13 +221,12 @@ class _Scene:
     async def drain(self, point: Point | None = None) -> bool:
         """Run one drainer to its end or to its point; return whether it ended as it should."""
         gate = Gate(point, self.watch)
-        there = make_url(self.url)
-        doors = [Door(gate, DatabaseLine, lambda: _dial_database(self.url)), Door(gate, CrmLine, self._dial_crm)]
+        doors = [Door(gate, DatabaseLine, lambda: dial_database(self.url)), Door(gate, CrmLine, self._dial_crm)]
         for door in doors:
             await door.open()
         pid = await self.stage.warm.start(
             {
-                "database": f"postgresql://{_user(self.url)}@127.0.0.1:{doors[0].port}/{there.database}?ssl=disable",
+                "database": through(self.url, doors[0].port),
                 "crm": self.sandbox.base_url.replace(f":{self.sandbox.port}/", f":{doors[1].port}/"),
                 "admin": self.sandbox.admin,
                 "key": self.sandbox.key,
@@ -262,7 +277,7 @@ class _Scene:
                 self.cursor[lane] = acked
 
     async def decide(self) -> bool:
-        """A person looks at the CRM and decides what nobody else could tell: send it, or let it be. Tell if they did."""
+        """Let a person look at the CRM and decide what nobody else could tell; return whether anything waited."""
         waiting = await self.connection.fetch(_PARKED)
         if not waiting:
             return False
@@ -302,6 +317,8 @@ _WAITING = """
     SELECT EXISTS (SELECT FROM syncd.captures) OR EXISTS (SELECT FROM syncd.entries WHERE status IN ('pending', 'held'))
 """
 
+_LEASED = "SELECT id, epoch FROM syncd.lanes WHERE claimed_by IS NOT NULL AND ready_at > now() + interval '1 s'"
+
 _PARKED = """
     SELECT e.id, e.operation, e.facet, e.is_uncertain, r.remote_id
     FROM syncd.entries e LEFT JOIN crm.relations r ON r.id = e.relation_id
@@ -320,7 +337,8 @@ async def _scene(place: Stage, url: str, take: Take) -> AsyncIterator[_Scene]:
         yield _Scene(place, url, sandbox, connection, take)
 
 
-async def _dial_database(url: str) -> Streams:
+async def dial_database(url: str) -> Streams:
+    """Connect to a server as its URL says, without speaking to it yet."""
     target = make_url(url)
     host = str(target.query.get("host") or target.host or "127.0.0.1")
     port = int(str(target.query.get("port") or target.port or 5432))
@@ -329,6 +347,9 @@ async def _dial_database(url: str) -> Streams:
     return await asyncio.open_connection(host, port)
 
 
-def _user(url: str) -> str:
+def through(url: str, port: int) -> str:
+    """Return a database's URL by way of a door."""
     target = make_url(url)
-    return str(target.username or target.query.get("user") or os.environ.get("PGUSER", "postgres"))
+    user = target.username or target.query.get("user") or os.environ.get("PGUSER", "postgres")
+    secret = "" if target.password is None else f":{quote(str(target.password), safe='')}"
+    return f"postgresql://{user}{secret}@127.0.0.1:{port}/{target.database}"

@@ -1,8 +1,8 @@
 """The story: what an application edits, and by the edits alone what the CRM must hold and do in the end.
 
 This is the independent model. It knows the simulator's world before the first edit and the words of the API's
-reference, and nothing of syncd: a **fact** is a person, a facet and a value ("100001, tag:304, True"); an edit makes one
-fact true. The CRM as it should be is the facts before with the edits' facts over them, in the order of the edits.
+reference, and nothing of syncd: a **fact** is a person, a facet and a value ("100001, tag:304, True"); an edit makes
+one fact true. The CRM as it should be is the facts before with the edits' facts over them, in the order of the edits.
 
 A facet is spelled as a reader would: ``tag:304``, ``field:CODE``, ``group:20101``, ``list:401``, ``email``,
 ``first_name``, ``subscription:80003``, ``new_field:NAME``. A person is the relation's number in the CRM, 0 for the
