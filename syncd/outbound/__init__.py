@@ -27,14 +27,30 @@ Whose trouble a failure is:
 
 After whatever stopped it the drainer begins with one conversation at a time.
 
-What happens when the drainer dies:
+What happens when the drainer dies. These are all the boundaries there are: ``tests/process/test_crash_points.py`` kills
+a drainer before, in and after each of its messages to the database and the CRM, and compares what it met with these
+rows. "Not committed" holds until the server has done the COMMIT, "committed" from then on, whether the drainer heard of
+it or not.
 
 | it dies | what is left | what happens next |
 |---|---|---|
-| before the claim commits | the lane as it was | it is claimed again |
-| after the claim, before a request | lease and intent | when the lease ends: claimed again; a barrier is read back |
-| in mid-request or before the settle | the same | repeat-safe calls are sent again in order; a barrier is read back |
-| while the settle commits | settled, or as above | safe either way: a settle clears the claim, so none applies twice |
+| while connecting or looking | everything as it was | the next drainer looks |
+| staging and claiming, not committed | captures and lanes as they were | staged and claimed as if for the first time |
+| staging and claiming, committed | lease and intent | the lease ends, the lane is claimed; its barrier is in doubt |
+| while reading from the CRM | lease and intent; the CRM as it was | as above; a read is harmless to repeat |
+| a repeat-safe call, not arrived | lease and intent; the CRM as it was | as above; the call is sent, in order |
+| a repeat-safe call, done by the CRM | lease and intent; the CRM has it | as above; sent again, it changes nothing |
+| a call that is not repeat-safe, not arrived | lease and intent; the CRM as it was | not shown when read: parked |
+| a call that is not repeat-safe, done by the CRM | lease and intent; the CRM has it | shown when read: settled |
+| settling, not committed | lease and intent; the CRM has it | nothing of the settle is there: as in the rows above |
+| settling, committed | cursor, entries, history; no claim, no intent | the lane goes on behind what was settled |
+| pausing or resuming, not committed | the account as it was | the next refusal pauses it, the next canary resumes it |
+| pausing or resuming, committed | the account paused, or not | the next canary read is due as written |
+
+A barrier is in doubt when the intent of a dropped claim names it, also if its call had not begun: the intent is written
+for a whole claim at once, and to be wrong on this side costs a look at the CRM, on the other a second mail. A new field
+is the exception among the calls that are not repeat-safe: the CRM takes each name once, so it is sent again when the
+list of fields does not show it.
 """
 
 from syncd.outbound.drain import Drainer

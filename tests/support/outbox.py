@@ -110,7 +110,7 @@ async def circle(
     world = World.seeded(relations=relations, orders=4, invoices=0, seed=7)
     async with Sandbox(world) as sandbox:
         account = await new_account(store)
-        await _mirror(store, account, world)
+        await mirror(store, account, world)
         auth = Auth(query={"admin": sandbox.admin, "key": key or sandbox.key})
         transport = Transport.open(sandbox.base_url, auth, clock=SystemClock())
         try:
@@ -120,7 +120,7 @@ async def circle(
             await transport.close()
 
 
-async def _mirror(store: Store, account: Account, world: World) -> None:
+async def mirror(store: Store, account: Account, world: World) -> None:
     async with store.begin_remote() as connection:
         for table, columns, given in _tables(world):
             names = ", ".join(columns)

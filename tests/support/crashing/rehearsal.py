@@ -1,0 +1,355 @@
+"""The rehearsal: play the story with drainers that die where the script says, restart, and hear the witness.
+
+One take: a clone of the prepared database and a world as it was; a drainer per point, each killed at its point; then
+drainers that nobody kills, until nothing is left to send. Between two drainers the application goes on editing and the
+dead one's lease passes, by moving time in the database. What waits for a person gets one, who looks at the CRM and says
+"send it" or "it is there".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+import asyncpg
+from sqlalchemy.engine import make_url
+
+from syncd.sandbox import Sandbox, World
+from syncd.store import Store
+from syncd.store.outbox_operate import retry_entry, skip_entry
+from tests.conftest import admin, database_url
+from tests.support.crashing import story, witness
+from tests.support.crashing.doors import CrmLine, DatabaseLine, Door, Streams
+from tests.support.crashing.forks import KILLED, Forks
+from tests.support.crashing.gate import Event, Gate, Point
+from tests.support.crashing.story import ADMINISTRATION, EDITS, FAULTS, FIRST, SECOND, Edit, Person
+from tests.support.outbox import mirror, new_account
+
+_MOST_DRAINS = 8
+# The longest a drainer may run: a sound one on a busy machine, and a broken one, which may run in circles.
+_LONGEST_S, _BROKEN_S = 30, 6
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What differs between takes: where drainers die, how wide they work, which bug is planted in them.
+
+    ``is_impatient``: somebody drains before the dead one's lease has passed, and must keep away from its lanes.
+    """
+
+    points: tuple[Point, ...] = ()
+    concurrency: int = 1
+    defects: tuple[str, ...] = ()
+    is_impatient: bool = False
+
+    def __str__(self) -> str:
+        return " then ".join(map(str, self.points)) or "nobody dies"
+
+
+@dataclass(slots=True)
+class Take:
+    """What came of a script: the ``kills`` that happened, the events of each drainer, what a person had to decide."""
+
+    script: Script
+    kills: int = 0
+    parked: int = 0
+    acts: list[list[Event]] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    @property
+    def is_met(self) -> bool:
+        return self.kills == len(self.script.points)
+
+    @property
+    def holds(self) -> bool:
+        return not self.complaints
+
+    def __str__(self) -> str:
+        return f"{self.script}: " + ("holds" if self.holds else "; ".join(self.complaints))
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where takes are played: a server with a prepared database to clone, and the warm process."""
+
+    server_url: str
+    prepared: str
+    warm: Forks
+
+    async def play(self, script: Script) -> Take:
+        """Play one take from the first edit to the last complaint."""
+        take = Take(script)
+        name = f"syncd_crash_{uuid.uuid4().hex[:12]}"
+        await admin(self.server_url, f'CREATE DATABASE "{name}" TEMPLATE "{self.prepared}" STRATEGY FILE_COPY')
+        try:
+            async with _scene(self, database_url(self.server_url, name), take) as scene:
+                await scene.play()
+        finally:
+            await admin(self.server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        return take
+
+    async def play_all(self, scripts: Iterable[Script], *, width: int = 2) -> list[Take]:
+        """Play takes side by side, and each whose points were not all there up to twice again."""
+        places = asyncio.Semaphore(width)
+
+        async def one(script: Script) -> Take:
+            async with places:
+                take = await self.play(script)
+                for _ in range(2):
+                    if take.is_met or not take.holds:
+                        break
+                    take = await self.play(script)
+                return take
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(script)) for script in scripts]
+        return [task.result() for task in tasks]
+
+
+@asynccontextmanager
+async def stage(server_url: str, template: str, warm: Forks) -> AsyncIterator[Stage]:
+    """Prepare a database with the mirror of the world and the first edits committed, for takes to clone."""
+    name = f"syncd_story_{uuid.uuid4().hex[:12]}"
+    await admin(server_url, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
+    try:
+        await _prepare(database_url(server_url, name))
+        yield Stage(server_url, name, warm)
+    finally:
+        await admin(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+async def _prepare(url: str) -> None:
+    store = Store.open(url, pool_size=1)
+    try:
+        world = story.new_world()
+        account = await new_account(store)
+        assert account.id == 1
+        await mirror(store, account, world)
+        async with store.begin_remote() as connection:
+            await connection.exec_driver_sql("ALTER TABLE crm.relations ALTER id RESTART 900001")
+            for statement in _links(world):
+                await connection.exec_driver_sql(statement)
+    finally:
+        await store.close()
+    connection = await asyncpg.connect(url)
+    try:
+        for edit in FIRST:
+            await connection.execute(edit.sql)
+    finally:
+        await connection.close()
+
+
+def _links(world: World) -> Iterator[str]:
+    """What hangs on the mirrored relations, as a pull would have written it."""
+    for number, relation in world.relations.items():
+        for tag in relation.tags:
+            yield f"INSERT INTO crm.relation_tags (relation_id, tag_id) VALUES ({number}, {tag})"
+        for group in relation.groups:
+            yield f"INSERT INTO crm.group_members (group_id, relation_id) VALUES ({group}, {number})"
+    for order in world.orders.values():
+        values = f"({order.id}, 1, '{order.id}', {order.relation_id})"
+        yield f"INSERT INTO crm.orders (id, account_id, remote_id, relation_id) VALUES {values}"
+        for place, line in enumerate(order.lines):
+            subscription = "NULL" if line.subscription_id is None else f"'{line.subscription_id}'"
+            values = f"({order.id}, {place + 1}, {subscription})"
+            yield f"INSERT INTO crm.order_lines (order_id, position, subscription_id) VALUES {values}"
+
+
+@dataclass(slots=True)
+class _Scene:
+    """One take being played."""
+
+    stage: Stage
+    url: str
+    sandbox: Sandbox
+    connection: asyncpg.Connection
+    take: Take
+    edits: Sequence[Edit] = FIRST
+    decided: set[tuple[Person, str]] = field(default_factory=set)
+    cursor: dict[int, int] = field(default_factory=dict)
+    looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def play(self) -> None:
+        for point in self.take.script.points:
+            await self.drain(point)
+            await self.look()
+            if self.take.script.is_impatient:
+                await self.drain_beside()
+            await self.go_on()
+        await self.drain_all()
+        if await self.decide():
+            await self.drain_all()
+        await self.judge()
+
+    async def go_on(self) -> None:
+        """The application edits on, if it has not yet, and the dead drainer's lease passes."""
+        if self.edits is FIRST:
+            self.edits = EDITS
+            for edit in SECOND:
+                await self.connection.execute(edit.sql)
+        await self.wake()
+
+    async def wake(self) -> None:
+        await self.connection.execute("UPDATE syncd.entries SET next_attempt_at = now() WHERE next_attempt_at > now()")
+        await self.connection.execute("UPDATE syncd.lanes SET ready_at = now() WHERE ready_at > now()")
+
+    async def drain_beside(self) -> None:
+        """Drain while the dead one's lease still runs: its lanes are not anybody else's yet."""
+        leased = dict(await self.connection.fetch(_LEASED))
+        await self.drain()
+        for lane, epoch in await self.connection.fetch("SELECT id, epoch FROM syncd.lanes"):
+            if leased.get(lane, epoch) != epoch:
+                self.take.complaints.append(f"lane {lane} was claimed while another's lease ran")
+        await self.look()
+
+    async def drain_all(self) -> None:
+        """Drain until nothing waits that a drainer could send."""
+        await self.go_on()
+        for _ in range(_MOST_DRAINS):
+            if not await self.drain():
+                return
+            if not await self.connection.fetchval(_WAITING):
+                return
+            await self.wake()
+        self.take.complaints.append(f"after {_MOST_DRAINS} drains something still waits")
+
+    async def drain(self, point: Point | None = None) -> bool:
+        """Run one drainer to its end or to its point; return whether it ended as it should."""
+        gate = Gate(point, self.watch)
+        doors = [Door(gate, DatabaseLine, lambda: dial_database(self.url)), Door(gate, CrmLine, self._dial_crm)]
+        for door in doors:
+            await door.open()
+        pid = await self.stage.warm.start(
+            {
+                "database": through(self.url, doors[0].port),
+                "crm": self.sandbox.base_url.replace(f":{self.sandbox.port}/", f":{doors[1].port}/"),
+                "admin": self.sandbox.admin,
+                "key": self.sandbox.key,
+                "account": 1,
+                "concurrency": self.take.script.concurrency,
+                "defects": self.take.script.defects,
+                "longest_s": _BROKEN_S if self.take.script.defects else _LONGEST_S,
+            }
+        )
+        code = await self._end(gate, pid)
+        for door in doors:
+            await door.close()
+        self.take.acts.append(gate.events)
+        self.take.kills += gate.is_shut
+        if code != (KILLED if gate.is_shut else 0):
+            self.take.complaints.append(f"a drainer ended with {code}: {self.stage.warm.complaints.read_text()[-600:]}")
+            return False
+        return True
+
+    async def _end(self, gate: Gate, pid: int) -> int:
+        """Kill the drainer as soon as the world has stopped for it, unless it ends before."""
+        ending = asyncio.create_task(self.stage.warm.ended(pid))
+        reaching = asyncio.create_task(gate.reached.wait())
+        await asyncio.wait([ending, reaching], return_when=asyncio.FIRST_COMPLETED)
+        reaching.cancel()
+        if gate.is_shut:
+            await self.stage.warm.kill(pid)
+        return await ending
+
+    async def _dial_crm(self) -> Streams:
+        return await asyncio.open_connection("127.0.0.1", self.sandbox.port)
+
+    async def watch(self, event: Event) -> None:
+        """After each commit: the cursor must not have gone back."""
+        if event.text.startswith("COMMIT"):
+            await self.look_at_cursors()
+
+    async def look(self) -> None:
+        """What holds at any time: nothing done twice, no cursor gone back."""
+        await self.look_at_cursors()
+        self.take.complaints += witness.twice(self.sandbox, self.edits)
+
+    async def look_at_cursors(self) -> None:
+        async with self.looking:
+            for lane, acked in await self.connection.fetch("SELECT id, acked_seq FROM syncd.lanes"):
+                if acked < self.cursor.get(lane, 0):
+                    self.take.complaints.append(f"the cursor of lane {lane} went back to {acked}")
+                self.cursor[lane] = acked
+
+    async def decide(self) -> bool:
+        """Let a person look at the CRM and decide what nobody else could tell; return whether anything waited."""
+        waiting = await self.connection.fetch(_PARKED)
+        if not waiting:
+            return False
+        calls = witness.once_calls(self.sandbox)
+        store = Store.open(self.url, pool_size=1)
+        try:
+            for entry in waiting:
+                self.take.parked += 1
+                whom = int(entry["remote_id"] or ADMINISTRATION)
+                key = (ADMINISTRATION if entry["operation"] == "end_subscription" else whom), entry["facet"]
+                if not entry["is_uncertain"] or not any(e.is_once and e.facet == entry["facet"] for e in self.edits):
+                    self.take.complaints.append(f"{entry['operation']} waits for a person without need")
+                self.decided.add(key)
+                async with store.begin() as connection:
+                    if calls[key]:
+                        await skip_entry(connection, entry["id"], reason="the CRM has it")
+                    else:
+                        await retry_entry(connection, entry["id"], as_new=True)
+        finally:
+            await store.close()
+        return True
+
+    async def judge(self) -> None:
+        await self.look()
+        self.take.complaints += witness.differs(self.sandbox, self.edits)
+        self.take.complaints += witness.disorder(self.sandbox, self.edits, frozenset(self.decided))
+        self.take.complaints += await witness.ledger(self.connection)
+        bound = dict(await self.connection.fetch("SELECT email, remote_id FROM crm.relations WHERE id > 900000"))
+        for whom, number in witness.numbers(self.sandbox, self.edits).items():
+            email = self.sandbox.world.relations[number].email
+            if bound.get(email) != str(number):
+                self.take.complaints.append(f"{whom} is {number} in the CRM and {bound.get(email)} in the mirror")
+        self.take.complaints[:] = list(dict.fromkeys(self.take.complaints))
+
+
+_WAITING = """
+    SELECT EXISTS (SELECT FROM syncd.captures) OR EXISTS (SELECT FROM syncd.entries WHERE status IN ('pending', 'held'))
+"""
+
+_LEASED = "SELECT id, epoch FROM syncd.lanes WHERE claimed_by IS NOT NULL AND ready_at > now() + interval '1 s'"
+
+_PARKED = """
+    SELECT e.id, e.operation, e.facet, e.is_uncertain, r.remote_id
+    FROM syncd.entries e LEFT JOIN crm.relations r ON r.id = e.relation_id
+    WHERE e.status = 'parked' ORDER BY e.id
+"""
+
+
+@asynccontextmanager
+async def _scene(place: Stage, url: str, take: Take) -> AsyncIterator[_Scene]:
+    async with AsyncExitStack() as stack:
+        sandbox = await stack.enter_async_context(Sandbox(story.new_world()))
+        for fault in FAULTS:
+            sandbox.faults.add(fault)
+        connection = await asyncpg.connect(url)
+        stack.push_async_callback(connection.close)
+        yield _Scene(place, url, sandbox, connection, take)
+
+
+async def dial_database(url: str) -> Streams:
+    """Connect to a server as its URL says, without speaking to it yet."""
+    target = make_url(url)
+    host = str(target.query.get("host") or target.host or "127.0.0.1")
+    port = int(str(target.query.get("port") or target.port or 5432))
+    if host.startswith("/"):
+        return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
+    return await asyncio.open_connection(host, port)
+
+
+def through(url: str, port: int) -> str:
+    """Return a database's URL by way of a door."""
+    target = make_url(url)
+    user = target.username or target.query.get("user") or os.environ.get("PGUSER", "postgres")
+    secret = "" if target.password is None else f":{quote(str(target.password), safe='')}"
+    return f"postgresql://{user}{secret}@127.0.0.1:{port}/{target.database}"

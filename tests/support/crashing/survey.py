@@ -1,0 +1,153 @@
+"""The survey: which events the reference drain has, which points they make, and what each point is called in the docs.
+
+The reference drain is played several times undisturbed. What all of them had in common are its events: timing alone
+decides whether a drainer looks once more, and a point that is not there the next time is no point. Its **boundaries**
+are the rows of the table "what happens when the drainer dies" in ``syncd.outbound``: a kind of transaction and whether
+it is committed, a kind of call and whether the CRM has acted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+import syncd.outbound
+from tests.support.crashing.gate import Event, Kind, Moment, Point
+from tests.support.crashing.rehearsal import Script, Stage
+
+_UNDISTURBED = Point("a message that nobody sends", 1, Moment.BEFORE)
+_REHEARSALS = 3
+_CALL = re.compile(r"/listmanagers/|/subscriptions/|/field$")
+
+# What a transaction is for, by any of its statements; the first line that fits. One that fits none has no name, and
+# the test of the table says so.
+_TRANSACTIONS: tuple[tuple[str, str], ...] = (
+    ("settling", r"set_config\('syncd\.origin'"),
+    ("staging and claiming", r"syncd\.stage"),
+    ("pausing or resuming", r"^(INSERT INTO|UPDATE) syncd\.account_states"),
+)
+_WRITES = re.compile(r"\b(INSERT INTO|(?<!FOR )(?<!DO )UPDATE|DELETE FROM|COPY)\b|advisory")
+_ENDS = ("COMMIT", "ROLLBACK")
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What each point is ``called`` in the docs, in order; ``length`` is how many messages a whole drain has."""
+
+    called: Mapping[Point, str]
+    length: int
+
+    @property
+    def points(self) -> list[Point]:
+        """Every event before and after; those of which a half may arrive, torn too."""
+        return list(self.called)
+
+    @property
+    def dangerous(self) -> list[Point]:
+        """Where a drainer that is wrong does harm, the kinds of places in turn: around every call, claim and settle."""
+        calls = [p for p in self.points if p.text.startswith("POST ")]
+        once = [p for p in calls if _CALL.search(p.text)]
+        kinds = [
+            [p for p in once if p.moment is Moment.AFTER],
+            self._ends_of("settling", Moment.BEFORE),
+            self._ends_of("staging and claiming", Moment.BEFORE),
+            self._ends_of("settling", Moment.AFTER),
+            self._writes_of("settling"),
+            [p for p in once if p.moment is Moment.BEFORE],
+            self._ends_of("staging and claiming", Moment.AFTER),
+            [p for p in calls if p.moment is Moment.AFTER and p.text.endswith(("/relation", "/email"))],
+            self._writes_of("staging and claiming"),
+        ]
+        assert all(kinds), "a kind of place is not met any more"
+        return [point for turn in zip_longest(*(kind[:4] for kind in kinds)) for point in turn if point is not None]
+
+    def _ends_of(self, purpose: str, moment: Moment) -> list[Point]:
+        named = (f"{purpose}, committed", f"{purpose}, not committed")
+        return [p for p in self._at(moment, *named) if p.text.startswith("COMMIT")]
+
+    def _writes_of(self, purpose: str) -> list[Point]:
+        return [p for p in self._at(Moment.AFTER, f"{purpose}, not committed") if _is_write(p.text)]
+
+    def _at(self, moment: Moment, *boundaries: str) -> list[Point]:
+        return [p for p, name in self.called.items() if p.moment is moment and name in boundaries]
+
+
+async def survey(stage: Stage) -> Survey:
+    """Play the reference drain undisturbed and return what its rehearsals have in common."""
+    takes = [await stage.play(Script((_UNDISTURBED,))) for _ in range(_REHEARSALS)]
+    for take in takes:
+        assert take.holds, str(take)
+        assert take.parked == 0, "without a crash nothing may wait for a person"
+    acts = [take.acts[0] for take in takes]
+    common = set.intersection(*({(event.text, event.nth) for event in act} for act in acts))
+    last = acts[-1]
+    named = _named(last)
+    called = {
+        Point(event.text, event.nth, moment): named[event, moment]
+        for event in last
+        if (event.text, event.nth) in common
+        for moment in _moments(event)
+    }
+    return Survey(called, len(last))
+
+
+def documented() -> list[str]:
+    """Return the boundaries that the docs have a row for."""
+    text = syncd.outbound.__doc__ or ""
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    return [row.split("|")[1].strip() for row in rows if "it dies" not in row]
+
+
+def _moments(event: Event) -> Iterable[Moment]:
+    yield Moment.BEFORE
+    if event.kind in (Kind.HTTP, Kind.COPY) or event.text.startswith("COMMIT"):
+        yield Moment.TORN
+    yield Moment.AFTER
+
+
+def _named(events: Sequence[Event]) -> dict[tuple[Event, Moment], str]:
+    named: dict[tuple[Event, Moment], str] = {}
+    open_ones: dict[int, list[Event]] = {}
+    for event in events:
+        if event.kind is Kind.HTTP:
+            named |= {(event, moment): _call_name(event, moment) for moment in Moment}
+            continue
+        transaction = open_ones.setdefault(event.line, [])
+        transaction.append(event)
+        if event.text.startswith(_ENDS):
+            named |= _transaction_names(open_ones.pop(event.line))
+    for transaction in open_ones.values():
+        named |= _transaction_names(transaction)
+    return named
+
+
+def _transaction_names(events: Sequence[Event]) -> dict[tuple[Event, Moment], str]:
+    purpose = _purpose(events)
+    if purpose == "looking":
+        return {(event, moment): "while connecting or looking" for event in events for moment in Moment}
+    names = {(event, moment): f"{purpose}, not committed" for event in events for moment in Moment}
+    if events[-1].text.startswith("COMMIT"):
+        names[events[-1], Moment.AFTER] = f"{purpose}, committed"
+    return names
+
+
+def _purpose(events: Sequence[Event]) -> str:
+    texts = [event.text for event in events if event.kind in (Kind.SQL, Kind.COPY)]
+    for purpose, pattern in _TRANSACTIONS:
+        if any(re.search(pattern, text) for text in texts):
+            return purpose
+    writes = [text for text in texts if _is_write(text)]
+    return f"a transaction without a name ({writes[0][:200]})" if writes else "looking"
+
+
+def _is_write(sql: str) -> bool:
+    return _WRITES.search(sql) is not None and not sql.startswith(("prepare ", *_ENDS))
+
+
+def _call_name(event: Event, moment: Moment) -> str:
+    if event.text.startswith("GET "):
+        return "while reading from the CRM"
+    kind = "a call that is not repeat-safe" if _CALL.search(event.text) else "a repeat-safe call"
+    return f"{kind}, done by the CRM" if moment is Moment.AFTER else f"{kind}, not arrived"
