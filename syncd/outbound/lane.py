@@ -16,6 +16,7 @@ from syncd.outbound.limits import DrainLimits
 from syncd.policy.fold import IDENTITY, Entry, Step, watermark
 from syncd.policy.merging import keeps_all
 from syncd.policy.outcome import Circumstances, Ending, verdict
+from syncd.policy.reassertion import reassertion
 from syncd.policy.states import EntryStatus
 from syncd.providers.contract import (
     Delivered,
@@ -28,12 +29,14 @@ from syncd.providers.contract import (
     Unauthorised,
     Unknown,
 )
-from syncd.store.outbox import AttemptRow, ClaimedLane, EntrySettlement, LaneSettlement
+from syncd.store.outbox import AttemptRow, ClaimedLane, EntrySettlement, LaneSettlement, Reassertion
 from syncd.store.outbox_history import history_of
 
 _PENDING = EntryStatus.PENDING.value
 _SUPERSEDED = EntryStatus.SUPERSEDED.value
 _DEAD = EntryStatus.DEAD.value
+_GATEWAY = frozenset({502, 504})
+_SAID_AGAIN = "said once more, because an earlier try may have landed after it"
 
 
 @dataclass(slots=True)
@@ -94,6 +97,7 @@ def _empty(lane: ClaimedLane, *, is_more: bool) -> LaneSettlement:
         entries=[],
         attempts=[],
         history=[],
+        reassertions=[],
     )
 
 
@@ -123,7 +127,8 @@ class _LaneWork:
     async def send(self, step: Step) -> bool:
         """Hold the conversation about one step; return False when the lane must not go on."""
         desk, lane = self._desk, self._lane
-        target = Target(lane.remote_id, lane.email, None, step.carrier.is_uncertain)
+        is_repeat = step.carrier.is_uncertain or step.carrier.is_reassertion
+        target = Target(lane.remote_id, lane.email, None, is_repeat)
         deadline = desk.line.clock.monotonic() + desk.limits.conversation_s
         talk = await converse(desk.line, step.change, target, deadline)
         if talk.outcome is None:
@@ -162,16 +167,29 @@ class _LaneWork:
         for entry in step.superseded:
             self._put(EntrySettlement(entry.seq, _SUPERSEDED, False, superseded_by=carrier.id))
         settlement.is_delivered = True
-        if self._lane.relation_id is not None and (row := history_of(step.change)) is not None:
+        self._reassert_later(step)
+        row = None if self._lane.relation_id is None or carrier.is_reassertion else history_of(step.change)
+        if row is not None:
             settlement.history.append((carrier.id, row))
         if outcome.remote_id is not None and self._lane.remote_id is None:
             settlement.bind_remote_id = outcome.remote_id
-        self._tell(step, talk, proof, outcome.detail and _told(outcome.detail), proof)
+        detail = outcome.detail or (_SAID_AGAIN if carrier.is_reassertion else "")
+        self._tell(step, talk, proof, detail and _told(detail), proof)
+
+    def _reassert_later(self, step: Step) -> None:
+        """Let the facet's value be said once more, if an earlier try of this call may still land behind it."""
+        window_s = self._desk.limits.settle_window_s
+        root = next((entry.reasserts or entry.id for entry in _parts(step) if entry.is_uncertain), None)
+        if root is None or window_s <= 0:
+            return
+        if (again := reassertion(step.change)) is not None:
+            self._settlement.reassertions.append(Reassertion(again, root, window_s))
+            self._look_again(window_s)
 
     def _fail(self, step: Step, talk: Talk, ending: Ending, reason: str, asked_s: float | None = None) -> None:
         """Write down a step that was not delivered, as its kind and its history ask."""
         carrier, told = step.carrier, _told(reason)
-        result = verdict(ending, self._circumstances(step))
+        result = verdict(ending, self._circumstances(step, talk))
         delay_s = None
         if result.status is EntryStatus.PENDING and result.is_tried:
             jitter = self._desk.line.clock.random()
@@ -185,7 +203,7 @@ class _LaneWork:
         self._settlement.is_more = self._settlement.is_more or not result.is_tried
         self._tell(step, talk, ending.value, told, status)
 
-    def _circumstances(self, step: Step) -> Circumstances:
+    def _circumstances(self, step: Step, talk: Talk) -> Circumstances:
         carrier = step.carrier
         age_s = (self._lane.now - carrier.captured_at).total_seconds()
         return Circumstances(
@@ -194,12 +212,16 @@ class _LaneWork:
             is_repeat=carrier.is_uncertain,
             is_spent=self._desk.limits.retry.is_spent(carrier.attempts + 1, age_s),
             is_account_down=self._desk.line.pace.is_broken,
+            may_land_late=talk.has_written and talk.status in _GATEWAY,
         )
 
     def _give_up_with(self, step: Step, status: str, reason: str) -> None:
         """A value that was never sent is moot; columns that were merged stay dead, so that a later edit takes them."""
         for entry in step.superseded:
             if entry.status != _PENDING:
+                continue
+            if entry.is_reassertion:  # what was delivered before is not undone by what was not
+                self._settlement.is_more = True
                 continue
             if keeps_all(step.change):
                 self._put(EntrySettlement(entry.seq, status, False, None, False, reason))
@@ -208,7 +230,7 @@ class _LaneWork:
         self._block(step.carrier, reason)
 
     def _block(self, entry: Entry, reason: str) -> None:
-        if entry.facet == IDENTITY:
+        if entry.facet == IDENTITY and not entry.is_reassertion:
             self._settlement.block_reason = f"{entry.operation} was not delivered: {reason}"
 
     def _look_again(self, delay_s: float) -> None:
@@ -240,6 +262,10 @@ class _LaneWork:
         settlement.acked_seq = watermark(lane.entries, self._settled, lane.seen_seq)
         settlement.is_more = settlement.is_more or self._done < len(lane.plan.steps)
         return LaneResult(lane, settlement, self._lease_until, self._deliveries)
+
+
+def _parts(step: Step) -> tuple[Entry, ...]:
+    return (*step.superseded, step.carrier)
 
 
 def _told(reason: str) -> str:

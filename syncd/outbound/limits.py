@@ -15,6 +15,7 @@ class DrainLimits:
     ``timeout_s`` bounds one conversation and is never more than half of ``lease_s``. ``batch`` is the most lanes one
     claim takes, ``window`` the most entries of one lane it reads. ``patience_s`` is the longest wait for a back-off
     that a one-shot drain sits out. ``settle_s`` is how long results may wait for company while others are under way.
+    ``settle_window_s`` after a delivery that was in doubt its facet's last value is said once more (0: never).
     ``breaker_failures`` different entries failing in a row stop the account until a probe succeeds.
     """
 
@@ -29,6 +30,7 @@ class DrainLimits:
     patience_s: float = 30.0
     settle_batch: int = 256
     settle_s: float = 0.05
+    settle_window_s: float = 180.0
     backoff_s: float = 2.0
     backoff_max_s: float = 900.0
     max_attempts: int = 12

@@ -182,4 +182,5 @@ def _waiting(settlement: LaneSettlement, reason: str) -> LaneSettlement:
         delivered=[],
         entries=entries,
         history=[],
+        reassertions=[],
     )

@@ -14,10 +14,12 @@ from syncd.store.refusal import was_refused
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Undelivered entries of an account; ``pending`` includes captures that are not staged yet."""
+    """Undelivered entries of an account; ``pending`` includes captures that are not staged yet. ``reasserting`` are
+    delivered values that will be said once more: neither pending nor blocked."""
 
     pending: int
     blocked: int
+    reasserting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,9 @@ class OutboxEntry:
     staged_at: datetime
     settled_at: datetime | None
     block_reason: str | None
+    reasserts: int | None = None
+    proved_at: datetime | None = None
+    proved_run_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +92,16 @@ _BACKLOG = text(
         SELECT e.status <> 'pending' OR EXISTS (
                    SELECT FROM syncd.entries b
                    WHERE b.lane_id = e.lane_id AND b.seq < e.seq AND b.status IN ('held', 'dead', 'parked')
-                     AND (b.facet = 'identity' OR (b.facet = e.facet AND b.status <> 'dead'))
-                     AND NOT (e.operation = 'change_email' AND {was_refused("b")})) AS is_blocked
+                     AND b.reasserts IS NULL AND (b.facet = 'identity' OR (b.facet = e.facet AND b.status <> 'dead'))
+                     AND NOT (e.operation = 'change_email' AND {was_refused("b")})) AS is_blocked,
+               e.status = 'pending' AND e.reasserts IS NOT NULL AS is_again
         FROM syncd.entries e
         WHERE e.account_id = :account_id AND e.status IN ('pending', 'held', 'dead', 'parked')
     )
-    SELECT count(*) FILTER (WHERE NOT is_blocked) + (SELECT count(*) FROM syncd.captures c
+    SELECT count(*) FILTER (WHERE NOT is_blocked AND NOT is_again) + (SELECT count(*) FROM syncd.captures c
                                                      WHERE c.account_id = :account_id) AS pending,
-           count(*) FILTER (WHERE is_blocked) AS blocked
+           count(*) FILTER (WHERE is_blocked AND NOT is_again) AS blocked,
+           count(*) FILTER (WHERE is_again) AS reasserting
     FROM undelivered
     """
 )
@@ -102,7 +109,8 @@ _BACKLOG = text(
 _COLUMNS = """
     SELECT e.id, e.lane_id, e.seq, a.name AS account, e.relation_id, r.email, e.operation, e.facet,
            CAST(e.payload AS text) AS payload, e.status, e.attempts, e.next_attempt_at, e.is_uncertain, e.error,
-           e.superseded_by, e.actor, e.reason, e.captured_at, e.staged_at, e.settled_at, l.block_reason
+           e.superseded_by, e.actor, e.reason, e.captured_at, e.staged_at, e.settled_at, l.block_reason,
+           e.reasserts, e.proved_at, e.proved_run_id
     FROM syncd.entries e
     JOIN syncd.lanes l ON l.id = e.lane_id
     JOIN crm.accounts a ON a.id = e.account_id

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import text
 
 from syncd.domain.ids import AccountId
+from syncd.store import outbox_reassert
 from syncd.store.bulk import copy_rows
 from syncd.store.engine import Connection
 from syncd.store.outbox_bind import bind
@@ -96,6 +97,7 @@ async def settle(
     kept = ready if len(alive) == len(ready) else [s for s in ready if s.lane_id in alive]
     await _settle_delivered(connection, kept)
     await _settle_entries(connection, kept)
+    await outbox_reassert.append(connection, kept)
     await _record_attempts(connection, account_id, kept)
     await _record_history(connection, account_id, kept)
     fenced = bound.fenced.union(s.lane_id for s in ready if s.lane_id not in alive)

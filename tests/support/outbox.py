@@ -12,7 +12,8 @@ from sqlalchemy import text
 
 from syncd.clock import SystemClock
 from syncd.domain.account import Account
-from syncd.domain.reports import DeliveryReport, DrainReport
+from syncd.domain.reports import DeliveryReport, DrainReport, RunReport
+from syncd.inbound import Puller, PullPolicy
 from syncd.outbound import Drainer, DrainLimits
 from syncd.providers.autorespond import provider
 from syncd.providers.contract import Auth, Provider, ProviderOptions
@@ -86,6 +87,21 @@ class Circle:
     async def drain(self, limits: DrainLimits = QUICK, **changes: Any) -> DrainReport:
         async with asyncio.timeout(30):
             return await self.drainer(limits, **changes).drain()
+
+    async def pull(self, *streams: str, policy: PullPolicy | None = None) -> RunReport:
+        """Pull streams one after the other; return the last report."""
+        puller = Puller(
+            self.store,
+            self.provider,
+            self.transport,
+            SystemClock(),
+            self.account,
+            policy or PullPolicy(),
+            lambda _: None,
+        )
+        for stream in streams:
+            report = await puller.pull(stream)
+        return report
 
     async def edit(self, sql: str, **binds: Any) -> None:
         await run_sql(self.store, sql, account_id=self.account.id, **binds)
