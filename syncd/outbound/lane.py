@@ -16,12 +16,15 @@ from syncd.outbound.limits import DrainLimits
 from syncd.policy.fold import IDENTITY, Entry, Step, watermark
 from syncd.policy.merging import keeps_all
 from syncd.policy.outcome import Circumstances, Ending, verdict
+from syncd.policy.proof import Showing, Sight
 from syncd.policy.reassertion import reassertion
 from syncd.policy.states import EntryStatus
 from syncd.providers.contract import (
     Delivered,
     Effect,
     Outcome,
+    Proof,
+    Readable,
     Rejected,
     Retryable,
     Target,
@@ -31,10 +34,12 @@ from syncd.providers.contract import (
 )
 from syncd.store.outbox import AttemptRow, ClaimedLane, EntrySettlement, LaneSettlement, Reassertion
 from syncd.store.outbox_history import history_of
+from syncd.store.outbox_incidents import diverged, parked
 
 _PENDING = EntryStatus.PENDING.value
 _SUPERSEDED = EntryStatus.SUPERSEDED.value
 _DEAD = EntryStatus.DEAD.value
+_DIVERGED = EntryStatus.DIVERGED.value
 _GATEWAY = frozenset({502, 504})
 _SAID_AGAIN = "said once more, because an earlier try may have landed after it"
 
@@ -98,6 +103,10 @@ def _empty(lane: ClaimedLane, *, is_more: bool) -> LaneSettlement:
         attempts=[],
         history=[],
         reassertions=[],
+        awaiting=[],
+        read_back=[],
+        incidents=[],
+        at_rest=[],
     )
 
 
@@ -128,7 +137,7 @@ class _LaneWork:
         """Hold the conversation about one step; return False when the lane must not go on."""
         desk, lane = self._desk, self._lane
         is_repeat = step.carrier.is_uncertain or step.carrier.is_reassertion
-        target = Target(lane.remote_id, lane.email, None, is_repeat)
+        target = Target(lane.remote_id, lane.email, None, is_repeat, step.carrier.captured_at)
         deadline = desk.line.clock.monotonic() + desk.limits.conversation_s
         talk = await converse(desk.line, step.change, target, deadline)
         if talk.outcome is None:
@@ -166,7 +175,11 @@ class _LaneWork:
         self._settled.add(carrier.seq)
         for entry in step.superseded:
             self._put(EntrySettlement(entry.seq, _SUPERSEDED, False, superseded_by=carrier.id))
+            if entry.status == _DIVERGED:
+                settlement.at_rest.append(entry.id)
         settlement.is_delivered = True
+        if outcome.proof is not Proof.VERIFIED:
+            self._await_proof(carrier, outcome)
         self._reassert_later(step)
         row = None if self._lane.relation_id is None or carrier.is_reassertion else history_of(step.change)
         if row is not None:
@@ -175,6 +188,18 @@ class _LaneWork:
             settlement.bind_remote_id = outcome.remote_id
         detail = outcome.detail or (_SAID_AGAIN if carrier.is_reassertion else "")
         self._tell(step, talk, proof, detail and _told(detail), proof)
+
+    def _await_proof(self, carrier: Entry, outcome: Delivered) -> None:
+        """Let a later read show what the CRM said yes to; the dice choose what is read on purpose."""
+        line, limits = self._desk.line, self._desk.limits
+        readable = Readable.NEVER if carrier.change is None else line.provider.readable(carrier.change)
+        if readable is not Readable.NEVER:
+            self._settlement.awaiting.append(carrier.seq)
+        if outcome.proof is Proof.DIVERGED:
+            seen = outcome.difference or Showing(Sight.OTHER)
+            self._settlement.incidents.append(diverged(carrier.id, carrier.operation, carrier.facet, seen))
+        elif readable is Readable.BY_CALL and limits.read_back_share > line.clock.random():
+            self._settlement.read_back.append((carrier.seq, limits.read_back_after_s))
 
     def _reassert_later(self, step: Step) -> None:
         """Let the facet's value be said once more, if an earlier try of this call may still land behind it."""
@@ -199,6 +224,10 @@ class _LaneWork:
         self._put(EntrySettlement(carrier.seq, status, result.is_tried, delay_s, result.is_uncertain, told))
         if result.status is not EntryStatus.PENDING:
             self._give_up_with(step, status, told)
+        if result.status is EntryStatus.PARKED:
+            self._settlement.incidents.append(parked(carrier.id, carrier.operation, carrier.facet))
+            if self._desk.line.provider.readable(step.change) is not Readable.NEVER:
+                self._settlement.awaiting.append(carrier.seq)
         self._settlement.is_failed = self._settlement.is_failed or result.is_tried
         self._settlement.is_more = self._settlement.is_more or not result.is_tried
         self._tell(step, talk, ending.value, told, status)

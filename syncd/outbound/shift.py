@@ -15,6 +15,7 @@ from syncd.domain.errors import InfrastructureError
 from syncd.log import get
 from syncd.outbound.lane import Desk, LaneResult, send_lane, untouched
 from syncd.outbound.limits import DrainLimits
+from syncd.outbound.prover import Prover
 from syncd.outbound.queue import LaneQueue
 from syncd.outbound.settler import Settler
 from syncd.outbound.tally import Tally
@@ -56,6 +57,7 @@ class Shift:
         self._looked_at = float("-inf")
         self._lost_s: float | None = None
         self._is_staged = False
+        self._prover = Prover(post.store, desk.line, post.limits, tally)
         self.watch = Watch(post.store, desk.line, post.account, post.limits, is_eager=not is_endless)
 
     async def work(self, stop: asyncio.Event) -> None:
@@ -64,18 +66,30 @@ class Shift:
         async with asyncio.TaskGroup() as group:
             heeding = group.create_task(self._heed(stop))
             group.create_task(self._settler.run())
+            proving = group.create_task(self._prove(stop))
             workers = [group.create_task(self._send(place)) for place in range(self._post.limits.concurrency)]
             try:
                 await self._feed()
+                await self._catch_up()
             except InfrastructureError as error:
                 failure = error
             self._pace.stop()
+            proving.cancel()
             self._queue.close()
             await asyncio.wait(workers)
             self._settler.finish()
             heeding.cancel()
         if failure is not None:
             raise failure
+
+    async def _prove(self, stop: asyncio.Event) -> None:
+        if self._is_endless and self._post.limits.read_back_share > 0:
+            await self._prover.run(stop)
+
+    async def _catch_up(self) -> None:
+        """A one-shot drain reads back what is due once everything is delivered."""
+        if not self._is_endless and self._post.limits.read_back_share > 0:
+            await self._prover.catch_up()
 
     async def _heed(self, stop: asyncio.Event) -> None:
         await stop.wait()

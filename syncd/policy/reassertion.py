@@ -1,7 +1,8 @@
-"""Reassertion: what must be said once more, because a request whose fate was unknown can still land after a newer value.
+"""Reassertion: what must be said once more, because a request whose fate was unknown may land after a newer value.
 
-A call that was sent again after a lost answer is delivered, and the first request may yet arrive: seconds later, behind
-whatever else was delivered meanwhile. So the last value of its facet is sent once more when the settle window is over.
+A call that was sent again after a lost answer is delivered, and the first request may yet arrive: seconds later,
+behind whatever else was delivered meanwhile. So the last value of its facet is sent once more when the settle window
+is over.
 
 Decides the words alone: when, and whether a newer change makes it moot, is ``policy.fold``'s business. It never names a
 call that does something each time it is made: a second mail is worse than a value that may have been undone.

@@ -183,4 +183,8 @@ def _waiting(settlement: LaneSettlement, reason: str) -> LaneSettlement:
         entries=entries,
         history=[],
         reassertions=[],
+        awaiting=[],
+        read_back=[],
+        incidents=[],
+        at_rest=[],
     )
