@@ -144,6 +144,8 @@ async def _mirror(store: Store, account: Account, world: World) -> None:
             sql = text(f"INSERT INTO crm.{table} (id, account_id, {names}) VALUES (:id, :account_id, {places})")
             for values in given:
                 await connection.execute(sql, {"account_id": account.id, **values})
+            beyond = f"SELECT setval(pg_get_serial_sequence('crm.{table}', 'id'), max(id)) FROM crm.{table}"
+            await connection.execute(text(beyond))
 
 
 def _tables(world: World) -> list[tuple[str, tuple[str, ...], list[dict[str, Any]]]]:
