@@ -60,7 +60,10 @@ def edited(console: Console, edit: Edit) -> None:
 def arrived(console: Console, arrivals: Sequence[Arrival]) -> None:
     """Show each local change with what the CRM held before and after it, and how often it was sent."""
     console.print(_beside(arrivals) if console.width >= WIDE else _below(arrivals))
-    console.print(Text("   verified: read back and found equal; accepted: the CRM said yes", "dim"))
+    console.print(Text("   verified: the CRM shows it; accepted: the CRM said yes, and its API cannot show it", "dim"))
+    if any(each.change.endswith(", again") for each in arrivals):
+        told = "again: said once more after a lost answer, because the lost request may have landed late"
+        console.print(Text(f"   {told}", "dim"))
 
 
 def _beside(arrivals: Sequence[Arrival]) -> Table:
