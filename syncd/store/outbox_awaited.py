@@ -58,19 +58,20 @@ _COLUMNS = """
     e.id, e.lane_id, e.seq, e.relation_id, e.operation, e.facet, e.status, CAST(e.payload AS text) AS payload,
     e.captured_at, e.settled_at, e.reasserts IS NOT NULL AS is_again
 """
+# Gathered before they are sorted: in the order of the lanes the planner would read every entry there ever was.
 _AWAITING = f"""
-    SELECT {_COLUMNS} FROM syncd.entries e
-    WHERE e.prove_until IS NOT NULL AND e.account_id = :account_id AND e.settled_at < :asked_at
-      AND e.status IN ('accepted', 'parked', 'diverged') AND
+    WITH unproven AS MATERIALIZED (
+        SELECT {_COLUMNS} FROM syncd.entries e
+        WHERE e.prove_until IS NOT NULL AND e.account_id = :account_id AND e.settled_at < :asked_at
+          AND e.status IN ('accepted', 'parked', 'diverged') AND {{which}}
+    )
+    SELECT * FROM unproven ORDER BY lane_id, seq LIMIT {_MOST}
 """
-_ORDER = f" ORDER BY e.lane_id, e.seq LIMIT {_MOST}"
-_OF_RELATIONS = text(
-    _AWAITING
-    + "e.relation_id = ANY (CAST(:ids AS bigint[])) AND e.operation = ANY (CAST(:operations AS text[]))"
-    + _ORDER
-)
-_OF_FACET = text(_AWAITING + "e.facet = :facet" + _ORDER)
-_OF_OPERATIONS = text(_AWAITING + "e.operation = ANY (CAST(:operations AS text[]))" + _ORDER)
+_SOME_RELATIONS = "e.relation_id = ANY (CAST(:ids AS bigint[]))"
+_SOME_OPERATIONS = "e.operation = ANY (CAST(:operations AS text[]))"
+_OF_RELATIONS = text(_AWAITING.format(which=f"{_SOME_RELATIONS} AND {_SOME_OPERATIONS}"))
+_OF_FACET = text(_AWAITING.format(which="e.facet = :facet"))
+_OF_OPERATIONS = text(_AWAITING.format(which=_SOME_OPERATIONS))
 
 _TAKE = text(
     f"""
@@ -102,7 +103,8 @@ _LEAVE = text("UPDATE syncd.entries SET prove_at = NULL WHERE id = ANY (CAST(:id
 _EXPIRE = text(
     f"""
     UPDATE syncd.entries e SET prove_until = NULL, prove_at = NULL
-    FROM (SELECT lane_id, seq FROM syncd.entries WHERE prove_until < now() LIMIT {_MOST} FOR UPDATE SKIP LOCKED) AS old
+    FROM (SELECT lane_id, seq FROM syncd.entries WHERE prove_until < now()
+          ORDER BY relation_id LIMIT {_MOST} FOR UPDATE SKIP LOCKED) AS old
     WHERE e.lane_id = old.lane_id AND e.seq = old.seq
     """
 )

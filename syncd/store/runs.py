@@ -22,7 +22,8 @@ _START = text("""
     INSERT INTO syncd.runs (account_id, stream, trigger, asked_from)
     VALUES (:account_id, :stream, :trigger, :asked_from)
     RETURNING id, started_at,
-        (SELECT lane_id FROM syncd.entries WHERE prove_until IS NOT NULL LIMIT 1) IS NOT NULL AS awaits_proof
+        (SELECT lane_id FROM syncd.entries WHERE prove_until IS NOT NULL ORDER BY relation_id LIMIT 1) IS NOT NULL
+            AS awaits_proof
 """)
 _FINISH = text("""
     UPDATE syncd.runs

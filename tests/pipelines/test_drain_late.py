@@ -275,6 +275,22 @@ async def test_a_refused_reassertion_is_shown_and_blocks_nobody(store: Store) ->
         assert _now(c).email == "third@x.example"
 
 
+async def test_a_newer_value_that_is_refused_takes_no_reassertion_with_it(store: Store) -> None:
+    """It carried the reassertion's turn, and changed nothing: the value before it still has to be said once more."""
+    async with circle(store) as c:
+        _bare(c)
+        c.sandbox.faults.add("late", operation="tag_add")
+        await _edit(c, SCENARIOS["tag"].first)
+        await c.drain()
+        c.sandbox.world.untag(_now(c), TAG)
+        c.sandbox.faults.add("error", operation="tag_remove")
+        await _edit(c, SCENARIOS["tag"].second)
+        await c.wake()
+        report = await c.drain()
+        assert (report.dead, report.delivered, report.reasserting) == (1, 1, 0)
+        assert TAG in _now(c).tags
+
+
 async def test_no_reassertion_follows_a_plain_delivery(store: Store) -> None:
     """A 503 was answered: whatever it was, it is over."""
     async with circle(store) as c:
