@@ -23,8 +23,9 @@ from syncd.store.outbox import count_backlog
 def command(account: str | None, as_json: bool) -> int:
     """Deliver local changes until none is left that can be sent now.
 
-    Waits out short back-offs. Ctrl-C finishes what is claimed and stops. Exits 0 when the outbox is empty, 75 when
-    something waits for its next try, 1 when something waits for you.
+    Waits out short back-offs. Ctrl-C finishes what is claimed and stops. Exits 0 when every change is delivered, 75
+    when one waits for its next try, 1 when one waits for you. A value whose first try may still land is sent once more
+    after the settle window: those are counted ("again") and left to the daemon or the next drain.
     """
     settings = session.begin().settings
     configs = session.accounts(settings, account)
@@ -60,7 +61,7 @@ def _exit_code(report: DrainReport) -> int:
 
 
 def _show(reports: list[DrainReport]) -> None:
-    columns = ["account", "~result", "#took", "#delivered", "#retried", "#dead", "#parked", "#left", "#yours"]
+    columns = ["account", "~result", "#took", "#delivered", "#retried", "#dead", "#parked", "#left", "#yours", "#again"]
     out().print(table("Drained", columns, (_row(report) for report in reports)))
 
 
@@ -77,4 +78,5 @@ def _row(report: DrainReport) -> list[object]:
         report.parked,
         report.pending,
         report.blocked,
+        report.reasserting,
     ]

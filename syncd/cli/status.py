@@ -9,9 +9,11 @@ from rich.text import Text
 
 from syncd.cli import session
 from syncd.cli.page import BAD, GOOD, QUIET, WARN, json_option, out, print_json, span, table
+from syncd.clock import SystemClock
 from syncd.ops.health import IN_ORDER, state_in_words
 from syncd.service.database import opened
 from syncd.settings import Settings
+from syncd.store.incidents import IncidentRow, list_incidents
 from syncd.store.schema import require_current
 from syncd.store.status import (
     AccountStatus,
@@ -24,6 +26,8 @@ from syncd.store.status import (
     read_streams,
 )
 
+_MOST_INCIDENTS = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -33,15 +37,16 @@ class Status:
     mirror: tuple[MirrorStatus, ...]
     streams: tuple[StreamStatus, ...]
     outbox: tuple[OutboxStatus, ...]
+    incidents: tuple[IncidentRow, ...]
 
 
 @click.command(name="status")
 @json_option
 def command(as_json: bool) -> None:
-    """Show accounts, streams, coverage holes and the outbox.
+    """Show accounts, streams, coverage holes, the outbox and open incidents.
 
     A hole is time that has not been proven read; the daemon refills it by itself. A dead or parked change waits for
-    you: see `syncd outbox list`.
+    you: see `syncd outbox list`. An incident is open until what it is about is well again; --json shows all of it.
     """
     settings = session.begin().settings
     status = session.run(lambda: _read(settings))
@@ -60,6 +65,7 @@ async def _read(settings: Settings) -> Status:
                 await read_mirror(connection),
                 await read_streams(connection, settings.horizon_days),
                 await read_outbox(connection),
+                await list_incidents(connection, most=_MOST_INCIDENTS),
             )
 
 
@@ -73,6 +79,8 @@ def _show(status: Status) -> None:
         if row.reason and row.status != "succeeded":
             console.print(Text(f"{row.account} {row.stream}: {row.reason}", style=BAD))
     console.print("", _outbox(status), sep="\n")
+    if status.incidents:
+        console.print("", _incidents(status), sep="\n")
 
 
 def _accounts(status: Status) -> object:
@@ -113,12 +121,13 @@ def _streams(status: Status) -> object:
 
 
 def _outbox(status: Status) -> object:
-    columns = ["account", "#pending", "#oldest", "#dead", "#parked", "#held", "#diverged"]
+    columns = ["account", "#pending", "#oldest", "#again", "#dead", "#parked", "#held", "#diverged"]
     rows = [
         [
             row.account,
             row.pending,
             Text(span(row.oldest_s), style=WARN if (row.oldest_s or 0) > 300 else ""),
+            Text(str(row.reasserting), style="" if row.reasserting else QUIET),
             *(Text(str(count), style=style if count else QUIET) for count, style in _waiting(row)),
         ]
         for row in status.outbox
@@ -128,3 +137,20 @@ def _outbox(status: Status) -> object:
 
 def _waiting(row: OutboxStatus) -> tuple[tuple[int, str], ...]:
     return ((row.dead, BAD), (row.parked, BAD), (row.held, WARN), (row.diverged, WARN))
+
+
+def _incidents(status: Status) -> object:
+    now = SystemClock().now()
+    columns = ["account", "incident", "about", "#since", "#times", "~what"]
+    rows = [
+        [
+            row.account,
+            Text(row.kind, style=BAD),
+            row.subject,
+            span((now - row.opened_at).total_seconds()),
+            row.occurrences,
+            row.summary,
+        ]
+        for row in status.incidents
+    ]
+    return table("Incidents", columns, rows)

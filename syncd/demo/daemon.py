@@ -24,6 +24,7 @@ HURRIED: Mapping[str, str] = {
     "SYNCD_CADENCE_RELATION_TAGS_S": "2",
     "SYNCD_SEND_BACKOFF_S": "0.3",
     "SYNCD_SEND_BACKOFF_MAX_S": "1",
+    "SYNCD_SETTLE_WINDOW_S": "3",
     "SYNCD_MIGRATE_ON_START": "true",
     "SYNCD_OPS_PORT": "0",
     "SYNCD_LOG_FORMAT": "json",

@@ -41,15 +41,26 @@ async def arrivals(store: Store, world: World) -> tuple[Arrival, ...]:
 
 
 async def undelivered(store: Store) -> int:
-    """Count captured changes that are not settled yet."""
+    """Count captured changes that are not settled yet, and values that will be said once more."""
+    return await _count(store, _UNDELIVERED)
+
+
+async def unproven(store: Store) -> int:
+    """Count delivered changes that a pull may still prove."""
+    return await _count(store, _UNPROVEN)
+
+
+async def _count(store: Store, sql: str) -> int:
     async with store.begin() as connection:
-        return int((await connection.exec_driver_sql(_UNDELIVERED)).scalar_one())
+        return int((await connection.exec_driver_sql(sql)).scalar_one())
 
 
-def _arrival(world: World, operation: str, remote_id: str | None, email: str, attempts: int, status: str) -> Arrival:
+def _arrival(
+    world: World, operation: str, remote_id: str | None, email: str, attempts: int, status: str, is_again: bool
+) -> Arrival:
     subject = f"relation:{remote_id}"
     effects = [each for each in world.journal.of(EFFECTS.get(operation, "")) if each.subject.startswith(subject)]
-    change = operation.replace("_", " ")
+    change = operation.replace("_", " ") + (", again" if is_again else "")
     if not effects:
         return Arrival(change, email, "-", "no effect yet", attempts, status)
     before, after = _words(world, effects[0].before), _words(world, effects[-1].after)
@@ -79,9 +90,11 @@ def _words(world: World, value: object) -> str:
 HIDDEN = frozenset({"has_password", "customer", "funnel_state", "gender"})
 
 _ENTRIES = """
-SELECT e.operation, r.remote_id, COALESCE(r.email, '') AS email, e.attempts, e.status
+SELECT e.operation, r.remote_id, COALESCE(r.email, '') AS email, e.attempts, e.status,
+       e.reasserts IS NOT NULL AS is_again
 FROM syncd.entries e LEFT JOIN crm.relations r ON r.id = e.relation_id ORDER BY e.id
 """
+_UNPROVEN = "SELECT count(*) FROM syncd.entries WHERE prove_until IS NOT NULL"
 _UNDELIVERED = """
 SELECT (SELECT count(*) FROM syncd.captures)
      + (SELECT count(*) FROM syncd.entries WHERE status IN ('pending', 'held', 'dead', 'parked', 'diverged'))

@@ -16,7 +16,7 @@ from rich.console import Console
 from syncd.clock import Clock, SystemClock
 from syncd.demo import show
 from syncd.demo.daemon import running_daemon
-from syncd.demo.delivered import Arrival, arrivals, undelivered
+from syncd.demo.delivered import Arrival, arrivals, undelivered, unproven
 from syncd.demo.edits import choose_cast, edits_of, make
 from syncd.demo.options import DemoOptions
 from syncd.demo.witness import Comparison, compare
@@ -102,10 +102,12 @@ async def edit_mirror(stage: Stage) -> None:
 
 
 async def watch_arrival(stage: Stage) -> tuple[Arrival, ...]:
-    """Wait until the outbox is empty, and show what the CRM made of it."""
+    """Wait until the outbox is empty and pulls have shown what they can, and tell what the CRM made of it."""
     show.act(stage.console, 4, "What reached the CRM")
     deadline = stage.clock.monotonic() + stage.options.timeout_s
-    while await undelivered(stage.store) and stage.clock.monotonic() < deadline:
+    while await undelivered(stage.store) or await unproven(stage.store):
+        if stage.clock.monotonic() >= deadline:
+            break
         await breathe(stage)
     found = await arrivals(stage.store, stage.sandbox.world)
     show.arrived(stage.console, found)

@@ -20,6 +20,10 @@ from syncd.demo.edits import Edit
 from syncd.demo.witness import Comparison
 
 WIDE = 146  # columns at which a change fits one line
+LEGEND = (
+    "verified: the CRM shows it; accepted: the CRM said yes, and its API cannot show it",
+    "again: said once more after a lost answer, because the lost request may have landed late",
+)
 PROOFS = {"verified": "green", "accepted": "cyan", "superseded": "dim"}
 
 
@@ -60,7 +64,8 @@ def edited(console: Console, edit: Edit) -> None:
 def arrived(console: Console, arrivals: Sequence[Arrival]) -> None:
     """Show each local change with what the CRM held before and after it, and how often it was sent."""
     console.print(_beside(arrivals) if console.width >= WIDE else _below(arrivals))
-    console.print(Text("   verified: read back and found equal; accepted: the CRM said yes", "dim"))
+    for sentence in LEGEND:
+        console.print(Text(f"   {sentence}", "dim"))
 
 
 def _beside(arrivals: Sequence[Arrival]) -> Table:

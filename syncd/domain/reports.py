@@ -66,8 +66,9 @@ class DeliveryReport(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, slots=True)
 class DrainReport:
     """One drain: how much was delivered and what is left. ``is_empty`` is true when nothing remains that syncd
-    could send by itself; ``blocked`` counts entries that wait for a person, or behind one that does; ``paused`` is the
-    reason if the account is paused."""
+    could send by itself; ``blocked`` counts entries that wait for a person, or behind one that does; ``reasserting``
+    delivered values that will be said once more when their settle window is over; ``paused`` is the reason if the
+    account is paused. ``verified`` and ``diverged`` count what was read back."""
 
     account: str
     elapsed_s: float
@@ -81,6 +82,9 @@ class DrainReport:
     pending: int = 0
     blocked: int = 0
     paused: str | None = None
+    reasserting: int = 0
+    verified: int = 0
+    diverged: int = 0
 
     @property
     def is_empty(self) -> bool:

@@ -48,6 +48,8 @@ class Context:
             asked_at=run.started_at,
             touch_before=now - timedelta(seconds=self.policy.touch_every_s),
             absence_gap_s=self.policy.absence_gap_s,
+            grace_s=self.policy.grace_s,
+            awaits_proof=run.awaits_proof,
         )
 
     def progressed(self, stream: str, rows: int, size: int) -> None:

@@ -15,7 +15,16 @@ from syncd.policy import witness
 from syncd.providers.contract import Stream
 from syncd.store import Connection, followup, readings
 from syncd.store.followup import Due
-from syncd.store.mirror import Scope, Written, group_members, orders, relation_tags, relations, subscriptions
+from syncd.store.mirror import (
+    Scope,
+    Written,
+    group_members,
+    orders,
+    proving,
+    relation_tags,
+    relations,
+    subscriptions,
+)
 from syncd.store.mirror.membership import Pair
 from syncd.store.mirror.scope import Seen
 
@@ -52,6 +61,7 @@ async def _write_links(
     context: Context, connection: Connection, scope: Scope, group: Shown, pairs: Sequence[Pair]
 ) -> Written:
     """Write who belongs to a group. Counted is what changes: its relations have been counted as received already."""
+    doubts = await group_members.prove(connection, scope, group.due.id, pairs, is_whole=not group.warnings)
     found = await group_members.difference(connection, scope, group.due.id, pairs)
     gone = group_members.lacking(found)
     lost = len(gone.keys)
@@ -60,7 +70,7 @@ async def _write_links(
     if group.warnings:
         found = replace(found, gone=())  # a record that could not be read may be any of them
     links = await group_members.write_links(connection, scope, found)
-    return replace(links, received=0, unchanged=0).warned(*group.warnings)
+    return replace(links, received=0, unchanged=0).warned(*group.warnings, *doubts)
 
 
 async def write_shown(
@@ -95,7 +105,9 @@ async def _write(connection: Connection, scope: Scope, stream: Stream, there: Se
             return await relations.write(connection, scope, [row for answer in there for row in answer.rows])
         case "Order":
             rows = [_owned(row, answer.due.key) for answer in there for row in answer.rows]
-            return await orders.write(connection, scope, orders.prepare(rows), Seen())
+            seen = Seen()
+            written = await orders.write(connection, scope, orders.prepare(rows), seen)
+            return written.warned(*await proving.by_orders(connection, scope, seen))
         case _:
             raise ValueError(f"no sweep writes {stream.records}")
 

@@ -17,7 +17,8 @@ class PullPolicy:
     follow-up run. Unchanged rows get a new ``last_seen_at`` every ``touch_every_s``. ``detail_attempts`` failed calls
     end an invoice's detail; between them it waits ``detail_backoff_s``, doubled each time, up to a day. A run of
     ``strikes`` failed calls in a row ends a sweep. ``batch_rows`` of an answer are written at a time, ``sweep_batch``
-    small answers in one transaction. ``pages`` bounds the requests of one answer.
+    small answers in one transaction. ``pages`` bounds the requests of one answer. Until ``grace_s`` after a
+    delivery, an answer that does not show it says nothing.
     """
 
     window: WindowRule = field(default_factory=WindowRule)
@@ -27,6 +28,7 @@ class PullPolicy:
         default_factory=lambda: WitnessRule(few=3, max_gone_share=0.2, may_be_empty=True)
     )
     absence_gap_s: float = 3600
+    grace_s: float = 180
     touch_every_s: float = 86400
     sweep_budget: int = 500
     sweep_batch: int = 20

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from syncd.domain.errors import MalformedAnswer
-from syncd.domain.records import Row
+from syncd.domain.records import FreeField, Row
 from syncd.inbound.context import Context, NotBelieved
 from syncd.inbound.fetch import Fetched, Trouble, fetch
 from syncd.inbound.window import claim_stream
@@ -17,7 +17,7 @@ from syncd.policy.states import RunStatus
 from syncd.policy.windows import corrected
 from syncd.providers.contract import Stream, StreamArguments
 from syncd.store import Connection, runs
-from syncd.store.mirror import Scope, Written, administration, catalogue
+from syncd.store.mirror import Scope, Written, administration, catalogue, proving
 from syncd.store.mirror.catalogue import CATALOGUES, Catalogue
 from syncd.store.runs import Ending, Run
 
@@ -73,4 +73,6 @@ async def _write_catalogue(
         raise NotBelieved(witness.reason(gone.known, len(gone.keys), len(rows)))
     written = await catalogue.write(connection, scope, kind, known, rows)
     missing = await catalogue.mark_absent(connection, scope, kind, known, gone.keys) if is_whole else 0
-    return written + Written(missing=missing)
+    fields = [row.record for row in rows if isinstance(row.record, FreeField)]
+    doubts = await proving.by_fields(connection, scope, fields, is_whole=is_whole) if fields else ()
+    return written + Written(missing=missing, warnings=doubts)

@@ -22,7 +22,7 @@ from syncd.policy.states import RunStatus
 from syncd.policy.windows import Plan, corrected, plan, proven_by
 from syncd.providers.contract import Stream, StreamArguments
 from syncd.store import Connection, coverage, runs
-from syncd.store.mirror import Gone, Scope, Written, invoices, orders
+from syncd.store.mirror import Gone, Scope, Written, invoices, orders, proving
 from syncd.store.mirror.scope import Seen
 from syncd.store.runs import Ending, Run
 
@@ -110,6 +110,8 @@ async def _write(
             async for more in _write_part(context, connection, kind, scope, part, seen):
                 written += more
                 context.progressed(stream.name, written.received, fetched.size_bytes)
+    if stream.records == "Order":
+        written = written.warned(*await proving.by_orders(connection, scope, seen))
     if span is None:
         return written.warned(_SKEWED)
     witnessed = Interval(span.lower, span.upper + timedelta(seconds=2 * context.policy.window.margin_s))

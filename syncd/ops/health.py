@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from syncd.domain.errors import SyncdError
 from syncd.ops.metrics import Metrics
 from syncd.store import Store
+from syncd.store.incidents import count_incidents
 from syncd.store.status import AccountStatus, read_accounts, read_outbox, read_streams
 
 PATIENCE_S = 5.0
@@ -69,6 +70,7 @@ class Health:
                     self.metrics.show_accounts(await read_accounts(connection), self._replica)
                     self.metrics.show_streams(await read_streams(connection, self._horizon_days))
                     self.metrics.show_outbox(await read_outbox(connection))
+                    self.metrics.show_incidents(await count_incidents(connection))
                 self.metrics.show_database(True)
             except (SyncdError, TimeoutError):
                 pass

@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from syncd import __version__
 from syncd.domain.reports import DeliveryReport, RunReport
+from syncd.store.incidents import IncidentCount
 from syncd.store.status import AccountStatus, OutboxStatus, StreamStatus
 
 _SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -40,6 +41,7 @@ class Metrics:
 
     def _make_gauges(self) -> None:
         self._entries = self._gauge("outbox_entries", "Undelivered changes", "account", "status")
+        self._incidents = self._gauge("incidents_open", "Things a person should know", "account", "kind")
         self._oldest = self._gauge("outbox_oldest_seconds", "Age of the oldest pending change", "account")
         self._lag = self._gauge("coverage_lag_seconds", "Age of the newest proven instant", "account", "stream")
         self._holes = self._gauge("coverage_holes", "Unproven gaps inside the horizon", "account", "stream")
@@ -108,9 +110,13 @@ class Metrics:
 
     def show_outbox(self, outboxes: tuple[OutboxStatus, ...]) -> None:
         for row in outboxes:
-            for status in ("pending", "held", "dead", "parked", "diverged"):
+            for status in ("pending", "reasserting", "held", "dead", "parked", "diverged"):
                 self._entries.labels(row.account, status).set(getattr(row, status))
             self._oldest.labels(row.account).set(row.oldest_s or 0.0)
+
+    def show_incidents(self, counts: tuple[IncidentCount, ...]) -> None:
+        for row in counts:
+            self._incidents.labels(row.account, row.kind).set(row.open)
 
     def text(self) -> bytes:
         """Return all metrics in the Prometheus text format."""

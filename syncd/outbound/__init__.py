@@ -8,6 +8,9 @@ Theory of operation. The database holds everything that matters; a drainer may d
 * **Converse** (``converse``) holds one conversation with the CRM per step, inside half the lease. No transaction is
   open meanwhile.
 * **Settle** (``settler``, ``store.outbox_settle``) writes batches of results, each lane guarded by its epoch.
+* **Prove** (``prover``, ``store.outbox_proof``): what the CRM said yes to is verified by whichever pull shows it, and
+  a share of it is read back on purpose. A value that may be undone by a late request is said once more
+  (``policy.reassertion``, ``store.outbox_reassert``).
 * **Report** (``tally``): one ``DeliveryReport`` per conversation, one ``DrainReport`` per drain.
 
 ``shift`` wires these into a feeder, workers and a settler; ``pace`` says how fast, ``watch`` says whether at all, and

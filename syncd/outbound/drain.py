@@ -61,7 +61,7 @@ class Drainer:
         async with self._store.begin() as connection:
             backlog = await count_backlog(connection, self._account.id)
         elapsed_s = self._clock.monotonic() - started
-        return tally.total(elapsed_s, backlog.pending, backlog.blocked, shift.watch.paused)
+        return tally.total(elapsed_s, backlog, shift.watch.paused)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send until stopped: what is under way is finished and settled, what is claimed beyond that is given back."""

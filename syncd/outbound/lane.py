@@ -17,11 +17,15 @@ from syncd.outbound.limits import DrainLimits
 from syncd.policy.fold import IDENTITY, Entry, Step, watermark
 from syncd.policy.merging import keeps_all
 from syncd.policy.outcome import Circumstances, Ending, verdict
+from syncd.policy.proof import Showing, Sight
+from syncd.policy.reassertion import reassertion
 from syncd.policy.states import EntryStatus
 from syncd.providers.contract import (
     Delivered,
     Effect,
     Outcome,
+    Proof,
+    Readable,
     Rejected,
     Retryable,
     Target,
@@ -29,12 +33,16 @@ from syncd.providers.contract import (
     Unauthorised,
     Unknown,
 )
-from syncd.store.outbox import AttemptRow, ClaimedLane, EntrySettlement, LaneSettlement
+from syncd.store.outbox import AttemptRow, ClaimedLane, EntrySettlement, LaneSettlement, Reassertion
 from syncd.store.outbox_history import history_of
+from syncd.store.outbox_incidents import diverged, parked
 
 _PENDING = EntryStatus.PENDING.value
 _SUPERSEDED = EntryStatus.SUPERSEDED.value
 _DEAD = EntryStatus.DEAD.value
+_DIVERGED = EntryStatus.DIVERGED.value
+_GATEWAY = frozenset({502, 504})
+_SAID_AGAIN = "said once more, because an earlier try may have landed after it"
 
 
 @dataclass(slots=True)
@@ -95,6 +103,11 @@ def _empty(lane: ClaimedLane, *, is_more: bool) -> LaneSettlement:
         entries=[],
         attempts=[],
         history=[],
+        reassertions=[],
+        awaiting=[],
+        read_back=[],
+        incidents=[],
+        at_rest=[],
     )
 
 
@@ -129,7 +142,8 @@ class _LaneWork:
         desk, lane = self._desk, self._lane
         if self._is_suspended(step):
             return True
-        target = Target(lane.remote_id, lane.email, None, step.carrier.is_uncertain)
+        is_repeat = step.carrier.is_uncertain or step.carrier.is_reassertion
+        target = Target(lane.remote_id, lane.email, None, is_repeat, step.carrier.captured_at)
         deadline = desk.line.clock.monotonic() + desk.limits.conversation_s
         talk = await converse(desk.line, step.change, target, deadline, lambda: self._lease.is_lost)
         if talk.outcome is None:
@@ -195,12 +209,41 @@ class _LaneWork:
         self._settled.add(carrier.seq)
         for entry in step.superseded:
             self._put(EntrySettlement(entry.seq, _SUPERSEDED, False, superseded_by=carrier.id))
+            if entry.status == _DIVERGED:
+                settlement.at_rest.append(entry.id)
         settlement.is_delivered = True
-        if self._lane.relation_id is not None and (row := history_of(step.change)) is not None:
+        if outcome.proof is not Proof.VERIFIED:
+            self._await_proof(carrier, outcome)
+        self._reassert_later(step)
+        row = None if self._lane.relation_id is None or carrier.is_reassertion else history_of(step.change)
+        if row is not None:
             settlement.history.append((carrier.id, row))
         if outcome.remote_id is not None and self._lane.remote_id is None:
             settlement.bind_remote_id = outcome.remote_id
-        self._tell(step, talk, proof, outcome.detail and _told(outcome.detail), proof)
+        detail = outcome.detail or (_SAID_AGAIN if carrier.is_reassertion else "")
+        self._tell(step, talk, proof, detail and _told(detail), proof)
+
+    def _await_proof(self, carrier: Entry, outcome: Delivered) -> None:
+        """Let a later read show what the CRM said yes to; the dice choose what is read on purpose."""
+        line, limits = self._desk.line, self._desk.limits
+        readable = Readable.NEVER if carrier.change is None else line.provider.readable(carrier.change)
+        if readable is not Readable.NEVER:
+            self._settlement.awaiting.append(carrier.seq)
+        if outcome.proof is Proof.DIVERGED:
+            seen = outcome.difference or Showing(Sight.OTHER)
+            self._settlement.incidents.append(diverged(carrier.id, carrier.operation, carrier.facet, seen))
+        elif readable is Readable.BY_CALL and limits.read_back_share > line.clock.random():
+            self._settlement.read_back.append((carrier.seq, limits.read_back_after_s))
+
+    def _reassert_later(self, step: Step) -> None:
+        """Let the facet's value be said once more, if an earlier try of this call may still land behind it."""
+        window_s = self._desk.limits.settle_window_s
+        root = next((entry.reasserts or entry.id for entry in _parts(step) if entry.is_uncertain), None)
+        if root is None or window_s <= 0:
+            return
+        if (again := reassertion(step.change)) is not None:
+            self._settlement.reassertions.append(Reassertion(again, root, window_s))
+            self._look_again(window_s)
 
     def _fail(
         self,
@@ -224,6 +267,10 @@ class _LaneWork:
         self._put(EntrySettlement(carrier.seq, status, result.is_tried, delay_s, result.is_uncertain, told))
         if result.status is not EntryStatus.PENDING:
             self._give_up_with(step, status, told)
+        if result.status is EntryStatus.PARKED:
+            self._settlement.incidents.append(parked(carrier.id, carrier.operation, carrier.facet))
+            if self._desk.line.provider.readable(step.change) is not Readable.NEVER:
+                self._settlement.awaiting.append(carrier.seq)
         self._settlement.is_failed = self._settlement.is_failed or result.is_tried
         self._settlement.is_more = self._settlement.is_more or not result.is_tried
         self._tell(step, talk, ending.value, told, status)
@@ -239,12 +286,16 @@ class _LaneWork:
             is_repeat=carrier.is_uncertain,
             is_spent=self._desk.limits.retry.is_spent(carrier.attempts + 1, age_s),
             is_account_down=self._desk.line.pace.is_broken and is_the_crms(talk) and not is_on_trial,
+            may_land_late=talk.has_written and talk.status in _GATEWAY,
         )
 
     def _give_up_with(self, step: Step, status: str, reason: str) -> None:
         """A value that was never sent is moot; columns that were merged stay dead, so that a later edit takes them."""
         for entry in step.superseded:
             if entry.status != _PENDING:
+                continue
+            if entry.is_reassertion:  # what was delivered before is not undone by what was not
+                self._settlement.is_more = True
                 continue
             if keeps_all(step.change):
                 self._put(EntrySettlement(entry.seq, status, False, None, False, reason))
@@ -253,7 +304,7 @@ class _LaneWork:
         self._block(step.carrier, reason)
 
     def _block(self, entry: Entry, reason: str) -> None:
-        if entry.facet == IDENTITY:
+        if entry.facet == IDENTITY and not entry.is_reassertion:
             self._settlement.block_reason = f"{entry.operation} was not delivered: {reason}"
 
     def _look_again(self, delay_s: float) -> None:
@@ -285,6 +336,10 @@ class _LaneWork:
         settlement.acked_seq = watermark(lane.entries, self._settled, lane.seen_seq)
         settlement.is_more = settlement.is_more or self._done < len(lane.plan.steps)
         return LaneResult(lane, settlement, self._lease, self._deliveries)
+
+
+def _parts(step: Step) -> tuple[Entry, ...]:
+    return (*step.superseded, step.carrier)
 
 
 def _told(reason: str) -> str:

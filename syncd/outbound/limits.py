@@ -15,6 +15,8 @@ class DrainLimits:
     ``timeout_s`` bounds one conversation and is never more than half of ``lease_s``. ``batch`` is the most lanes one
     claim takes, ``window`` the most entries of one lane it reads. ``patience_s`` is the longest wait for a back-off
     that a one-shot drain sits out. ``settle_s`` is how long results may wait for company while others are under way.
+    ``settle_window_s`` after a delivery that was in doubt its facet's last value is said once more (0: never).
+    ``read_back_share`` of what the CRM said yes to is read once that is over, ``read_back_batch`` of it at a time.
     ``breaker_failures`` different entries failing in a row, or refused alike in a row, stop the account until a probe
     succeeds; after ``breaker_rounds`` stops for one kind of refusal the entries that meet it are dead.
     """
@@ -30,6 +32,9 @@ class DrainLimits:
     patience_s: float = 30.0
     settle_batch: int = 256
     settle_s: float = 0.05
+    settle_window_s: float = 180.0
+    read_back_share: float = 0.05
+    read_back_batch: int = 16
     backoff_s: float = 2.0
     backoff_max_s: float = 900.0
     max_attempts: int = 12
@@ -46,6 +51,11 @@ class DrainLimits:
     def conversation_s(self) -> float:
         """How long one conversation may take: well inside the lease, so that a settle still finds it ours."""
         return min(self.timeout_s, self.lease_s / 2)
+
+    @property
+    def read_back_after_s(self) -> float:
+        """How long after a delivery it is read back: not while a late request may still land."""
+        return max(60.0, self.settle_window_s)
 
     @property
     def retry(self) -> RetryPolicy:

@@ -18,6 +18,7 @@ from syncd.outbound.lane import Desk, LaneResult, send_lane, untouched
 from syncd.outbound.leases import Leases
 from syncd.outbound.limits import DrainLimits
 from syncd.outbound.lookout import Lookout
+from syncd.outbound.prover import Prover
 from syncd.outbound.queue import LaneQueue
 from syncd.outbound.settler import Settler
 from syncd.outbound.tally import Tally
@@ -63,6 +64,7 @@ class Shift:
         self._is_staged = False
         within_s = 0.0 if is_endless else post.limits.patience_s
         self._lookout = Lookout(post.store, post.account.id, self._clock, within_s=within_s)
+        self._prover = Prover(post.store, desk.line, post.limits, tally)
         self.watch = Watch(
             post.store,
             self._lookout,
@@ -80,12 +82,15 @@ class Shift:
             heeding = group.create_task(self._heed(stop))
             renewing = group.create_task(self._leases.run())
             settling = group.create_task(self._settler.run())
+            proving = group.create_task(self._prove(stop))
             workers = [group.create_task(self._send(place)) for place in range(self._post.limits.concurrency)]
             try:
                 await self._feed()
+                await self._catch_up()
             except InfrastructureError as error:
                 failure = error
             self._pace.stop()
+            proving.cancel()
             await self._take_up_doubtful()
             self._queue.close()
             await asyncio.wait(workers)
@@ -101,6 +106,15 @@ class Shift:
         """Give back at the end what may be ours without our knowing, if the database can be asked."""
         with suppress(InfrastructureError):
             self._queue.put(await self._leases.adopt())
+
+    async def _prove(self, stop: asyncio.Event) -> None:
+        if self._is_endless and self._post.limits.read_back_share > 0:
+            await self._prover.run(stop)
+
+    async def _catch_up(self) -> None:
+        """A one-shot drain reads back what is due once everything is delivered."""
+        if not self._is_endless and self._post.limits.read_back_share > 0:
+            await self._prover.catch_up()
 
     async def _heed(self, stop: asyncio.Event) -> None:
         await stop.wait()

@@ -9,6 +9,7 @@ from syncd.domain.account import Account
 from syncd.domain.changes import operation_of
 from syncd.domain.reports import DeliveryReport, DrainReport
 from syncd.outbound.lane import Delivery, LaneResult
+from syncd.store.outbox import Backlog
 
 _DELIVERED = frozenset({"verified", "accepted", "diverged"})
 
@@ -26,6 +27,8 @@ class Tally:
     parked: int = 0
     fenced: int = 0
     requests: int = 0
+    verified: int = 0
+    diverged: int = 0
     width: Callable[[], int] = lambda: 1
 
     def count(self, result: LaneResult, is_fenced: bool) -> None:
@@ -50,7 +53,7 @@ class Tally:
         elif status == "parked":
             self.parked += 1
 
-    def total(self, elapsed_s: float, pending: int, blocked: int, paused: str | None) -> DrainReport:
+    def total(self, elapsed_s: float, backlog: Backlog, paused: str | None) -> DrainReport:
         return DrainReport(
             account=self.account.name,
             elapsed_s=elapsed_s,
@@ -61,9 +64,12 @@ class Tally:
             parked=self.parked,
             fenced=self.fenced,
             requests=self.requests,
-            pending=pending,
-            blocked=blocked,
+            pending=backlog.pending,
+            blocked=backlog.blocked,
             paused=paused,
+            reasserting=backlog.reasserting,
+            verified=self.verified,
+            diverged=self.diverged,
         )
 
 

@@ -14,6 +14,10 @@ folding what is left of a fold changes nothing.
 * One thing gets past a dead identity: a later e-mail change, if the CRM refused the dead one. It supersedes it, and if
   that was the create, it is the create with the right address: whoever mends a typing error mends the relation.
 
+* A **reassertion** (``policy.reassertion``) repeats what its facet was delivered last, once its settle window is over.
+  Until then it is as good as not there: nothing waits for it. Then it stands before everything that is not delivered
+  yet, so that any newer change of its facet supersedes it; where such a change cannot be sent now, it waits with it.
+
 It must never reorder two changes of one facet, and never send past an entry that waits for a person.
 """
 
@@ -39,7 +43,8 @@ _HELD = EntryStatus.HELD.value
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
     """One undelivered entry. ``change`` is None when its payload cannot be read; ``fault`` says why. ``is_refused``:
-    dead because the CRM said no, so that it certainly was not applied."""
+    dead because the CRM said no, so that it certainly was not applied. ``reasserts``: the entry whose call may still
+    land, where this one says its facet's last value once more."""
 
     id: int
     seq: int
@@ -53,6 +58,11 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     change: LocalChange | None
     fault: str = ""
     is_refused: bool = False
+    reasserts: int | None = None
+
+    @property
+    def is_reassertion(self) -> bool:
+        return self.reasserts is not None
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
@@ -95,7 +105,10 @@ def fold(entries: Sequence[Entry], is_repeat_safe: RepeatSafe, now: datetime) ->
     """Plan one lane. ``entries`` are its undelivered ones in sequence order; the provider says what is repeat-safe."""
     walk = _Walk(is_repeat_safe, now)
     for entry in entries:
-        if not walk.take(entry):
+        if entry.reasserts is not None:
+            walk.recall(entry)
+    for entry in entries:
+        if entry.reasserts is None and not walk.take(entry):
             walk.is_barred = True
             break
     return walk.plan(entries[-1].seq if entries else 0)
@@ -113,7 +126,8 @@ def watermark(entries: Sequence[Entry], settled: frozenset[int] | set[int], tail
 
 
 class _Walk:
-    """One pass over a lane. A facet's trail is its entries so far that a call of this plan may settle."""
+    """One pass over a lane. A facet's trail is its entries so far that a call of this plan may settle. ``passed`` are
+    entries of barrier facets that a later barrier of their facet supersedes."""
 
     __slots__ = (
         "barrier",
@@ -124,6 +138,7 @@ class _Walk:
         "is_repeat_safe",
         "next_at",
         "now",
+        "passed",
         "refused",
         "trails",
     )
@@ -134,11 +149,22 @@ class _Walk:
         self.trails: dict[str, list[Entry]] = {}
         self.closed: set[str] = set()
         self.refused: list[Entry] = []
+        self.passed: list[Entry] = []
         self.broken: list[Entry] = []
         self.barrier: Entry | None = None
         self.next_at: datetime | None = None
         self.is_more = False
         self.is_barred = False
+
+    def recall(self, entry: Entry) -> None:
+        """Take a reassertion, before everything else: at the head of its facet's trail, or not at all for now."""
+        if entry.change is None:
+            if entry.status == _PENDING:
+                self.broken.append(entry)
+        elif entry.status == _PENDING and entry.next_attempt_at is not None and entry.next_attempt_at > self.now:
+            self._look_at(entry.next_attempt_at)
+        elif entry.status != _HELD:
+            self.trails.setdefault(entry.facet, []).append(entry)
 
     def take(self, entry: Entry) -> bool:
         """Take the next entry in order; return False when nothing behind it may be looked at."""
@@ -172,7 +198,10 @@ class _Walk:
     def _take_alone(self, entry: Entry) -> bool:
         """A barrier, or an entry that cannot be read: nothing is folded across it."""
         is_identity = entry.facet == IDENTITY
+        if is_identity:
+            self.passed.extend(self.trails.pop(IDENTITY, ()))
         if entry.status == _DIVERGED:
+            self.passed.append(entry)
             return True
         if entry.facet in self.closed or entry.status != _PENDING:
             self._fence(entry)
@@ -194,8 +223,11 @@ class _Walk:
 
     def _wait(self, entry: Entry) -> None:
         self.closed.add(entry.facet)
-        if entry.next_attempt_at is not None and (self.next_at is None or entry.next_attempt_at < self.next_at):
-            self.next_at = entry.next_attempt_at
+        if entry.next_attempt_at is not None:
+            self._look_at(entry.next_attempt_at)
+
+    def _look_at(self, instant: datetime) -> None:
+        self.next_at = instant if self.next_at is None else min(self.next_at, instant)
 
     def _fence(self, entry: Entry) -> None:
         """Let calls that are planned go out as they are; what is dead on this side stays on this side."""
@@ -211,7 +243,8 @@ class _Walk:
         barrier = self.barrier
         if barrier is not None and barrier.change is not None:
             change = readdressed([entry.change for entry in self.refused], barrier.change)
-            step = Step(barrier, change, tuple(self.refused), True)
+            passed = (entry for entry in self.passed if entry.facet == barrier.facet)
+            step = Step(barrier, change, (*self.refused, *passed), True)
             is_more = self.is_more or barrier.seq < last_seq or bool(self.refused)
             return Plan((step,), tuple(self.broken), self.next_at, is_more, self.is_barred)
         steps = [_step(trail) for trail in self.trails.values() if _is_sendable(trail)]

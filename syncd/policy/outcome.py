@@ -31,18 +31,24 @@ class Ending(StrEnum):
 class Circumstances:
     """``is_once``: repeating the call would do something twice. ``is_repeat``: this try began by reading back.
     ``is_spent``: with this try the budget is used up. ``is_account_down``: the breaker is open; then even a refusal may
-    be the host's."""
+    be the host's. ``may_land_late``: the answer was a gateway's, which had lost patience with a server that may still
+    be at work."""
 
     is_barrier: bool
     is_once: bool
     is_repeat: bool
     is_spent: bool
     is_account_down: bool = False
+    may_land_late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``status`` of the entry from now on. A pending one with ``is_tried`` backs off; without, it waits unharmed."""
+    """``status`` of the entry from now on. A pending one with ``is_tried`` backs off; without, it waits unharmed.
+
+    ``is_uncertain`` marks for good that a try may have been applied, whatever the operation: a barrier is read back
+    before it is sent again, and after the delivery of any other its facet's last value is said once more.
+    """
 
     status: EntryStatus
     is_tried: bool = True
@@ -70,19 +76,21 @@ def verdict(ending: Ending, now: Circumstances) -> Verdict:
 
 
 def _retryable(now: Circumstances) -> Verdict:
+    is_uncertain = now.may_land_late
     if now.is_account_down:
-        return _UNHARMED
+        return Verdict(EntryStatus.PENDING, is_tried=False, is_uncertain=is_uncertain)
     if not now.is_spent:
-        return Verdict(EntryStatus.PENDING)
+        return Verdict(EntryStatus.PENDING, is_uncertain=is_uncertain)
     # An earlier try may have been applied: giving up does not make that a no.
-    return Verdict(EntryStatus.PARKED if now.is_barrier and now.is_repeat else EntryStatus.DEAD)
+    is_parked = now.is_barrier and (now.is_repeat or is_uncertain)
+    return Verdict(EntryStatus.PARKED if is_parked else EntryStatus.DEAD, is_uncertain=is_uncertain)
 
 
 def _unknown(now: Circumstances) -> Verdict:
     if not now.is_barrier:
         if now.is_account_down:
-            return _UNHARMED
-        return Verdict(EntryStatus.DEAD if now.is_spent else EntryStatus.PENDING)
+            return Verdict(EntryStatus.PENDING, is_tried=False, is_uncertain=True)
+        return Verdict(EntryStatus.DEAD if now.is_spent else EntryStatus.PENDING, is_uncertain=True)
     if now.is_spent or (now.is_once and now.is_repeat):
         return Verdict(EntryStatus.PARKED, is_uncertain=True)
     return Verdict(EntryStatus.PENDING, is_uncertain=True)

@@ -5,7 +5,9 @@ code that changes a state asks ``may_move``.
 
 An **entry** of the outbox waits as ``pending`` until its delivery settles. ``dead`` (the CRM said no, or the budget
 is spent) and ``parked`` (nobody can tell whether it was applied) wait for a person or, where a later value of the
-same facet makes them moot, end as ``superseded``. All other states are final.
+same facet makes them moot, end as ``superseded``. ``accepted`` is what the CRM said yes to; it stays so, unless a
+later read shows the value (``verified``) or another one (``diverged``, until a read shows it after all, a later value
+supersedes it or a person decides). All other states are final.
 
 A **hold** is a mass change that waits as ``open`` until a person approves or rejects it.
 """
@@ -58,7 +60,7 @@ ENTRY_TRANSITIONS: Mapping[EntryStatus, frozenset[EntryStatus]] = MappingProxyTy
         _E.ACCEPTED: frozenset({_E.VERIFIED, _E.DIVERGED}),
         _E.DEAD: frozenset({_E.PENDING, _E.SKIPPED, _E.SUPERSEDED}),
         _E.PARKED: frozenset({_E.PENDING, _E.SKIPPED, _E.SUPERSEDED, _E.VERIFIED}),
-        _E.DIVERGED: frozenset({_E.PENDING, _E.SKIPPED, _E.SUPERSEDED}),
+        _E.DIVERGED: frozenset({_E.PENDING, _E.SKIPPED, _E.SUPERSEDED, _E.VERIFIED}),
         _E.VERIFIED: frozenset(),
         _E.SUPERSEDED: frozenset(),
         _E.SKIPPED: frozenset(),

@@ -119,6 +119,8 @@ def drain_limits(config: AccountConfig) -> DrainLimits:
         backoff_max_s=send.send_backoff_max_s,
         max_attempts=send.send_attempts,
         max_age_s=send.send_age_days * 86400.0,
+        settle_window_s=send.settle_window_s,
+        read_back_share=send.read_back_share,
     )
 
 
@@ -128,5 +130,6 @@ def pull_policy(config: AccountConfig) -> PullPolicy:
     return PullPolicy(
         window=WindowRule(overlap_s=pull.overlap_s, horizon_s=pull.horizon_days * 86400.0),
         absence_gap_s=pull.absence_gap_s,
+        grace_s=config.send.settle_window_s,
         sweep_budget=pull.sweep_budget,
     )

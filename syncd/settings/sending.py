@@ -73,6 +73,19 @@ class SendSettings(Group):
         description="Pause between looks into an empty outbox; half of it is added to each delivery.",
     )
 
+    settle_window_s: float = Field(
+        180,
+        ge=0,
+        le=86400,
+        description="Wait before a value whose first try may still land is sent once more; 0 lets it undo newer ones.",
+    )
+    read_back_share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Share of accepted changes that are read back after the settle window, at one request each.",
+    )
+
     @field_validator("allowed_operations")
     @classmethod
     def _known_operations(cls, value: frozenset[str]) -> frozenset[str]:

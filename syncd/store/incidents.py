@@ -46,6 +46,26 @@ _LIST = text(
 )
 
 
+_COUNT = text(
+    """
+    SELECT a.name AS account, k.kind, count(i.id) AS open
+    FROM crm.accounts a
+    CROSS JOIN unnest(CAST(:kinds AS text[])) AS k (kind)
+    LEFT JOIN syncd.incidents i ON i.account_id = a.id AND i.kind = k.kind AND i.closed_at IS NULL
+    GROUP BY a.name, k.kind ORDER BY a.name, k.kind
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentCount:
+    """How many incidents of a kind an account has open; zero is counted too."""
+
+    account: str
+    kind: str
+    open: int
+
+
 @dataclass(frozen=True, slots=True)
 class IncidentRow:
     """One incident as an operator sees it; ``detail`` is a JSON object as text."""
@@ -95,3 +115,9 @@ async def list_incidents(
     """Return incidents, open ones first, the latest first."""
     binds = {"account": account, "with_closed": with_closed, "most": most}
     return tuple(IncidentRow(**row) for row in (await connection.execute(_LIST, binds)).mappings())
+
+
+async def count_incidents(connection: Connection) -> tuple[IncidentCount, ...]:
+    """Count the open incidents of every account and kind."""
+    rows = await connection.execute(_COUNT, {"kinds": [kind.value for kind in IncidentKind]})
+    return tuple(IncidentCount(**row) for row in rows.mappings())

@@ -13,7 +13,7 @@ from syncd.store.outbox_read import (
     list_entries,
     show_entry,
 )
-from syncd.store.outbox_results import AttemptRow, EntrySettlement, LaneSettlement, Settled
+from syncd.store.outbox_results import AttemptRow, EntrySettlement, LaneSettlement, Reassertion, Settled
 from syncd.store.outbox_settle import settle
 from syncd.store.outbox_stage import stage
 
@@ -27,6 +27,7 @@ __all__ = [
     "LaneSettlement",
     "OutboxEntry",
     "PastAttempt",
+    "Reassertion",
     "Renewal",
     "Selection",
     "Settled",

@@ -182,4 +182,9 @@ def _waiting(settlement: LaneSettlement, reason: str) -> LaneSettlement:
         delivered=[],
         entries=entries,
         history=[],
+        reassertions=[],
+        awaiting=[],
+        read_back=[],
+        incidents=[],
+        at_rest=[],
     )

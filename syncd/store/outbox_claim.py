@@ -5,8 +5,8 @@ the lock and with a snapshot of its own, fold, raise the epoch, set the lease an
 in the locking statement would be wrong: it may return a lane as another worker just left it beside entries as they
 were before, and deliver them twice.
 
-A lane whose last claim left its intent behind was dropped in mid-sending. If that intent was a call that must not be
-repeated blindly, its entry is marked uncertain here, before anybody sends again.
+A lane whose last claim left its intent behind was dropped in mid-sending. Whatever may have been sent is marked
+uncertain here, before anybody sends again: a barrier will be read back, anything else said once more afterwards.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from syncd.domain.changes import LocalChange, decode_change
 from syncd.domain.ids import AccountId
 from syncd.policy.fold import IDENTITY, Entry, Plan, RepeatSafe, fold, watermark
 from syncd.policy.lowwater import WHOLE, Mark
+from syncd.store import outbox_reassert
 from syncd.store.engine import Connection
 from syncd.store.refusal import was_refused
 
@@ -85,7 +86,7 @@ _ENTRIES = text(
     f"""
     SELECT l.id AS lane_id, e.id, e.seq, e.operation, e.facet, e.status, e.attempts, e.next_attempt_at, e.is_uncertain,
            e.captured_at, CAST(e.payload AS text) AS payload,
-           {was_refused("e")} AS is_refused
+           {was_refused("e")} AS is_refused, e.reasserts
     FROM unnest(CAST(:lane_ids AS bigint[])) AS l (id)
     CROSS JOIN LATERAL (
         SELECT * FROM syncd.entries
@@ -139,6 +140,7 @@ async def claim(connection: Connection, account_id: AccountId, terms: Terms, *, 
     now: datetime = due[0].now
     entries = await read_entries(connection, [lane.id for lane in due], terms.window)
     await doubt(connection, due, entries, terms.is_repeat_safe)
+    await outbox_reassert.bring_up(connection, entries, now)
     plans = {lane.id: fold(entries.get(lane.id, ()), terms.is_repeat_safe, now) for lane in due}
     windows = await _widen(connection, due, entries, plans, terms, now)
     relations = await read_relations(connection, (lane.relation_id for lane in due))
@@ -167,13 +169,28 @@ async def read_entries(connection: Connection, lane_ids: Sequence[int], window: 
         captured_at,
         payload,
         refused,
+        reasserts,
     ) in rows.all():
         if lane != lane_id:
             lane_id = lane
             trail = entries.setdefault(lane, [])
         change, fault = decoded(operation, payload)
         trail.append(
-            Entry(id_, seq, operation, facet, status, attempts, next_at, uncertain, captured_at, change, fault, refused)
+            Entry(
+                id_,
+                seq,
+                operation,
+                facet,
+                status,
+                attempts,
+                next_at,
+                uncertain,
+                captured_at,
+                change,
+                fault,
+                refused,
+                reasserts,
+            )
         )
     return entries
 
@@ -191,22 +208,37 @@ def decoded(operation: str, payload: str) -> tuple[LocalChange | None, str]:
 async def doubt(
     connection: Connection, due: Sequence[Any], entries: dict[int, list[Entry]], is_repeat_safe: RepeatSafe
 ) -> None:
-    """Mark the barrier that a dropped claim was about to send; it may have been applied."""
+    """Mark what a dropped claim was about to send; it may have been applied."""
     lane_ids, seqs = [], []
     for lane in due:
-        if lane.sending_upto is None:
-            continue
-        for index, entry in enumerate(entries.get(lane.id, ())):
-            if entry.seq == lane.sending_upto and is_barrier(entry, is_repeat_safe) and not entry.is_uncertain:
-                entries[lane.id][index] = msgspec.structs.replace(entry, is_uncertain=True)
-                lane_ids.append(lane.id)
-                seqs.append(entry.seq)
+        doubtful = _doubtful(entries.get(lane.id, ()), lane.sending_upto, is_repeat_safe)
+        for index, entry in doubtful:
+            entries[lane.id][index] = msgspec.structs.replace(entry, is_uncertain=True)
+            lane_ids.append(lane.id)
+            seqs.append(entry.seq)
     if seqs:
         await connection.execute(_DOUBT, {"lane_ids": lane_ids, "seqs": seqs})
 
 
+def _doubtful(entries: Sequence[Entry], upto: int | None, is_repeat_safe: RepeatSafe) -> list[tuple[int, Entry]]:
+    """Return the entries, with their places, that a claim with this intent may have sent: a barrier alone, or else
+    anything up to the intent that is no barrier."""
+    if upto is None:
+        return []
+    is_alone = any(entry.seq == upto and is_barrier(entry, is_repeat_safe) for entry in entries)
+    return [
+        (index, entry)
+        for index, entry in enumerate(entries)
+        if not entry.is_uncertain
+        and entry.status == "pending"
+        and (entry.seq == upto if is_alone else entry.seq <= upto and not is_barrier(entry, is_repeat_safe))
+    ]
+
+
 def is_barrier(entry: Entry, is_repeat_safe: RepeatSafe) -> bool:
     """Tell whether an entry's call must not be repeated blindly, so that a dropped claim leaves it in doubt."""
+    if entry.is_reassertion:
+        return False
     return entry.facet == IDENTITY or (entry.change is not None and not is_repeat_safe(entry.change))
 
 
@@ -227,7 +259,10 @@ async def _widen(
     narrow = _to_widen(cut, plans)
     while narrow:
         window *= _WIDER
-        for lane_id, read in (await read_entries(connection, narrow, window)).items():
+        wider = await read_entries(connection, narrow, window)
+        await doubt(connection, [lane for lane in due if lane.id in wider], wider, terms.is_repeat_safe)
+        await outbox_reassert.bring_up(connection, wider, now)
+        for lane_id, read in wider.items():
             entries[lane_id], plans[lane_id] = read, fold(read, terms.is_repeat_safe, now)
             if len(read) < window:
                 cut.discard(lane_id)

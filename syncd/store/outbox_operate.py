@@ -14,6 +14,7 @@ from sqlalchemy import text
 from syncd.domain.errors import UserError
 from syncd.policy.states import EntryStatus, may_move
 from syncd.store.engine import Connection
+from syncd.store.outbox_incidents import close_for_entries
 
 _FIND = text("SELECT lane_id FROM syncd.entries WHERE id = :entry_id")
 _LOCK = text("SELECT id FROM syncd.lanes WHERE id = :lane_id FOR UPDATE")
@@ -74,6 +75,7 @@ async def retry_entry(connection: Connection, entry_id: int, *, as_new: bool = F
             "skip this one, or edit the row again"
         )
     await connection.execute(_RETRY, {"entry_id": entry_id, "as_new": as_new})
+    await close_for_entries(connection, [entry_id])
     await connection.execute(_WAKE, {"lane_id": entry.lane_id})
 
 
@@ -83,6 +85,7 @@ async def skip_entry(connection: Connection, entry_id: int, *, reason: str | Non
     if not may_move(EntryStatus(entry.status), EntryStatus.SKIPPED):
         raise UserError(f"entry {entry_id} is {entry.status} already; there is nothing to skip")
     await connection.execute(_SKIP, {"entry_id": entry_id, "reason": reason})
+    await close_for_entries(connection, [entry_id])
     await connection.execute(_WAKE, {"lane_id": entry.lane_id})
 
 

@@ -14,10 +14,12 @@ from syncd.store.refusal import was_refused
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Undelivered entries of an account; ``pending`` includes captures that are not staged yet."""
+    """Undelivered entries of an account; ``pending`` includes captures that are not staged yet. ``reasserting`` are
+    delivered values that will be said once more: neither pending nor blocked."""
 
     pending: int
     blocked: int
+    reasserting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,9 @@ class OutboxEntry:
     staged_at: datetime
     settled_at: datetime | None
     block_reason: str | None
+    reasserts: int | None = None
+    proved_at: datetime | None = None
+    proved_run_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +91,8 @@ _UNDELIVERED = ("pending", "held", "dead", "parked", "diverged")
 _BACKLOG = text(
     f"""
     WITH undelivered AS (
-        SELECT e.lane_id, e.seq, e.facet, e.status, e.operation,
-               e.facet = 'identity' AND e.status IN ('held', 'dead', 'parked') AS bars_all,
+        SELECT e.lane_id, e.seq, e.facet, e.status, e.operation, e.reasserts IS NOT NULL AS is_again,
+               e.facet = 'identity' AND e.status IN ('held', 'dead', 'parked') AND e.reasserts IS NULL AS bars_all,
                {was_refused("e")} AS is_refused
         FROM syncd.entries e
         WHERE e.account_id = :account_id AND e.status IN ('pending', 'held', 'dead', 'parked')
@@ -95,15 +100,17 @@ _BACKLOG = text(
         SELECT status <> 'pending'
                OR coalesce(bool_or(bars_all AND NOT is_refused) OVER lane, false)
                OR (operation <> 'change_email' AND coalesce(bool_or(bars_all) OVER lane, false))
-               OR coalesce(bool_or(status IN ('held', 'parked')) OVER same_facet, false) AS is_blocked
+               OR coalesce(bool_or(status IN ('held', 'parked') AND NOT is_again) OVER same_facet, false) AS is_blocked,
+               is_again AND status = 'pending' AS is_again
         FROM undelivered
         WINDOW lane AS (PARTITION BY lane_id ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
                same_facet AS (PARTITION BY lane_id, facet ORDER BY seq
                               ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
     )
-    SELECT count(*) FILTER (WHERE NOT is_blocked) + (SELECT count(*) FROM syncd.captures c
+    SELECT count(*) FILTER (WHERE NOT is_blocked AND NOT is_again) + (SELECT count(*) FROM syncd.captures c
                                                      WHERE c.account_id = :account_id) AS pending,
-           count(*) FILTER (WHERE is_blocked) AS blocked
+           count(*) FILTER (WHERE is_blocked AND NOT is_again) AS blocked,
+           count(*) FILTER (WHERE is_again) AS reasserting
     FROM walked
     """
 )
@@ -111,7 +118,8 @@ _BACKLOG = text(
 _COLUMNS = """
     SELECT e.id, e.lane_id, e.seq, a.name AS account, e.relation_id, r.email, e.operation, e.facet,
            CAST(e.payload AS text) AS payload, e.status, e.attempts, e.next_attempt_at, e.is_uncertain, e.error,
-           e.superseded_by, e.actor, e.reason, e.captured_at, e.staged_at, e.settled_at, l.block_reason
+           e.superseded_by, e.actor, e.reason, e.captured_at, e.staged_at, e.settled_at, l.block_reason,
+           e.reasserts, e.proved_at, e.proved_run_id
     FROM syncd.entries e
     JOIN syncd.lanes l ON l.id = e.lane_id
     JOIN crm.accounts a ON a.id = e.account_id

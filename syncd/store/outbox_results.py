@@ -7,6 +7,8 @@ from datetime import datetime
 
 import msgspec
 
+from syncd.domain.changes import LocalChange
+from syncd.domain.incidents import Incident
 from syncd.store.outbox_history import HistoryRow
 
 
@@ -38,12 +40,22 @@ class AttemptRow(msgspec.Struct, frozen=True, gc=False):
     detail: str
 
 
+class Reassertion(msgspec.Struct, frozen=True, gc=False):
+    """What to say once more in ``window_s``: ``reasserts`` is the id of the entry whose first try may still land."""
+
+    change: LocalChange
+    reasserts: int
+    window_s: float
+
+
 class LaneSettlement(msgspec.Struct, gc=False):
     """How one claimed lane ended. An empty one releases the lane as it was.
 
-    ``delivered`` are sequence numbers with their proof; ``entries`` all others that change.
+    ``delivered`` are sequence numbers with their proof; ``entries`` all others that change. What the CRM may show is
+    ``awaiting`` proof by any pull; ``read_back`` names what is to be looked at on purpose, and in how many seconds.
+    ``incidents`` are opened, those about the entries ``at_rest`` closed.
     ``again_at`` and ``after_s`` say when to look again, whichever is sooner; ``is_more`` says at once. A lane that
-    grew since it was read is looked at at once whatever this says.
+    grew since it was read is looked at at once whatever this says. ``reassertions`` are appended to it.
     """
 
     lane_id: int
@@ -62,6 +74,11 @@ class LaneSettlement(msgspec.Struct, gc=False):
     entries: list[EntrySettlement] = []
     attempts: list[AttemptRow] = []
     history: list[tuple[int, HistoryRow]] = []
+    reassertions: list[Reassertion] = []
+    awaiting: list[int] = []
+    read_back: list[tuple[int, float]] = []
+    incidents: list[Incident] = []
+    at_rest: list[int] = []
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import text
 
 from syncd.domain.ids import AccountId
+from syncd.store import outbox_incidents, outbox_reassert
 from syncd.store.bulk import copy_rows
 from syncd.store.engine import Connection
 from syncd.store.outbox_bind import bind
@@ -69,13 +70,34 @@ _ENTRIES = text(
     """
 )
 
-# Nearly all entries end like this; three columns instead of eight are felt at thousands a second.
+# How long any pull may prove a delivery. A week covers the slowest sweep, and keeps the index of the unproven small.
+PROVE_FOR_S = 7 * 86400.0
+
+# Nearly all entries end like this; four columns instead of eight are felt at thousands a second.
 _DELIVERED = text(
     """
     UPDATE syncd.entries e
-    SET status = s.status, attempts = e.attempts + 1, next_attempt_at = NULL, error = NULL, settled_at = now()
-    FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:seqs AS bigint[]), CAST(:statuses AS text[]))
-        AS s (lane_id, seq, status)
+    SET status = s.status, attempts = e.attempts + 1, next_attempt_at = NULL, error = NULL, settled_at = now(),
+        prove_until = CASE WHEN s.awaits THEN now() + make_interval(secs => :prove_for_s) END
+    FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:seqs AS bigint[]), CAST(:statuses AS text[]),
+                CAST(:awaits AS boolean[])) AS s (lane_id, seq, status, awaits)
+    WHERE e.lane_id = s.lane_id AND e.seq = s.seq
+    """
+)
+
+_AWAIT = text(
+    """
+    UPDATE syncd.entries e SET prove_until = now() + make_interval(secs => :prove_for_s)
+    FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:seqs AS bigint[])) AS s (lane_id, seq)
+    WHERE e.lane_id = s.lane_id AND e.seq = s.seq
+    """
+)
+
+_READ_BACK = text(
+    """
+    UPDATE syncd.entries e SET prove_at = now() + make_interval(secs => s.after_s)
+    FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:seqs AS bigint[]), CAST(:after AS double precision[]))
+        AS s (lane_id, seq, after_s)
     WHERE e.lane_id = s.lane_id AND e.seq = s.seq
     """
 )
@@ -98,8 +120,11 @@ async def settle(
     kept = ready if len(alive) == len(ready) else [s for s in ready if s.lane_id in alive]
     await _settle_delivered(connection, kept)
     await _settle_entries(connection, kept)
+    await _await_proof(connection, kept)
+    await outbox_reassert.append(connection, kept)
     await _record_attempts(connection, account_id, kept)
     await _record_history(connection, account_id, kept)
+    await outbox_incidents.note(connection, account_id, kept)
     fenced = bound.fenced.union(s.lane_id for s in ready if s.lane_id not in alive)
     return Settled(fenced, bound.deferred)
 
@@ -127,10 +152,11 @@ async def _advance(connection: Connection, worker: str, lanes: Sequence[LaneSett
 
 
 async def _settle_delivered(connection: Connection, lanes: Iterable[LaneSettlement]) -> None:
-    rows = [(s.lane_id, seq, proof) for s in lanes for seq, proof in s.delivered]
+    rows = [(s.lane_id, seq, proof, seq in s.awaiting) for s in lanes for seq, proof in s.delivered]
     if rows:
-        lane_ids, seqs, statuses = (list(column) for column in zip(*rows, strict=True))
-        await connection.execute(_DELIVERED, {"lane_ids": lane_ids, "seqs": seqs, "statuses": statuses})
+        lane_ids, seqs, statuses, awaits = (list(column) for column in zip(*rows, strict=True))
+        values = {"lane_ids": lane_ids, "seqs": seqs, "statuses": statuses, "awaits": awaits}
+        await connection.execute(_DELIVERED, {**values, "prove_for_s": PROVE_FOR_S})
 
 
 async def _settle_entries(connection: Connection, lanes: Iterable[LaneSettlement]) -> None:
@@ -149,6 +175,18 @@ async def _settle_entries(connection: Connection, lanes: Iterable[LaneSettlement
                 "superseded_by": [e.superseded_by for _, e in rows],
             },
         )
+
+
+async def _await_proof(connection: Connection, lanes: Sequence[LaneSettlement]) -> None:
+    """Let pulls look out for what was parked, and the drainer for what the dice chose."""
+    parked = [(s.lane_id, e.seq) for s in lanes for e in s.entries if e.seq in s.awaiting]
+    if parked:
+        lane_ids, seqs = (list(column) for column in zip(*parked, strict=True))
+        await connection.execute(_AWAIT, {"lane_ids": lane_ids, "seqs": seqs, "prove_for_s": PROVE_FOR_S})
+    chosen = [(s.lane_id, seq, after_s) for s in lanes for seq, after_s in s.read_back]
+    if chosen:
+        lane_ids, seqs, after = (list(column) for column in zip(*chosen, strict=True))
+        await connection.execute(_READ_BACK, {"lane_ids": lane_ids, "seqs": seqs, "after": after})
 
 
 async def _record_attempts(connection: Connection, account_id: AccountId, lanes: Iterable[LaneSettlement]) -> None:

@@ -21,7 +21,9 @@ from syncd.store.mirror.scope import NOTHING, Written
 _START = text("""
     INSERT INTO syncd.runs (account_id, stream, trigger, asked_from)
     VALUES (:account_id, :stream, :trigger, :asked_from)
-    RETURNING id, started_at
+    RETURNING id, started_at,
+        (SELECT lane_id FROM syncd.entries WHERE prove_until IS NOT NULL ORDER BY relation_id LIMIT 1) IS NOT NULL
+            AS awaits_proof
 """)
 _FINISH = text("""
     UPDATE syncd.runs
@@ -48,12 +50,14 @@ _KEPT_WARNINGS = 50
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """An open run. ``started_at`` is the database's time before the first request."""
+    """An open run. ``started_at`` is the database's time before the first request; ``awaits_proof`` tells whether there
+    was any delivered change then that a read may prove."""
 
     id: RunId
     account_id: AccountId
     stream: str
     started_at: datetime
+    awaits_proof: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ async def start(
     """Open a run."""
     values = {"account_id": account_id, "stream": stream, "trigger": trigger, "asked_from": asked_from}
     row = (await connection.execute(_START, values)).one()
-    return Run(RunId(row.id), account_id, stream, row.started_at)
+    return Run(RunId(row.id), account_id, stream, row.started_at, row.awaits_proof)
 
 
 async def finish(connection: Connection, run: Run, ending: Ending) -> None:

@@ -52,7 +52,8 @@ class StreamStatus:
 
 @dataclass(frozen=True, slots=True)
 class OutboxStatus:
-    """One account's undelivered changes. ``pending`` includes changes that are captured and not staged yet."""
+    """One account's undelivered changes. ``pending`` includes changes that are captured and not staged yet;
+    ``reasserting`` are delivered values that will be said once more."""
 
     account: str
     pending: int
@@ -61,6 +62,7 @@ class OutboxStatus:
     parked: int
     diverged: int
     oldest_s: float | None
+    reasserting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +128,12 @@ _OUTBOX = text("""
         SELECT account_id, 'pending' AS status, count(*) AS number, min(captured_at) AS oldest
         FROM syncd.captures GROUP BY account_id
         UNION ALL
-        SELECT account_id, status, count(*), min(captured_at)
-        FROM syncd.entries WHERE status IN ('pending', 'held', 'dead', 'parked', 'diverged')
-        GROUP BY account_id, status
+        SELECT account_id, waiting.status, count(*), min(captured_at)
+        FROM syncd.entries, LATERAL (
+            SELECT CASE WHEN status = 'pending' AND reasserts IS NOT NULL THEN 'reasserting' ELSE status END AS status
+        ) AS waiting
+        WHERE entries.status IN ('pending', 'held', 'dead', 'parked', 'diverged')
+        GROUP BY account_id, waiting.status
     )
     SELECT account.name AS account,
            coalesce(sum(number) FILTER (WHERE status = 'pending'), 0)::bigint AS pending,
@@ -136,6 +141,7 @@ _OUTBOX = text("""
            coalesce(sum(number) FILTER (WHERE status = 'dead'), 0)::bigint AS dead,
            coalesce(sum(number) FILTER (WHERE status = 'parked'), 0)::bigint AS parked,
            coalesce(sum(number) FILTER (WHERE status = 'diverged'), 0)::bigint AS diverged,
+           coalesce(sum(number) FILTER (WHERE status = 'reasserting'), 0)::bigint AS reasserting,
            extract(epoch FROM clock_timestamp() - min(oldest) FILTER (WHERE status = 'pending'))::float8 AS oldest_s
     FROM crm.accounts AS account LEFT JOIN waiting ON waiting.account_id = account.id
     GROUP BY account.name ORDER BY account.name

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from syncd.cli.app import DOORS
+from syncd.demo.show import LEGEND
 from syncd.policy.states import ENTRY_TRANSITIONS
 from syncd.settings.table import settings_table
 
@@ -57,5 +58,7 @@ def test_every_command_of_the_readme_exists() -> None:
 def test_readme_opens_with_a_transcript_and_the_two_commands() -> None:
     """What it is, a look at it working, how to have it: in that order."""
     assert "What reached the CRM" in block("demo")
+    assert all(sentence in block("demo") for sentence in LEGEND)
+    assert {"verified", "accepted"} <= set(block("demo").split()), "proof by pull is what the demo shows"
     after = README[README.index("<!-- demo:end -->") :]
     assert after.index("make demo") < after.index("make test") < after.index("## Use it")

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from syncd.domain.changes import LocalChange, operation_of
+from syncd.policy.proof import UNTOLD, Showing
 from syncd.providers.contract import (
     Answer,
     Answered,
@@ -16,6 +17,7 @@ from syncd.providers.contract import (
     NotSent,
     Outcome,
     ProviderOptions,
+    Readable,
     Rejected,
     Request,
     Response,
@@ -132,3 +134,31 @@ def test_nothing_is_asked_for_nobody(build, change) -> None:
     written = [it.path for it in requests if "None" in it.path or "None" in str(it.form + it.query)]
     assert written == []
     assert outcome is not None
+
+
+def test_reading_back_never_writes_and_always_ends(build, change) -> None:
+    """Whatever is answered: it is done beside the deliveries, by the thousand, and nobody watches it."""
+    provider, dice = build(ProviderOptions(allowed_operations=ALL)), random.Random(13)
+    for target in TARGETS:
+        for _ in range(25):
+            came_of_it, requests = read_back(provider, change, target, dice)
+            assert {provider.endpoints[request.operation].effect for request in requests} <= {Effect.SAFE}
+            assert isinstance(came_of_it, (Showing, Retryable, Throttled, Unauthorised, Rejected))
+            if provider.readable(change) is not Readable.BY_CALL:
+                assert (came_of_it, requests) == (UNTOLD, [])
+
+
+def read_back(
+    provider, change: LocalChange, target: Target, dice: random.Random
+) -> tuple[Showing | Outcome, list[Request]]:
+    """Read one change back with answers by chance."""
+    reading, requests = provider.read_back(change, target), []
+    given: Answer | None = None
+    while True:
+        try:
+            request = next(reading) if given is None else reading.send(given)
+        except StopIteration as end:
+            return end.value, requests
+        requests.append(request)
+        assert len(requests) <= LONGEST, "the conversation does not end"
+        given = answer(dice)

@@ -280,6 +280,33 @@ async def test_outbox_shows_retries_and_skips(tmp_path: Path, sandbox: Sandbox, 
     assert listed.out == "Nothing to show.\n"
 
 
+async def test_a_doubt_is_counted_and_an_incident_is_shown(
+    tmp_path: Path, sandbox: Sandbox, database: str, store: Store
+) -> None:
+    """A drain does not wait for the settle window and says so; a person finds in the status what they should know."""
+    settings = account(sandbox, database)
+    await syncd("pull", cwd=tmp_path, **settings)
+    who = next(relation for relation in sandbox.world.relations.values() if relation.groups)
+    sandbox.faults.add(Fault(kind=Kind.LATE, operation="relation_email"))
+    edit = text("UPDATE crm.relations SET email = 'new@x.example' WHERE remote_id = :remote_id")
+    async with store.begin() as connection:
+        await connection.execute(edit, {"remote_id": str(who.id)})
+    drained = await syncd("drain", "--json", cwd=tmp_path, **settings)
+    assert drained.code == 0, drained.both
+    (report,) = drained.json()
+    assert (report["pending"], report["blocked"], report["reasserting"]) == (0, 0, 1)
+    (again,) = (await syncd("outbox", "list", "--json", cwd=tmp_path, **settings)).json()
+    await syncd("outbox", "skip", str(again["id"]), cwd=tmp_path, **settings)
+    sandbox.world.change_relation(who.id, email="other@x.example")
+    await syncd("pull", "group_members", cwd=tmp_path, **account(sandbox, database, settle_window_s="0"))
+    (incident,) = (await syncd("status", "--json", cwd=tmp_path, **settings)).json()["incidents"]
+    assert (incident["kind"], incident["subject"]) == ("diverged", f"entry:{again['reasserts']}")
+    assert "other@x.example" in incident["detail"]
+    shown = await syncd("status", cwd=tmp_path, **settings)
+    assert "Incidents" in shown.out
+    assert incident["subject"] in shown.out
+
+
 async def test_reader_that_goes_away_ends_the_command_quietly(tmp_path: Path, database: str) -> None:
     """`syncd status | head -1` must not end in a page of Python."""
     process = await spawn("status", cwd=tmp_path, database_url=database)

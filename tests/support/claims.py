@@ -107,6 +107,7 @@ def failed(
 
 def plain(lane: ClaimedLane, **given: Any) -> LaneSettlement:
     empty: dict[str, Any] = {"delivered": [], "entries": [], "attempts": [], "history": [], "acked_seq": 0}
+    empty["again_at"] = lane.plan.next_at
     return LaneSettlement(lane.lane_id, lane.relation_id, lane.epoch, lane.seen_seq, **{**empty, **given})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from syncd.domain.changes import (
@@ -103,3 +103,25 @@ def subscribe(number: int = 1) -> Subscribe:
 
 def unsubscribe(number: int = 1) -> Unsubscribe:
     return Unsubscribe(list_id=number, list_remote_id=str(number), reason="")
+
+
+def consent(number: int = 1) -> SubscribeWithConsent:
+    return SubscribeWithConsent(
+        list_id=number,
+        list_remote_id=str(number),
+        skip_optin=False,
+        privacy_text="p",
+        privacy_agreement=True,
+        privacy_url="u",
+        consent_text="c",
+        consent_agreement=True,
+        ip="192.0.2.1",
+    )
+
+
+def end(number: int = 1, day: int = 31) -> EndSubscription:
+    return EndSubscription(subscription_id=str(number), ends_on=date(2030, 1, day))
+
+
+def new_field(name: str = "colour") -> CreateField:
+    return CreateField(name=name, label=name.title(), type="string", options=())

@@ -12,7 +12,8 @@ from sqlalchemy import text
 
 from syncd.clock import SystemClock
 from syncd.domain.account import Account
-from syncd.domain.reports import DeliveryReport, DrainReport
+from syncd.domain.reports import DeliveryReport, DrainReport, RunReport
+from syncd.inbound import Puller, PullPolicy
 from syncd.outbound import Drainer, DrainLimits
 from syncd.providers.autorespond import provider
 from syncd.providers.contract import Auth, Provider, ProviderOptions
@@ -87,6 +88,21 @@ class Circle:
         async with asyncio.timeout(30):
             return await self.drainer(limits, **changes).drain()
 
+    async def pull(self, *streams: str, policy: PullPolicy | None = None) -> RunReport:
+        """Pull streams one after the other; return the last report."""
+        puller = Puller(
+            self.store,
+            self.provider,
+            self.transport,
+            SystemClock(),
+            self.account,
+            policy or PullPolicy(),
+            lambda _: None,
+        )
+        for stream in streams:
+            report = await puller.pull(stream)
+        return report
+
     async def edit(self, sql: str, **binds: Any) -> None:
         await run_sql(self.store, sql, account_id=self.account.id, **binds)
 
@@ -128,6 +144,8 @@ async def mirror(store: Store, account: Account, world: World) -> None:
             sql = text(f"INSERT INTO crm.{table} (id, account_id, {names}) VALUES (:id, :account_id, {places})")
             for values in given:
                 await connection.execute(sql, {"account_id": account.id, **values})
+            beyond = f"SELECT setval(pg_get_serial_sequence('crm.{table}', 'id'), max(id)) FROM crm.{table}"
+            await connection.execute(text(beyond))
 
 
 def _tables(world: World) -> list[tuple[str, tuple[str, ...], list[dict[str, Any]]]]:

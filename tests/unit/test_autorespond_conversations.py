@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import date
+from dataclasses import replace
+from datetime import UTC, date, datetime
 
 import pytest
 
@@ -261,3 +262,58 @@ def test_a_subscription_is_ended_once_and_then_read():
 
 def test_a_list_without_id_is_refused():
     assert isinstance(hold(OPEN, Subscribe(1, None, False), target()).outcome, Rejected)
+
+
+def test_a_repeated_create_is_read_first():
+    """What is there already needs no second upsert; what differs does, and it is harmless."""
+    change = CreateRelation("a@b.nl", {"first_name": "Jan"})
+    again = target(remote_id=None, is_repeat=True)
+    there = hold(CRM, change, again, RELATION)
+    assert (there.operations, there.outcome) == (
+        ["relation_by_email"],
+        Delivered(Proof.VERIFIED, "7", "an earlier try had arrived"),
+    )
+    assert hold(CRM, change, again, "null", RELATION).operations == ["relation_by_email", "relation_upsert"]
+    other = RELATION.replace("Jan", "Piet")
+    assert hold(CRM, change, again, other, RELATION).operations == ["relation_by_email", "relation_upsert"]
+    assert isinstance(hold(CRM, change, again, answer("", 503)).outcome, Retryable)
+
+
+def test_a_read_back_that_is_refused_decides_nothing_about_an_address():
+    """Called a no, it would let a later edit make the relation anew elsewhere."""
+    change = ChangeEmail("a@b.nl", "new@b.nl")
+    assert isinstance(hold(CRM, change, REPEAT, answer("", 400)).outcome, Unknown)
+    nobody = target(remote_id=None, is_repeat=True)
+    assert isinstance(hold(CRM, change, nobody, "null", "null").outcome, Unknown)
+    assert isinstance(hold(CRM, CreateRelation("a@b.nl", {}), nobody, answer("", 400)).outcome, Unknown)
+
+
+def test_a_field_that_arrives_between_look_and_call_is_no_failure():
+    """The late first try made the name ours; the second is refused because of it."""
+    change, listed = CreateField("colour", "Colour", "string", ()), '[{"code":"9_FF1","name":"Colour"}]'
+    in_use = answer('{"error":"name in use"}', 400)
+    held = hold(CRM, change, REPEAT, "[]", in_use, listed)
+    assert (held.operations, held.outcome.proof) == (["fields", "field_create", "fields"], Proof.VERIFIED)
+    assert isinstance(hold(CRM, change, REPEAT, "[]", in_use, "[]").outcome, Rejected)
+    assert isinstance(hold(CRM, change, target(), "[]", in_use).outcome, Rejected)
+
+
+def test_a_standing_from_before_the_change_proves_nothing():
+    """Whoever was subscribed long ago would else count as mailed by a call that never arrived."""
+    shown = '[{"campaignId":5,"relationId":7,"subscribedFlag":"S","eventDate":"2026-01-01"}]'
+    again = replace(REPEAT, since=datetime(2026, 3, 1, tzinfo=UTC))
+    assert isinstance(hold(OPEN, Subscribe(1, "5", False), again, shown).outcome, Unknown)
+    fresh = replace(REPEAT, since=datetime(2026, 1, 1, 9, tzinfo=UTC))
+    assert hold(OPEN, Subscribe(1, "5", False), fresh, shown).outcome.proof is Proof.VERIFIED
+
+
+def test_what_has_diverged_names_both_values_apart_from_its_words():
+    """The incident holds them; logs and attempts hold the words."""
+    held = hold(CRM, UpdateProfile({}, {"first_name": "Piet"}), target(), RELATION, RELATION)
+    assert held.outcome.difference is not None
+    assert held.outcome.difference.expected == {"first_name": "Piet"}
+    assert held.outcome.difference.shown == {"first_name": "Jan"}
+    assert "Piet" not in repr(held.outcome)
+    address = hold(CHECKING, ChangeEmail("a@b.nl", "new@b.nl"), target(), "true", RELATION).outcome.difference
+    assert address is not None
+    assert (address.expected, address.shown) == ({"email": "new@b.nl"}, {"email": "A@b.nl"})

@@ -2,7 +2,8 @@
 
 import pytest
 
-from syncd.policy.fold import fold, watermark
+from syncd.domain.changes import LocalChange
+from syncd.policy.fold import Entry, fold, watermark
 from tests.support.lanes import (
     EARLIER,
     LATER,
@@ -180,6 +181,88 @@ def test_a_diverged_entry_is_passed_and_a_later_value_supersedes_it() -> None:
     made = plan(entry(1, field("a"), "diverged"), entry(2, field("b")))
     assert [e.seq for e in made.steps[0].superseded] == [1]
     assert plan(entry(1, field("a"), "diverged")).is_idle
+
+
+def again(seq: int, change: object, status: str = "pending", **given: object) -> Entry:
+    """A reassertion: says once more what entry 900 was in doubt about."""
+    return entry(seq, change, status, reasserts=900, **given)  # type: ignore[arg-type]
+
+
+def test_a_reassertion_that_waits_delays_nobody() -> None:
+    """It repeats what is delivered already; newer edits of its facet are news."""
+    made = plan(again(1, add(), next_attempt_at=LATER), entry(2, remove()), entry(3, add(2)))
+    assert sent(made) == [remove(), add(2)]
+    assert all(step.superseded == () for step in made.steps), "its window is not over: the matter is not ended"
+    assert made.next_at == LATER
+
+
+def test_an_identity_reassertion_that_waits_does_not_stop_its_lane() -> None:
+    """Every other identity entry would; this one is about an address that was delivered."""
+    waiting = again(1, email("b@x.example"), next_attempt_at=LATER)
+    assert sent(plan(waiting, entry(2, add()))) == [add()]
+    assert sent(plan(waiting, entry(2, email("c@x.example")))) == [email("c@x.example")]
+
+
+def test_a_due_reassertion_is_sent() -> None:
+    """Nobody changed the facet since: its last value is said once more."""
+    for change in (add(), field("a"), profile(gender="F"), email("b@x.example")):
+        made = plan(again(1, change, next_attempt_at=NOW))
+        assert sent(made) == [change]
+        assert not made.steps[0].is_barrier, "it must be able to fail without blocking anybody"
+
+
+@pytest.mark.parametrize("newer_seq", [1, 9])
+def test_a_newer_value_supersedes_a_due_reassertion(newer_seq: int) -> None:
+    """Sent after the window it ends the matter, wherever in the lane it stands."""
+    due = again(5, profile(first_name="A", gender="F"))
+    made = plan(*sorted((due, entry(newer_seq, profile(first_name="B"))), key=lambda e: e.seq))
+    assert sent(made) == [profile(first_name="B", gender="F")]
+    assert (made.steps[0].carrier.seq, [e.seq for e in made.steps[0].superseded]) == (newer_seq, [5])
+
+
+def test_a_newer_address_supersedes_a_due_reassertion() -> None:
+    """The older address must not be set again for a moment: somebody may be mailed there."""
+    made = plan(again(1, email("b@x.example")), entry(2, email("c@x.example")))
+    assert sent(made) == [email("c@x.example")]
+    assert [e.seq for e in made.steps[0].superseded] == [1]
+
+
+@pytest.mark.parametrize("newer", [remove(), email("c@x.example")])
+def test_a_due_reassertion_waits_with_a_newer_value_that_backs_off(newer: LocalChange) -> None:
+    """That one may have been applied: the older value would undo it until its next try."""
+    older = again(1, add() if newer == remove() else email("b@x.example"))
+    made = plan(older, entry(2, newer, next_attempt_at=LATER))
+    assert made.is_idle
+    assert made.next_at == LATER
+
+
+def test_a_due_reassertion_goes_before_a_barrier() -> None:
+    """What a subscription sees must be what was delivered before it."""
+    made = plan(entry(1, subscribe()), again(2, add()))
+    assert sent(made) == [add()]
+    assert made.is_more
+
+
+@pytest.mark.parametrize("status", ["dead", "held"])
+def test_a_reassertion_that_a_person_must_see_blocks_nobody(status: str) -> None:
+    """The change itself was delivered long ago."""
+    assert sent(plan(again(1, email("b@x.example"), status), entry(2, add()))) == [add()]
+    assert sent(plan(again(1, add(), status), entry(2, remove()))) == [remove()]
+
+
+def test_a_rejected_newer_value_leaves_the_reassertion_to_be_sent() -> None:
+    """What the CRM refused changed nothing; what was delivered before it still has to stand."""
+    made = plan(again(1, add()), entry(2, remove(), "dead"))
+    assert sent(made) == [add()]
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"), [(subscribe(), unsubscribe()), (email("b@x.example"), email("c@x.example"))]
+)
+def test_a_later_barrier_supersedes_a_diverged_one_of_its_facet(older: LocalChange, newer: LocalChange) -> None:
+    """Once the later one is delivered, nobody needs to look at what the earlier came to."""
+    made = plan(entry(1, older, "diverged"), entry(2, newer))
+    assert [e.seq for e in made.steps[0].superseded] == [1]
 
 
 def test_an_empty_lane_has_an_idle_plan() -> None:

@@ -10,6 +10,7 @@ from syncd.domain.ids import RunId
 from syncd.domain.reports import DeliveryReport, RunReport
 from syncd.ops.metrics import Metrics, metrics_table
 from syncd.ops.reporter import Reporter
+from syncd.store.incidents import IncidentCount
 
 
 def delivery(outcome: str = "verified", is_fenced: bool = False) -> DeliveryReport:
@@ -44,6 +45,15 @@ def test_fenced_delivery_is_no_delivery() -> None:
     assert sample(metrics, "syncd_settled_entries_total", account="shop", outcome="verified") == 2
     assert sample(metrics, "syncd_fenced_deliveries_total", account="shop") == 1
     assert sample(metrics, "syncd_requests_total", account="shop", direction="out") == 4
+
+
+def test_an_incident_that_is_over_is_shown_as_none() -> None:
+    """A gauge is filled anew each time: kinds without an open one go back to zero."""
+    metrics = Metrics()
+    metrics.show_incidents((IncidentCount("shop", "diverged", 2), IncidentCount("shop", "parked", 0)))
+    assert sample(metrics, "syncd_incidents_open", account="shop", kind="diverged") == 2
+    metrics.show_incidents((IncidentCount("shop", "diverged", 0),))
+    assert sample(metrics, "syncd_incidents_open", account="shop", kind="diverged") == 0
 
 
 def test_names_follow_one_pattern_and_all_are_in_the_table() -> None:

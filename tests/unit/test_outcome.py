@@ -22,7 +22,9 @@ def test_trouble_of_the_account_costs_an_entry_nothing(ending: Ending) -> None:
 @pytest.mark.parametrize("ending", [Ending.RETRYABLE, Ending.UNKNOWN])
 def test_failures_while_the_breaker_is_open_cost_an_entry_nothing(ending: Ending) -> None:
     """Its budget is for its own trouble; a host that goes away in mid-answer is the account's."""
-    assert verdict(ending, now(is_account_down=True, is_spent=True)) == Verdict(PENDING, is_tried=False)
+    found = verdict(ending, now(is_account_down=True, is_spent=True))
+    assert (found.status, found.is_tried) == (PENDING, False)
+    assert found.is_uncertain is (ending is Ending.UNKNOWN), "the doubt is not forgotten with the attempt"
 
 
 def test_rejected_is_dead() -> None:
@@ -46,9 +48,18 @@ def test_a_barrier_that_may_have_been_applied_is_never_called_dead() -> None:
     assert verdict(Ending.RETRYABLE, now(is_barrier=True, is_repeat=True, is_spent=True)) == Verdict(PARKED)
 
 
-def test_unknown_and_repeat_safe_is_sent_again() -> None:
-    """The second identical call changes nothing."""
-    assert verdict(Ending.UNKNOWN, now()) == Verdict(PENDING)
+def test_unknown_and_repeat_safe_is_sent_again_and_the_doubt_is_kept() -> None:
+    """The second identical call changes nothing; the first may still land after a third that says something else."""
+    assert verdict(Ending.UNKNOWN, now()) == Verdict(PENDING, is_uncertain=True)
+    assert verdict(Ending.UNKNOWN, now(is_spent=True)) == Verdict(DEAD, is_uncertain=True)
+
+
+def test_a_gateway_that_lost_patience_leaves_the_same_doubt() -> None:
+    """502 and 504 are the proxy's words: the server behind it may be at work on the request still."""
+    assert verdict(Ending.RETRYABLE, now(may_land_late=True)) == Verdict(PENDING, is_uncertain=True)
+    assert verdict(Ending.RETRYABLE, now(may_land_late=True, is_account_down=True)).is_uncertain
+    spent = verdict(Ending.RETRYABLE, now(may_land_late=True, is_barrier=True, is_spent=True))
+    assert spent == Verdict(PARKED, is_uncertain=True)
 
 
 @pytest.mark.parametrize("is_once", [True, False])
@@ -72,7 +83,7 @@ def test_an_identity_change_is_read_back_again_until_its_budget_is_spent() -> No
 def test_every_verdict_is_a_move_that_the_state_table_allows() -> None:
     """States are tables; a verdict outside the table would be refused by nobody."""
     for ending in set(Ending) - {Ending.DELIVERED}:
-        for bits in range(32):
-            flags = [bool(bits >> shift & 1) for shift in range(5)]
+        for bits in range(64):
+            flags = [bool(bits >> shift & 1) for shift in range(6)]
             status = verdict(ending, Circumstances(*flags)).status
             assert status is PENDING or may_move(PENDING, status)

@@ -2,8 +2,8 @@
 
 The files, in the order in which an answer passes them: ``endpoints`` (the table), ``envelope`` and ``elements`` (find
 the payload, cut long lists), ``wire`` and ``formats`` (keys and values), ``decode`` (records), ``streams`` (what can be
-pulled), ``judgement`` (what an answer means), ``writes`` and ``conversations`` (what can be sent), ``provider``.
-``wording`` says how the CRM may be quoted.
+pulled), ``judgement`` (what an answer means), ``writes`` and ``conversations`` (what can be sent), ``readbacks`` (what
+shows that it arrived), ``provider``. ``wording`` says how the CRM may be quoted.
 
 The API's quirks, each with a test of the same name in ``tests/unit/test_autorespond_quirks.py``:
 

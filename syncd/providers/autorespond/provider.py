@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from syncd.domain.changes import LocalChange
 from syncd.domain.errors import ConfigurationError
-from syncd.providers.autorespond import conversations
+from syncd.providers.autorespond import conversations, readbacks
 from syncd.providers.autorespond.endpoints import endpoints
 from syncd.providers.autorespond.formats import Zone
 from syncd.providers.autorespond.judgement import Judge, Said
@@ -23,6 +23,8 @@ from syncd.providers.contract import (
     Outcome,
     Provider,
     ProviderOptions,
+    Readable,
+    ReadBack,
     Request,
     Response,
     Stream,
@@ -59,6 +61,12 @@ class Autorespond:
 
     def converse(self, change: LocalChange, target: Target) -> Conversation:
         return conversations.converse(self.dialogue, self.allowed_operations, change, target)
+
+    def readable(self, change: LocalChange) -> Readable:
+        return readbacks.readable(change)
+
+    def read_back(self, change: LocalChange, target: Target) -> ReadBack:
+        return readbacks.read_back(self.dialogue, change, target)
 
     def probe(self) -> Request:
         """Read the groups: one of the two calls that were seen to work, and small."""

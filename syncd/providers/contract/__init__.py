@@ -6,14 +6,15 @@ Written with three APIs open side by side, so that none of them is the shape of 
   a row whose verb and parameter place settings may override, and decoding is tolerant but never guesses.
 * **GetResponse** answers a create with 202 and shows it minutes later, replaces whole sets on a write and keeps page
   totals in headers: a ``Conversation`` may end in ``Delivered(proof=ACCEPTED)`` without a remote id, may read before
-  it writes, and a ``Paginator`` sees headers. Identity there is e-mail and campaign: ``Target.scope`` carries it.
+  it writes, a ``ReadBack`` may find that it cannot tell yet, and a ``Paginator`` sees headers. Identity there is e-mail
+  and campaign: ``Target.scope`` carries it.
 * **UseResponse** says 204 for "nothing", wraps in two envelopes and needs read-modify-write for tags.
 
 Nothing here performs I/O: requests, answers and outcomes are values.
 """
 
 from syncd.providers.contract.answers import Answer, Answered, MaybeApplied, NotSent, Response
-from syncd.providers.contract.conversation import Conversation, Target
+from syncd.providers.contract.conversation import Conversation, Readable, ReadBack, Target
 from syncd.providers.contract.endpoint import Effect, Endpoint, Place
 from syncd.providers.contract.outcome import (
     Delivered,
@@ -49,6 +50,8 @@ __all__ = [
     "Proof",
     "Provider",
     "ProviderOptions",
+    "ReadBack",
+    "Readable",
     "Rejected",
     "Request",
     "Response",

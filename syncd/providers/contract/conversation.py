@@ -2,20 +2,35 @@
 
 The driver (``outbound.converse``) sends each yielded ``Request`` and gives the ``Answer`` back; it never interprets.
 A conversation never waits, and decides everything from what it was told, so that a test is a list of answers.
+
+A **read-back** is the same without a write: it returns what the CRM shows of a change that was delivered, or the
+outcome that kept it from being read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
+from datetime import datetime
+from enum import StrEnum
 from typing import TypeAlias
 
 import msgspec
 
+from syncd.policy.proof import Showing
 from syncd.providers.contract.answers import Answer
 from syncd.providers.contract.outcome import Outcome
 from syncd.providers.contract.request import Request
 
 Conversation: TypeAlias = Generator[Request, Answer, Outcome]
+ReadBack: TypeAlias = Generator[Request, Answer, Showing | Outcome]
+
+
+class Readable(StrEnum):
+    """How a delivered change can be seen in the CRM."""
+
+    NEVER = "never"
+    BY_PULL = "by_pull"  # some stream shows it, and nothing shorter does
+    BY_CALL = "by_call"  # a read-back shows it, and so do streams
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -24,10 +39,12 @@ class Target(msgspec.Struct, frozen=True):
     ``remote_id`` is None until the CRM gave one; ``email`` is the mirror's current (local) address; ``scope`` is the
     second half of an identity where the e-mail alone is none (GetResponse: the campaign id). ``is_repeat`` is true
     when an earlier try of this very change may have been applied: a change that is not repeat-safe must then be read
-    back before it is sent again.
+    back before it is sent again. ``since`` is when the change was made, or for a read-back when it was
+    delivered: what the CRM shows from before it is not its doing.
     """
 
     remote_id: str | None
     email: str | None
     scope: str | None = None
     is_repeat: bool = False
+    since: datetime | None = None

@@ -5,9 +5,11 @@ Match it with ``assert_never``. Reasons are one sentence for a person, without s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
+
+from syncd.policy.proof import Showing
 
 
 class Proof(StrEnum):
@@ -20,11 +22,15 @@ class Proof(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The CRM took the change. ``remote_id`` is set when the answer named the relation (bind it with the settle)."""
+    """The CRM took the change. ``remote_id`` is set when the answer named the relation (bind it with the settle).
+
+    ``difference`` holds both values where the proof is ``DIVERGED``: for the database alone, it may hold addresses.
+    """
 
     proof: Proof
     remote_id: str | None = None
     detail: str = ""
+    difference: Showing | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from syncd.domain.changes import LocalChange
 from syncd.providers.contract.answers import Response
-from syncd.providers.contract.conversation import Conversation, Target
+from syncd.providers.contract.conversation import Conversation, Readable, ReadBack, Target
 from syncd.providers.contract.endpoint import Effect, Endpoint, Place
 from syncd.providers.contract.outcome import Outcome
 from syncd.providers.contract.request import Request
@@ -94,6 +94,12 @@ class Provider(Protocol):
 
     def converse(self, change: LocalChange, target: Target) -> Conversation:
         """Start the conversation that delivers a change."""
+
+    def readable(self, change: LocalChange) -> Readable:
+        """Return how a delivered change can be seen: all of it, not a part."""
+
+    def read_back(self, change: LocalChange, target: Target) -> ReadBack:
+        """Start the conversation that reads what the CRM shows of a delivered change; it never writes."""
 
     def probe(self) -> Request:
         """Return a safe, cheap, signed read that proves that the credentials work."""

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from syncd.domain.records import Relation, Row
 from syncd.store.engine import Connection
-from syncd.store.mirror import relations
+from syncd.store.mirror import proving, relations
 from syncd.store.mirror.membership import GROUP_MEMBERS, Difference, Pair, apply, compare
 from syncd.store.mirror.scope import Gone, Scope, Written
 
@@ -25,6 +25,13 @@ async def write_relations(
     values = {"account_id": scope.account_id, "remote_ids": [row.record.remote_id for row in rows]}
     found = (await connection.execute(_IDS, values)).scalars()
     return written, [(relation_id, group_id) for relation_id in found]
+
+
+async def prove(
+    connection: Connection, scope: Scope, group_id: int, shown: Sequence[Pair], *, is_whole: bool
+) -> tuple[str, ...]:
+    """Hold delivered changes of the group's membership against its answer; return warnings."""
+    return await proving.by_members(connection, scope, group_id, (pair[0] for pair in shown), is_whole=is_whole)
 
 
 async def difference(connection: Connection, scope: Scope, group_id: int, shown: Sequence[Pair]) -> Difference:

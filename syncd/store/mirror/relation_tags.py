@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from syncd.domain.records import Row, TagName
 from syncd.store.engine import Connection
+from syncd.store.mirror import proving
 from syncd.store.mirror.membership import RELATION_TAGS, Pair, apply, compare
 from syncd.store.mirror.scope import Scope, Written
 
@@ -45,6 +46,10 @@ class TagNames:
         """Return the tags that the name may mean, the likeliest first."""
         short = name.strip()
         return self.exact.get(name) or self.trimmed.get(short) or self.folded.get(short.casefold()) or ()
+
+    def alike(self) -> frozenset[int]:
+        """Return the tags that share their name with another, whatever the letter case."""
+        return frozenset(tag for tags in self.folded.values() if len(tags) > 1 for tag in tags)
 
 
 def resolve(names: Sequence[str], tags: TagNames, held: frozenset[int]) -> tuple[list[int], list[str]]:
@@ -82,6 +87,10 @@ async def write(
         ids, doubts = resolve(names, tags, frozenset(held.get(relation_id, ())))
         pairs.extend((relation_id, tag_id) for tag_id in ids)
         warnings.extend(doubts)
+    owned: dict[int, set[int]] = {relation_id: set() for relation_id in shown}
+    for relation_id, tag_id in pairs:
+        owned[relation_id].add(tag_id)
+    warnings.extend(await proving.by_tags(connection, scope, owned, tags.alike(), unsure))
     found = await compare(connection, scope, RELATION_TAGS, list(shown), pairs)
     found = replace(found, gone=tuple(pair for pair in found.gone if pair[0] not in unsure))
     return (await apply(connection, scope, RELATION_TAGS, found)).warned(*warnings)

@@ -20,6 +20,7 @@ from syncd.policy.diff import Difference, diff
 from syncd.policy.merge import Conflict, bases, merge
 from syncd.store.engine import Connection
 from syncd.store.history import Change, record
+from syncd.store.mirror import proving
 from syncd.store.mirror.conflicts import notice
 from syncd.store.mirror.links import link_relations
 from syncd.store.mirror.normal import columns_of, digest, last_of_each, raw_text, warnings_of
@@ -85,6 +86,9 @@ async def write(connection: Connection, scope: Scope, rows: Sequence[Row[Relatio
     last, doubles = last_of_each(rows, lambda relation: relation.remote_id)
     known = {row.remote_id: row._asdict() for row in await connection.execute(_KNOWN, _keys(scope, last))}
     waiting = await _waiting(connection, scope, {name: row for name, row in last.items() if name not in known})
+    shown = {known[name]["id"]: row.record for name, row in last.items() if name in known}
+    shown |= {waiting[name]: last[name].record for name in waiting}
+    doubts = await proving.by_relations(connection, scope, shown)
     new = [row for name, row in last.items() if name not in known and name not in waiting]
     differing = {known[name]["id"]: row for name, row in last.items() if name in known and _differs(known[name], row)}
     adopted = {waiting[name]: last[name] for name in waiting}
@@ -93,7 +97,8 @@ async def write(connection: Connection, scope: Scope, rows: Sequence[Row[Relatio
     updated = await _update(connection, scope, merged)
     await _touch(connection, scope, [row for name, row in known.items() if row["id"] not in differing])
     unchanged = len(last) - inserted - updated - deferred
-    return Written(len(rows), inserted, updated, unchanged, deferred=deferred, warnings=doubles + warnings_of(rows))
+    warnings = doubles + warnings_of(rows) + doubts
+    return Written(len(rows), inserted, updated, unchanged, deferred=deferred, warnings=warnings)
 
 
 async def _waiting(connection: Connection, scope: Scope, rows: Mapping[str, Row[Relation]]) -> dict[str, int]:

@@ -16,7 +16,8 @@ _MOST_RELATIONS = 100_000
 class Scope:
     """One run's writing. ``now`` is our clock; ``asked_at`` is the database's time before the answer was asked for,
     comparable with the times at which deliveries settled. Rows last seen before ``touch_before`` get a new
-    ``last_seen_at``; an absence counts again after ``absence_gap_s``."""
+    ``last_seen_at``; an absence counts again after ``absence_gap_s``. ``awaits_proof``: delivered changes may wait
+    to be shown; one that is not has diverged, from ``grace_s`` after its delivery on."""
 
     account_id: AccountId
     run_id: RunId
@@ -24,6 +25,8 @@ class Scope:
     asked_at: datetime
     touch_before: datetime
     absence_gap_s: float = 3600
+    grace_s: float = 0
+    awaits_proof: bool = True
 
 
 @dataclass(frozen=True, slots=True)

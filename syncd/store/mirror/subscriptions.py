@@ -13,6 +13,7 @@ from syncd.domain.records import Row, Subscription
 from syncd.policy.diff import diff
 from syncd.store.engine import Connection
 from syncd.store.history import Change, record
+from syncd.store.mirror import proving
 from syncd.store.mirror.scope import Scope, Written
 
 _NAME_LISTS = text("""
@@ -51,6 +52,8 @@ async def write(connection: Connection, scope: Scope, shown: Mapping[int, Sequen
         for relation_id, rows in shown.items()
         for row in rows
     }
+    standings = {relation_id: [row.record for row in rows] for relation_id, rows in shown.items()}
+    doubts = await proving.by_standings(connection, scope, standings)
     found = await connection.execute(_HELD, {"ids": list(shown)})
     held = {(row.relation_id, row.list_id): row._asdict() for row in found}
     new = [key for key in said if key not in held]
@@ -62,7 +65,8 @@ async def write(connection: Connection, scope: Scope, shown: Mapping[int, Sequen
     changes += [Change(k[0], "update", differences[k].before, differences[k].after, k[1]) for k in changed]
     await record(connection, scope, "list_subscriptions", changes)
     warnings = tuple(warning for rows in shown.values() for row in rows for warning in row.warnings)
-    return Written(len(said), len(new), len(changed), len(said) - len(new) - len(changed), warnings=warnings)
+    unchanged = len(said) - len(new) - len(changed)
+    return Written(len(said), len(new), len(changed), unchanged, warnings=warnings + doubts)
 
 
 async def _lists(connection: Connection, scope: Scope, remote_ids: Sequence[str]) -> dict[str, int]:

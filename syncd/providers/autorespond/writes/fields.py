@@ -9,9 +9,9 @@ from syncd.domain.records import FreeField
 from syncd.providers.autorespond import decode
 from syncd.providers.autorespond.judgement import Said
 from syncd.providers.autorespond.wording import quoted
-from syncd.providers.autorespond.writes.dialogue import Dialogue, Found, accepted, undecided
+from syncd.providers.autorespond.writes.dialogue import Asking, Dialogue, Found, accepted, undecided
 from syncd.providers.autorespond.writes.finding import Whom, whom
-from syncd.providers.contract import Conversation, Delivered, Proof, Rejected, Target, Unknown
+from syncd.providers.contract import Conversation, Delivered, Outcome, Proof, Rejected, Target, Unknown
 
 _NAME = re.compile(r"[A-Za-z_]{1,59}")
 _TYPES = ("boolean", "string", "list")
@@ -53,7 +53,21 @@ def create(dialogue: Dialogue, change: CreateField, target: Target) -> Conversat
         fieldType=change.type,
         fieldOptions=",".join(change.options) if change.options else None,
     )
-    return _created(reply) if isinstance(reply, Said) else reply
+    if isinstance(reply, Said):
+        return _created(reply)
+    if target.is_repeat and isinstance(reply, Rejected):
+        return (yield from _arrived_meanwhile(dialogue, change, reply))
+    return reply
+
+
+def _arrived_meanwhile(dialogue: Dialogue, change: CreateField, refused: Rejected) -> Asking[Outcome]:
+    """Look once more after a refusal: the earlier try may have landed between our read and this one."""
+    found = yield from dialogue.read_list("fields", decode.FIELD)
+    if not isinstance(found, Found):
+        return undecided(found)
+    if any(_has_name(field, change.name) for field in found.records):
+        return Delivered(Proof.VERIFIED, detail="an earlier try had arrived")
+    return refused
 
 
 def _has_name(field: FreeField, name: str) -> bool:

@@ -1,20 +1,27 @@
 """Mailing lists: every call mails, notes or records something, so none is ever repeated blindly.
 
 On a repeat the relation's subscriptions are read first. Showing the wanted state, they prove that an earlier try
-arrived. Not showing it, they prove nothing: a mail may be out and a delayed call may still land. That is for a person.
+arrived, unless the relation stood so before the change was made. Not showing it, they prove nothing: a mail may be out
+and a delayed call may still land. That is for a person.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import TypeAlias
 
 from syncd.domain.changes import Subscribe, SubscribeWithConsent, Unsubscribe
+from syncd.domain.records import Row, Subscription
+from syncd.policy.proof import Sight, by_standing
 from syncd.providers.autorespond import decode
 from syncd.providers.autorespond.judgement import Said
-from syncd.providers.autorespond.streams import latest_per_list
+from syncd.providers.autorespond.streams import latest_rows
 from syncd.providers.autorespond.writes.dialogue import Asking, Dialogue, Found, accepted, undecided
 from syncd.providers.autorespond.writes.finding import Whom, whom
 from syncd.providers.contract import Conversation, Delivered, Outcome, Proof, Rejected, Target, Unknown
+
+ListCall: TypeAlias = Subscribe | SubscribeWithConsent | Unsubscribe
 
 _NO_LIST = Rejected("the list has no remote id yet; pull the lists and run syncd outbox retry")
 
@@ -22,7 +29,7 @@ _NO_LIST = Rejected("the list has no remote id yet; pull the lists and run syncd
 def subscribe(dialogue: Dialogue, change: Subscribe, target: Target) -> Conversation:
     """Start the list for the relation; it may mail them."""
     said = {"skipOptin": "Y" if change.skip_optin else None}
-    return (yield from _write(dialogue, change.list_remote_id, target, "list_subscribe", said))
+    return (yield from _write(dialogue, change, target, "list_subscribe", said))
 
 
 def subscribe_with_consent(dialogue: Dialogue, change: SubscribeWithConsent, target: Target) -> Conversation:
@@ -36,41 +43,53 @@ def subscribe_with_consent(dialogue: Dialogue, change: SubscribeWithConsent, tar
         "consentAgreement": _letter(change.consent_agreement),
         "ip": change.ip,
     }
-    return (yield from _write(dialogue, change.list_remote_id, target, "list_gdpr_subscribe", said))
+    return (yield from _write(dialogue, change, target, "list_gdpr_subscribe", said))
 
 
 def unsubscribe(dialogue: Dialogue, change: Unsubscribe, target: Target) -> Conversation:
     """Stop the list for the relation, with the reason that the CRM notes."""
-    return (yield from _write(dialogue, change.list_remote_id, target, "list_unsubscribe", {"reason": change.reason}))
+    return (yield from _write(dialogue, change, target, "list_unsubscribe", {"reason": change.reason}))
 
 
 def _write(
-    dialogue: Dialogue, list_id: str | None, target: Target, operation: str, said: Mapping[str, str | None]
+    dialogue: Dialogue, change: ListCall, target: Target, operation: str, said: Mapping[str, str | None]
 ) -> Conversation:
-    if list_id is None:
+    if change.list_remote_id is None:
         return _NO_LIST
     who = yield from whom(dialogue, target)
     if not isinstance(who, Whom):
         return undecided(who) if target.is_repeat else who
-    wanted = "unsubscribed" if operation == "list_unsubscribe" else "subscribed"
     if target.is_repeat:
-        return (yield from _read_back(dialogue, who, list_id, wanted))
-    reply = yield from dialogue.write(operation, {"listId": list_id}, relId=who.remote_id, **said)
+        return (yield from _read_back(dialogue, who, change, target.since))
+    reply = yield from dialogue.write(operation, {"listId": change.list_remote_id}, relId=who.remote_id, **said)
     if not isinstance(reply, Said):
         return reply
     if not dialogue.verify_writes:
         return accepted(reply, who.learned)
-    seen = yield from _read_back(dialogue, who, list_id, wanted)
+    seen = yield from _read_back(dialogue, who, change, target.since)
     return seen if isinstance(seen, Delivered) else accepted(reply, who.learned)
 
 
-def _read_back(dialogue: Dialogue, who: Whom, list_id: str, wanted: str) -> Asking[Outcome]:
+def _read_back(dialogue: Dialogue, who: Whom, change: ListCall, since: datetime | None) -> Asking[Outcome]:
     found = yield from dialogue.read_list("relation_subscriptions", decode.SUBSCRIPTION, {"id": who.remote_id})
     if not isinstance(found, Found):
         return undecided(found)
-    if latest_per_list(found.records).get(list_id) == wanted:
-        return Delivered(Proof.VERIFIED, who.learned, "the CRM shows it")
-    return Unknown(f"the CRM does not show the relation as {wanted}, which does not prove that nothing was sent")
+    wanted = "unsubscribed" if isinstance(change, Unsubscribe) else "subscribed"
+    match by_standing(change, standing(found.records, change.list_remote_id), since, None).sight:
+        case Sight.EXPECTED:
+            return Delivered(Proof.VERIFIED, who.learned, "the CRM shows it")
+        case Sight.UNTOLD:
+            return Unknown(f"the CRM shows the relation as {wanted} since before this change, which proves nothing")
+        case Sight.OTHER:
+            return Unknown(
+                f"the CRM does not show the relation as {wanted}, which does not prove that nothing was sent"
+            )
+
+
+def standing(events: Iterable[Subscription], list_id: str | None) -> Subscription | None:
+    """Return a relation's latest standing on a list; None when no event speaks of it."""
+    latest = latest_rows(Row(event, b"") for event in events)
+    return next((row.record for row in latest if row.record.list_remote_id == list_id), None)
 
 
 def _letter(flag: bool) -> str:

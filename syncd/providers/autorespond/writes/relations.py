@@ -8,13 +8,15 @@ is unknown, so emptying a field is refused unless ``full_payload`` says that emp
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from syncd.domain.changes import ChangeEmail, CreateRelation, UpdateProfile
 from syncd.domain.errors import MalformedAnswer
 from syncd.domain.records import Relation
+from syncd.policy.proof import Showing, Sight
 from syncd.providers.autorespond import decode, formats
 from syncd.providers.autorespond.judgement import Said
-from syncd.providers.autorespond.writes.dialogue import Asking, Dialogue, Found, accepted
+from syncd.providers.autorespond.writes.dialogue import Asking, Dialogue, Found, accepted, undecided
 from syncd.providers.autorespond.writes.finding import (
     NO_ADDRESS,
     NO_RELATION,
@@ -41,13 +43,22 @@ _GONE = Rejected("the CRM no longer knows the relation of this id")
 
 
 def create(dialogue: Dialogue, change: CreateRelation, target: Target) -> Conversation:
-    """Upsert by the new address and learn the id; a relation that is known already is edited instead."""
+    """Upsert by the new address and learn the id; a relation that is known already is edited instead.
+
+    On a repeat, look first: a relation that has all of it needs no second upsert.
+    """
     profile = {name: value for name, value in change.profile.items() if value is not None}
     if target.remote_id is not None:
         return (yield from update(dialogue, UpdateProfile(old={}, new=dict(profile)), target))
     sent = _sent(profile, {}, dialogue)
     if isinstance(sent, Rejected):
         return sent
+    if target.is_repeat:
+        found = yield from relation_by_email(dialogue, change.email)
+        if not isinstance(found, Found):
+            return undecided(found)
+        if found.first is not None and (seen := _proved(found.first, sent)).proof is Proof.VERIFIED:
+            return replace(seen, detail="an earlier try had arrived")
     reply = yield from dialogue.write("relation_upsert", email=change.email, **_named(sent))
     if not isinstance(reply, Said):
         return reply
@@ -80,7 +91,8 @@ def update(dialogue: Dialogue, change: UpdateProfile, target: Target) -> Convers
     if shown is None:
         return accepted(reply, learned)
     if shown.remote_id != known.remote_id:
-        return Delivered(Proof.DIVERGED, learned, "the CRM put the values on another relation of the same address")
+        told = "the CRM put the values on another relation of the same address"
+        return Delivered(Proof.DIVERGED, learned, told, _other({"id": known.remote_id}, {"id": shown.remote_id}))
     return _proved(shown, sent, learned=learned)
 
 
@@ -88,14 +100,14 @@ def change_email(dialogue: Dialogue, change: ChangeEmail, target: Target) -> Con
     """Change the address by id. On a repeat, look first whether an earlier try has done it."""
     who = yield from _whose_address(dialogue, change, target)
     if not isinstance(who, str):
-        return who
+        return undecided(who) if target.is_repeat else who
     learned = None if target.remote_id is not None else who
     if target.is_repeat:
         has_address = yield from _has_address(dialogue, who, change)
         if has_address is True:
             return Delivered(Proof.VERIFIED, learned, "an earlier try had arrived")
         if has_address is not False:
-            return has_address
+            return undecided(has_address)
     reply = yield from dialogue.write("relation_email", {"id": who}, newemail=change.new)
     match reply:
         case Said():
@@ -172,7 +184,9 @@ def _address_changed(
         return accepted(reply, learned)
     if is_same_address(found.first, change.new):
         return Delivered(Proof.VERIFIED, learned)
-    return Delivered(Proof.DIVERGED, learned, "the CRM still shows another address")
+    shown = found.first.email if isinstance(found.first.email, str) else ""
+    difference = _other({"email": change.new}, {"email": shown})
+    return Delivered(Proof.DIVERGED, learned, "the CRM still shows another address", difference)
 
 
 def _sent(
@@ -243,10 +257,15 @@ def _proved(shown: Relation, sent: Mapping[str, str], *, learned: str | None = "
     values = _values(shown)
     differing = [name for name in sent if name in values and not _is_equal(name, values[name], sent[name])]
     if differing:
-        return Delivered(Proof.DIVERGED, remote_id, f"the CRM shows another {', '.join(differing)}")
+        difference = _other({n: sent[n] for n in differing}, {n: values[n] or "" for n in differing})
+        return Delivered(Proof.DIVERGED, remote_id, f"the CRM shows another {', '.join(differing)}", difference)
     if all(name in values for name in sent):
         return Delivered(Proof.VERIFIED, remote_id)
     return Delivered(Proof.ACCEPTED, remote_id)
+
+
+def _other(expected: Mapping[str, str], shown: Mapping[str, str]) -> Showing:
+    return Showing(Sight.OTHER, expected, shown)
 
 
 def _is_equal(name: str, shown: str | None, sent: str) -> bool:

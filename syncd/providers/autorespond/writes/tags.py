@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from syncd.domain.changes import AddTag, RemoveTag
+from syncd.domain.records import TagName
+from syncd.policy.proof import Sight, by_tags
 from syncd.providers.autorespond import decode
 from syncd.providers.autorespond.judgement import Said
 from syncd.providers.autorespond.writes.dialogue import Asking, Dialogue, Found, accepted
@@ -40,7 +44,14 @@ def _shown(dialogue: Dialogue, who: Whom, change: AddTag | RemoveTag, reply: Sai
     found = yield from dialogue.read_list("relation_tags", decode.TAG_NAME, {"id": who.remote_id})
     if not isinstance(found, Found):
         return accepted(reply, who.learned)
-    has_tag = change.tag_name.strip() in {tag.name.strip() for tag in found.records}
-    if has_tag == isinstance(change, AddTag):
+    has_tag = is_among(change, found.records)
+    seen = by_tags(change, has_tag)
+    if seen.sight is Sight.EXPECTED:
         return Delivered(Proof.VERIFIED, who.learned)
-    return Delivered(Proof.DIVERGED, who.learned, f"the CRM {'still' if has_tag else 'does not'} show the tag")
+    told = f"the CRM {'still shows' if has_tag else 'does not show'} the tag"
+    return Delivered(Proof.DIVERGED, who.learned, told, seen)
+
+
+def is_among(change: AddTag | RemoveTag, shown: Iterable[TagName]) -> bool:
+    """Tell whether the change's tag is among those shown, by name."""
+    return change.tag_name.strip() in {tag.name.strip() for tag in shown}

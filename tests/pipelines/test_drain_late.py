@@ -1,0 +1,317 @@
+"""Late landings: a request whose answer never came is applied after a newer value was delivered.
+
+Every scenario runs twice. Without reassertion the CRM ends wrong, which proves that the fault bites; with it, right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from syncd.sandbox.records import Relation
+from syncd.store import Store
+from tests.support.outbox import Circle, circle, rows
+
+WINDOW_S = 600.0
+TAG = 301
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Two edits of one facet; the call of the first lands late. ``value`` reads the CRM's side."""
+
+    operation: str
+    first: str
+    second: str
+    value: Callable[[Circle, Relation], Any]
+    old: Any
+    new: Any
+
+
+def _field_value(c: Circle, relation: Relation) -> Any:
+    return relation.fields.get(next(f.code for f in c.sandbox.world.fields.values() if f.id == _field(c)))
+
+
+def _field(c: Circle) -> int:
+    return next(f.id for f in c.sandbox.world.fields.values() if "_FF" in f.code and f.type not in ("boolean", "list"))
+
+
+SCENARIOS = {
+    "tag": Scenario(
+        "tag_add",
+        "INSERT INTO crm.relation_tags (relation_id, tag_id) VALUES (:who, 301)",
+        "DELETE FROM crm.relation_tags WHERE relation_id = :who AND tag_id = 301",
+        lambda c, r: TAG in r.tags,
+        True,
+        False,
+    ),
+    "field": Scenario(
+        "field_set",
+        "INSERT INTO crm.relation_fields (relation_id, field_id, value) VALUES (:who, :field, 'old')",
+        "UPDATE crm.relation_fields SET value = 'new' WHERE relation_id = :who AND field_id = :field",
+        _field_value,
+        "old",
+        "new",
+    ),
+    "group": Scenario(
+        "group_add",
+        "INSERT INTO crm.group_members (relation_id, group_id) VALUES (:who, :group)",
+        "DELETE FROM crm.group_members WHERE relation_id = :who AND group_id = :group",
+        lambda c, r: _group(c) in r.groups,
+        True,
+        False,
+    ),
+    "profile": Scenario(
+        "relation_upsert",
+        "UPDATE crm.relations SET first_name = 'Oud' WHERE id = :who",
+        "UPDATE crm.relations SET first_name = 'Nieuw', last_name = 'Ander' WHERE id = :who",
+        lambda c, r: r.first_name,
+        "Oud",
+        "Nieuw",
+    ),
+    "e-mail": Scenario(
+        "relation_email",
+        "UPDATE crm.relations SET email = 'old@x.example' WHERE id = :who",
+        "UPDATE crm.relations SET email = 'new@x.example' WHERE id = :who",
+        lambda c, r: r.email,
+        "old@x.example",
+        "new@x.example",
+    ),
+}
+
+
+@pytest.fixture(params=SCENARIOS.values(), ids=SCENARIOS)
+def scenario(request: pytest.FixtureRequest) -> Scenario:
+    return request.param
+
+
+def _who(c: Circle) -> Relation:
+    return next(iter(c.sandbox.world.relations.values()))
+
+
+def _group(c: Circle) -> int:
+    return next(iter(c.sandbox.world.groups))
+
+
+async def _edit(c: Circle, sql: str) -> None:
+    given = {"who": _who(c).id, "field": _field(c), "group": _group(c)}
+    await c.edit(sql, **{name: value for name, value in given.items() if f":{name}" in sql})
+
+
+def _bare(c: Circle) -> None:
+    for relation in c.sandbox.world.relations.values():
+        relation.tags.clear()
+        for group in list(relation.groups):
+            c.sandbox.world.leave(relation, group)
+
+
+def _now(c: Circle) -> Relation:
+    return c.sandbox.world.relations[_who(c).id]
+
+
+async def _doubtful_then_newer(c: Circle, scenario: Scenario, window_s: float) -> None:
+    """Deliver the first value by its second try, then the newer one; then the first try arrives."""
+    _bare(c)
+    c.sandbox.faults.add("late", operation=scenario.operation)
+    await _edit(c, scenario.first)
+    report = await c.drain(settle_window_s=window_s)
+    assert (report.is_empty, report.reasserting) == (True, int(window_s > 0))
+    await _edit(c, scenario.second)
+    assert (await c.drain(settle_window_s=window_s)).is_empty
+    assert scenario.value(c, _now(c)) == scenario.new
+    assert c.sandbox.land() == 1
+    assert scenario.value(c, _now(c)) == scenario.old, "the late request lands after the newer value"
+
+
+async def test_without_reassertion_a_late_request_undoes_a_newer_value(store: Store, scenario: Scenario) -> None:
+    """The witness: this is what happens when the settle window is switched off."""
+    async with circle(store) as c:
+        await _doubtful_then_newer(c, scenario, 0.0)
+        await c.wake()
+        assert (await c.drain(settle_window_s=0.0)).delivered == 0
+        assert scenario.value(c, _now(c)) == scenario.old
+
+
+async def test_with_reassertion_the_last_value_stands(store: Store, scenario: Scenario) -> None:
+    """Once the settle window is over the last delivered value is said once more, and once only."""
+    async with circle(store) as c:
+        await _doubtful_then_newer(c, scenario, WINDOW_S)
+        await c.wake()
+        report = await c.drain(settle_window_s=WINDOW_S)
+        assert scenario.value(c, _now(c)) == scenario.new
+        assert (report.delivered, report.reasserting) == (1, 0)
+        statuses = [e["status"] for e in await c.entries()]
+        assert set(statuses) <= {"accepted", "verified"}
+        assert len(statuses) == 3, "one reassertion, whatever was delivered inside its window"
+        await c.wake()
+        assert (await c.drain(settle_window_s=WINDOW_S)).requests == 0, (
+            "a plainly delivered reassertion ends the matter"
+        )
+
+
+async def test_a_value_delivered_after_the_window_needs_no_reassertion(store: Store, scenario: Scenario) -> None:
+    """It is itself what is said last."""
+    async with circle(store) as c:
+        _bare(c)
+        c.sandbox.faults.add("late", operation=scenario.operation)
+        await _edit(c, scenario.first)
+        await c.drain()
+        await _edit(c, scenario.second)
+        await c.wake()
+        report = await c.drain()
+        assert (report.delivered, report.reasserting) == (1, 0)
+        assert scenario.value(c, _now(c)) == scenario.new
+        assert [e["status"] for e in await c.entries() if e["reasserts"]] == ["superseded"]
+
+
+async def test_a_reassertion_whose_own_answer_is_lost_is_followed_by_another(store: Store) -> None:
+    """Its first try may land late as well; the chain ends with the first plain delivery."""
+    async with circle(store) as c:
+        await _doubtful_then_newer(c, SCENARIOS["field"], WINDOW_S)
+        c.sandbox.faults.add("late", operation="field_set")
+        await c.wake()
+        report = await c.drain()
+        assert (report.delivered, report.reasserting) == (1, 1)
+        await _edit(c, "UPDATE crm.relation_fields SET value = 'newest' WHERE relation_id = :who AND field_id = :field")
+        await c.drain()
+        c.sandbox.land()
+        assert _field_value(c, _now(c)) == "new"
+        await c.wake()
+        report = await c.drain()
+        assert (report.delivered, report.reasserting) == (1, 0)
+        assert _field_value(c, _now(c)) == "newest"
+        roots = {e["reasserts"] for e in await c.entries() if e["reasserts"]}
+        assert len(roots) == 1, "all of them are about the one call that was in doubt first"
+
+
+async def test_a_create_in_doubt_says_its_profile_again(store: Store) -> None:
+    """The late upsert of the same address makes no second relation; it puts the old name back."""
+    async with circle(store) as c:
+        c.sandbox.faults.add("late", operation="relation_upsert")
+        await c.edit(
+            "INSERT INTO crm.relations (account_id, email, first_name) VALUES (:account_id, 'new@x.example', 'Oud')"
+        )
+        assert (await c.drain()).reasserting == 1
+        await c.edit("UPDATE crm.relations SET first_name = 'Nieuw' WHERE email = 'new@x.example'")
+        await c.drain()
+        c.sandbox.land()
+        there = c.sandbox.world.relation("new@x.example")
+        assert there is not None
+        assert there.first_name == "Oud"
+        await c.wake()
+        await c.drain()
+        there = c.sandbox.world.relation("new@x.example")
+        assert there is not None
+        assert there.first_name == "Nieuw"
+
+
+async def test_an_address_that_stands_is_not_sent_again(store: Store) -> None:
+    """Reading back first: changing an address may mail somebody."""
+    async with circle(store) as c:
+        c.sandbox.faults.add("lost_answer", operation="relation_email")
+        await _edit(c, "UPDATE crm.relations SET email = 'new@x.example' WHERE id = :who")
+        await c.drain()
+        asked = c.sandbox.requests.by_operation["relation_email"]
+        await c.wake()
+        assert (await c.drain()).delivered == 1
+        assert c.sandbox.requests.by_operation["relation_email"] == asked
+        assert [e["status"] for e in await c.entries()] == ["verified", "verified"]
+
+
+async def test_columns_of_two_doubtful_edits_are_said_again_together(store: Store) -> None:
+    """One reassertion per facet, whatever happened to it."""
+    async with circle(store) as c:
+        for column in ("first_name", "last_name"):
+            c.sandbox.faults.add("late", operation="relation_upsert")
+            await _edit(c, f"UPDATE crm.relations SET {column} = 'Oud' WHERE id = :who")
+            assert (await c.drain()).reasserting == 1
+        await _edit(c, "UPDATE crm.relations SET first_name = 'Nieuw', last_name = 'Nieuw' WHERE id = :who")
+        await c.drain()
+        assert c.sandbox.land() == 2
+        assert (_now(c).first_name, _now(c).last_name) == ("Oud", "Oud")
+        await c.wake()
+        assert (await c.drain()).delivered == 1
+        assert (_now(c).first_name, _now(c).last_name) == ("Nieuw", "Nieuw")
+
+
+async def test_what_a_killed_drainer_may_have_sent_is_said_again(store: Store) -> None:
+    """Its connection is gone, its request may be on the way: a lost lease is a doubt like any other."""
+    async with circle(store) as c:
+        _bare(c)
+        c.sandbox.faults.add("hold", operation="tag_add")
+        await _edit(c, SCENARIOS["tag"].first)
+        task = asyncio.create_task(c.drainer().run(asyncio.Event()))
+        await c.sandbox.until_held()
+        task.cancel()
+        await asyncio.wait([task])
+        await c.wake()
+        assert (await c.drain()).reasserting == 1
+        await _edit(c, SCENARIOS["tag"].second)
+        await c.drain()
+        c.sandbox.release()
+        await c.sandbox.journal.until(lambda j: len(j.of("tag.added")) == 2)
+        await c.wake()
+        assert (await c.drain()).delivered == 1
+        assert TAG not in _now(c).tags
+
+
+async def test_a_refused_reassertion_is_shown_and_blocks_nobody(store: Store) -> None:
+    """The tag was deleted meanwhile: a person should know, and the relation goes on."""
+    async with circle(store) as c:
+        await _doubtful_then_newer(c, SCENARIOS["e-mail"], WINDOW_S)
+        c.sandbox.world.add_relation("taken@x.example")
+        c.sandbox.faults.add("error", operation="relation_email")
+        await c.wake()
+        report = await c.drain()
+        assert (report.dead, report.blocked, report.pending) == (1, 1, 0)
+        await _edit(c, "UPDATE crm.relations SET first_name = 'Ander' WHERE id = :who")
+        await _edit(c, "UPDATE crm.relations SET email = 'third@x.example' WHERE id = :who")
+        report = await c.drain()
+        assert (report.delivered, report.blocked) == (2, 0)
+        assert _now(c).email == "third@x.example"
+
+
+async def test_a_newer_value_that_is_refused_takes_no_reassertion_with_it(store: Store) -> None:
+    """It carried the reassertion's turn, and changed nothing: the value before it still has to be said once more."""
+    async with circle(store) as c:
+        _bare(c)
+        c.sandbox.faults.add("late", operation="tag_add")
+        await _edit(c, SCENARIOS["tag"].first)
+        await c.drain()
+        c.sandbox.world.untag(_now(c), TAG)
+        c.sandbox.faults.add("error", operation="tag_remove")
+        await _edit(c, SCENARIOS["tag"].second)
+        await c.wake()
+        report = await c.drain()
+        assert (report.dead, report.delivered, report.reasserting) == (1, 1, 0)
+        assert TAG in _now(c).tags
+
+
+async def test_no_reassertion_follows_a_plain_delivery(store: Store) -> None:
+    """A 503 was answered: whatever it was, it is over."""
+    async with circle(store) as c:
+        _bare(c)
+        c.sandbox.faults.add("status", operation="tag_add", status=503)
+        await _edit(c, SCENARIOS["tag"].first)
+        assert (await c.drain()).reasserting == 0
+        c.sandbox.faults.add("html", operation="tag_remove", status=504)
+        await _edit(c, SCENARIOS["tag"].second)
+        assert (await c.drain()).reasserting == 1, "a gateway gave up on a server that may be at work still"
+
+
+async def test_a_pull_leaves_the_mirror_alone_while_a_reassertion_waits(store: Store) -> None:
+    """The late value in the CRM is not news; it is about to be put right."""
+    async with circle(store) as c:
+        await _doubtful_then_newer(c, SCENARIOS["profile"], WINDOW_S)
+        assert (await c.pull("relation_details")).is_success
+        assert await rows(store, "SELECT first_name FROM crm.relations WHERE id = :who", who=_who(c).id) == [
+            {"first_name": "Nieuw"}
+        ]
+        await c.wake()
+        await c.drain()
+        assert (await c.pull("relation_details")).is_success
+        assert _now(c).first_name == "Nieuw"
