@@ -107,13 +107,21 @@ _LANES = text(
     """
 )
 
-_CAPTURES = text(
+# Relation by relation along its index, whatever the planner thinks of a table that was just filled; and two statements,
+# because an OR between them would read every capture for each batch.
+_OF_RELATIONS = text(
     """
-    SELECT c.relation_id, c.id, c.operation, c.facet, CAST(c.payload AS text) AS payload, c.captured_at
-    FROM syncd.captures c
-    WHERE c.account_id = :account_id
-      AND (c.relation_id = ANY (CAST(:relation_ids AS bigint[])) OR (c.relation_id IS NULL AND :with_account))
-    ORDER BY c.id
+    SELECT c.* FROM unnest(CAST(:relation_ids AS bigint[])) AS w (id)
+    CROSS JOIN LATERAL (
+        SELECT relation_id, id, operation, facet, CAST(payload AS text) AS payload, captured_at FROM syncd.captures
+        WHERE relation_id = w.id AND account_id = :account_id ORDER BY id OFFSET 0
+    ) AS c
+    """
+)
+_OF_ACCOUNT = text(
+    """
+    SELECT relation_id, id, operation, facet, CAST(payload AS text) AS payload, captured_at FROM syncd.captures
+    WHERE relation_id IS NULL AND account_id = :account_id ORDER BY id
     """
 )
 
@@ -204,13 +212,14 @@ async def read_names(
 async def _read_captures(
     connection: Connection, account_id: AccountId, lanes: Sequence[Any]
 ) -> dict[int | None, list[Any]]:
-    if not lanes:
-        return {}
-    ids = [row.relation_id for row in lanes if row.relation_id is not None]
-    binds = {"account_id": account_id, "relation_ids": ids, "with_account": len(ids) < len(lanes)}
     captures: dict[int | None, list[Any]] = {}
-    for row in await connection.execute(_CAPTURES, binds):
-        captures.setdefault(row.relation_id, []).append(row)
+    ids = [row.relation_id for row in lanes if row.relation_id is not None]
+    if ids:
+        found = await connection.execute(_OF_RELATIONS, {"account_id": account_id, "relation_ids": ids})
+        for row in found:
+            captures.setdefault(row.relation_id, []).append(row)
+    if len(ids) < len(lanes):
+        captures[None] = list(await connection.execute(_OF_ACCOUNT, {"account_id": account_id}))
     return captures
 
 
