@@ -182,19 +182,24 @@ async def doubt(
     """Mark the barrier that a dropped claim was about to send; it may have been applied."""
     lane_ids, seqs = [], []
     for lane in due:
-        if lane.sending_upto is None:
-            continue
-        for index, entry in enumerate(entries.get(lane.id, ())):
-            if entry.seq == lane.sending_upto and is_barrier(entry, is_repeat_safe) and not entry.is_uncertain:
-                entries[lane.id][index] = msgspec.structs.replace(entry, is_uncertain=True)
-                lane_ids.append(lane.id)
-                seqs.append(entry.seq)
+        for index, entry in doubtful(entries.get(lane.id, ()), lane.sending_upto, is_repeat_safe):
+            entries[lane.id][index] = msgspec.structs.replace(entry, is_uncertain=True)
+            lane_ids.append(lane.id)
+            seqs.append(entry.seq)
     if seqs:
         await connection.execute(_DOUBT, {"lane_ids": lane_ids, "seqs": seqs})
 
 
-def is_barrier(entry: Entry, is_repeat_safe: RepeatSafe) -> bool:
-    """Tell whether an entry's call must not be repeated blindly, so that a dropped claim leaves it in doubt."""
+def doubtful(entries: Sequence[Entry], upto: int | None, is_repeat_safe: RepeatSafe) -> list[tuple[int, Entry]]:
+    """Return the entries, with their places, that a dropped claim with this intent leaves in doubt."""
+    return [
+        (index, entry)
+        for index, entry in enumerate(entries)
+        if entry.seq == upto and _is_barrier(entry, is_repeat_safe) and not entry.is_uncertain
+    ]
+
+
+def _is_barrier(entry: Entry, is_repeat_safe: RepeatSafe) -> bool:
     return entry.facet == IDENTITY or (entry.change is not None and not is_repeat_safe(entry.change))
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import text
 from syncd.domain.ids import AccountId
 from syncd.policy.fold import Entry, RepeatSafe
 from syncd.store.engine import Connection, Store
-from syncd.store.outbox_claim import decoded, is_barrier, read_entries
+from syncd.store.outbox_claim import decoded, doubtful, read_entries
 
 WHOLE = 1_000_000_000
 _BATCH = 500
@@ -247,9 +247,8 @@ def _numbered(captures: Sequence[Any], tail_seq: int) -> list[Entry]:
 
 
 def _doubted(entries: Sequence[Entry], lane: Any, is_repeat_safe: RepeatSafe) -> list[Entry]:
-    return [
-        msgspec.structs.replace(entry, is_uncertain=True)
-        if lane.sender is None and entry.seq == lane.sending_upto and is_barrier(entry, is_repeat_safe)
-        else entry
-        for entry in entries
-    ]
+    """Tell the doubt that the next claim will write down; while a worker holds the lane there is none."""
+    if lane.sender is not None:
+        return list(entries)
+    doubts = {entry.seq for _, entry in doubtful(entries, lane.sending_upto, is_repeat_safe)}
+    return [msgspec.structs.replace(e, is_uncertain=True) if e.seq in doubts else e for e in entries]
