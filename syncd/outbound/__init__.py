@@ -12,6 +12,10 @@ Theory of operation. The database holds everything that matters; a drainer may d
 
 ``shift`` wires these into a feeder, workers and a settler; ``pace`` says how fast, ``watch`` says whether at all.
 
+Two sequences beside it decide no call of their own. ``planning`` folds what the outbox holds, to each lane's end, and
+sends nothing; ``applying`` sends what a saved plan (``plan_file``) names, under the same claims, leases and fences, and
+leaves alone whatever has moved since.
+
 What happens when the drainer dies:
 
 | it dies | what is left | what happens next |
