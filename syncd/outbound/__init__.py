@@ -16,6 +16,10 @@ Theory of operation. The database holds everything that matters; a drainer may d
 ``shift`` wires these into a feeder, workers and a settler; ``pace`` says how fast, ``watch`` says whether at all, and
 ``circuit`` keeps the breaker in step with what other replicas know.
 
+Two sequences beside it decide no call of their own. ``planning`` folds what the outbox holds, to each lane's end, and
+sends nothing; ``applying`` sends what a saved plan (``plan_file``) names, under the same claims, leases and fences, and
+leaves alone whatever has moved since.
+
 Whose trouble a failure is:
 
 | what comes back | what is done |

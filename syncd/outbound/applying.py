@@ -37,7 +37,7 @@ from syncd.policy.states import EntryStatus
 from syncd.providers.contract import Effect, Provider
 from syncd.store import Store
 from syncd.store.outbox import ClaimedLane, Terms, settle, stage
-from syncd.store.outbox_apply import Locked, Moved, claim_planned
+from syncd.store.outbox_apply import Locked, Moved, changes_alone, claim_planned
 from syncd.transport import Transport
 
 log = get("syncd.outbound")
@@ -224,7 +224,7 @@ def _noted(lane: LaneOnItsWay, result: LaneResult) -> str | None:
             ended[seq] = status
         elif seq not in untried:
             failure = failure or _failure(delivery)
-    lane.settled(result.lane.entries, result.lane.plan, ended, settlement.bind_remote_id)
+    lane.settled(changes_alone(result.lane.entries), result.lane.plan, ended, settlement.bind_remote_id)
     return failure
 
 

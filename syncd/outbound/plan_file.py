@@ -8,7 +8,6 @@ with the database again. It holds addresses and values, and no secret: it is wri
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -88,6 +87,13 @@ class FiledPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     digest: str = ""
 
 
+class _Head(msgspec.Struct, frozen=True):
+    """What tells any plan from any other file, of whatever version."""
+
+    format: str = ""
+    version: object = None
+
+
 def filed_entry(entry: Entry, made_at: datetime) -> FiledEntry:
     """Return an entry as the file tells it. How often one was tried matters only while it can be tried again."""
     return FiledEntry(
@@ -136,9 +142,9 @@ def load_plan(path: Path) -> FiledPlan:
     """Read a plan back. Raises UserError, in one sentence, for whatever is not a plan as it was saved."""
     content = _content(path)
     head = _head(path, content)
-    if head.get("version") != VERSION:
+    if head.version != VERSION:
         raise UserError(
-            f"{path} is a plan of format version {head.get('version')!r} and this syncd reads version {VERSION}; "
+            f"{path} is a plan of format version {head.version!r} and this syncd reads version {VERSION}; "
             "make a new one with `syncd plan --save`"
         )
     try:
@@ -159,14 +165,14 @@ def _content(path: Path) -> bytes:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _head(path: Path, content: bytes) -> Mapping[str, Any]:
+def _head(path: Path, content: bytes) -> _Head:
     try:
-        found = msgspec.json.decode(content)
+        head = msgspec.json.decode(content, type=_Head)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        found = None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        head = _Head()
+    if head.format != FORMAT:
         raise UserError(f"{path} is not a plan; `syncd plan --save FILE` makes one")
-    return found
+    return head
 
 
 def _digest(plan: FiledPlan) -> str:

@@ -7,7 +7,7 @@ a back-off that has ended since adds no call that nobody has seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -83,11 +83,12 @@ async def claim_planned(
         return Moved("a drainer is sending it at this moment")
     entries = await read_entries(connection, [lane.id], _WHOLE)
     await doubt(connection, [lane], entries, terms.is_repeat_safe)
-    moved = await _moved(connection, account_id, lane, entries.get(lane.id, []), sought)
+    own = changes_alone(entries.get(lane.id, ()))
+    moved = await _moved(connection, account_id, lane, own, sought)
     if isinstance(moved, Moved):
         return moved
     within = tuple(entry for entry in entries.get(lane.id, ()) if entry.seq <= sought.reach)
-    plan = fold(within, terms.is_repeat_safe, sought.made_at)
+    plan = fold(changes_alone(within), terms.is_repeat_safe, sought.made_at)
     reason = sought.admits(plan)
     if reason is not None:
         return Moved(reason)
@@ -104,6 +105,11 @@ async def claim_planned(
     )
     await take(connection, [claimed], terms)
     return claimed
+
+
+def changes_alone(entries: Iterable[Entry]) -> list[Entry]:
+    """Leave out what only says a delivered value once more: a plan is about changes, and drains see to the rest."""
+    return [entry for entry in entries if not entry.is_reassertion]
 
 
 @dataclass(frozen=True, slots=True)

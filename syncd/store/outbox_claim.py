@@ -211,8 +211,7 @@ async def doubt(
     """Mark what a dropped claim was about to send; it may have been applied."""
     lane_ids, seqs = [], []
     for lane in due:
-        doubtful = _doubtful(entries.get(lane.id, ()), lane.sending_upto, is_repeat_safe)
-        for index, entry in doubtful:
+        for index, entry in doubtful(entries.get(lane.id, ()), lane.sending_upto, is_repeat_safe):
             entries[lane.id][index] = msgspec.structs.replace(entry, is_uncertain=True)
             lane_ids.append(lane.id)
             seqs.append(entry.seq)
@@ -220,23 +219,22 @@ async def doubt(
         await connection.execute(_DOUBT, {"lane_ids": lane_ids, "seqs": seqs})
 
 
-def _doubtful(entries: Sequence[Entry], upto: int | None, is_repeat_safe: RepeatSafe) -> list[tuple[int, Entry]]:
-    """Return the entries, with their places, that a claim with this intent may have sent: a barrier alone, or else
-    anything up to the intent that is no barrier."""
+def doubtful(entries: Sequence[Entry], upto: int | None, is_repeat_safe: RepeatSafe) -> list[tuple[int, Entry]]:
+    """Return the entries, with their places, that a dropped claim with this intent may have sent: a barrier alone, or
+    else anything up to the intent that is no barrier."""
     if upto is None:
         return []
-    is_alone = any(entry.seq == upto and is_barrier(entry, is_repeat_safe) for entry in entries)
+    is_alone = any(entry.seq == upto and _is_barrier(entry, is_repeat_safe) for entry in entries)
     return [
         (index, entry)
         for index, entry in enumerate(entries)
         if not entry.is_uncertain
         and entry.status == "pending"
-        and (entry.seq == upto if is_alone else entry.seq <= upto and not is_barrier(entry, is_repeat_safe))
+        and (entry.seq == upto if is_alone else entry.seq <= upto and not _is_barrier(entry, is_repeat_safe))
     ]
 
 
-def is_barrier(entry: Entry, is_repeat_safe: RepeatSafe) -> bool:
-    """Tell whether an entry's call must not be repeated blindly, so that a dropped claim leaves it in doubt."""
+def _is_barrier(entry: Entry, is_repeat_safe: RepeatSafe) -> bool:
     if entry.is_reassertion:
         return False
     return entry.facet == IDENTITY or (entry.change is not None and not is_repeat_safe(entry.change))

@@ -18,7 +18,8 @@ from sqlalchemy import text
 from syncd.domain.ids import AccountId
 from syncd.policy.fold import Entry, RepeatSafe
 from syncd.store.engine import Connection, Store
-from syncd.store.outbox_claim import decoded, is_barrier, read_entries
+from syncd.store.outbox_apply import changes_alone
+from syncd.store.outbox_claim import decoded, doubtful, read_entries
 
 WHOLE = 1_000_000_000
 _BATCH = 500
@@ -107,13 +108,21 @@ _LANES = text(
     """
 )
 
-_CAPTURES = text(
+# Relation by relation along its index, whatever the planner thinks of a table that was just filled; and two statements,
+# because an OR between them would read every capture for each batch.
+_OF_RELATIONS = text(
     """
-    SELECT c.relation_id, c.id, c.operation, c.facet, CAST(c.payload AS text) AS payload, c.captured_at
-    FROM syncd.captures c
-    WHERE c.account_id = :account_id
-      AND (c.relation_id = ANY (CAST(:relation_ids AS bigint[])) OR (c.relation_id IS NULL AND :with_account))
-    ORDER BY c.id
+    SELECT c.* FROM unnest(CAST(:relation_ids AS bigint[])) AS w (id)
+    CROSS JOIN LATERAL (
+        SELECT relation_id, id, operation, facet, CAST(payload AS text) AS payload, captured_at FROM syncd.captures
+        WHERE relation_id = w.id AND account_id = :account_id ORDER BY id OFFSET 0
+    ) AS c
+    """
+)
+_OF_ACCOUNT = text(
+    """
+    SELECT relation_id, id, operation, facet, CAST(payload AS text) AS payload, captured_at FROM syncd.captures
+    WHERE relation_id IS NULL AND account_id = :account_id ORDER BY id
     """
 )
 
@@ -168,13 +177,13 @@ async def waiting_lanes(
         entries = await read_entries(connection, [row.lane_id for row in batch if row.lane_id is not None], WHOLE)
         captures = await _read_captures(connection, account_id, [row for row in batch if row.is_captured])
         for row in batch:
-            staged = _doubted(entries.get(row.lane_id, []), row, is_repeat_safe)
+            staged = changes_alone(_doubted(entries.get(row.lane_id, []), row, is_repeat_safe))
             captured = _numbered(captures.get(row.relation_id, []), row.tail_seq)
             tail_seq = row.tail_seq + len(captured)
-            entries_of_lane = (*staged, *captured)
-            yield WaitingLane(
-                row.lane_id, row.relation_id, row.remote_id, row.email, row.sender, tail_seq, entries_of_lane
-            )
+            if entries_of_lane := (*staged, *captured):
+                yield WaitingLane(
+                    row.lane_id, row.relation_id, row.remote_id, row.email, row.sender, tail_seq, entries_of_lane
+                )
 
 
 async def read_notes(connection: Connection, entries: Sequence[Entry]) -> dict[int, EntryNote]:
@@ -204,13 +213,14 @@ async def read_names(
 async def _read_captures(
     connection: Connection, account_id: AccountId, lanes: Sequence[Any]
 ) -> dict[int | None, list[Any]]:
-    if not lanes:
-        return {}
-    ids = [row.relation_id for row in lanes if row.relation_id is not None]
-    binds = {"account_id": account_id, "relation_ids": ids, "with_account": len(ids) < len(lanes)}
     captures: dict[int | None, list[Any]] = {}
-    for row in await connection.execute(_CAPTURES, binds):
-        captures.setdefault(row.relation_id, []).append(row)
+    ids = [row.relation_id for row in lanes if row.relation_id is not None]
+    if ids:
+        found = await connection.execute(_OF_RELATIONS, {"account_id": account_id, "relation_ids": ids})
+        for row in found:
+            captures.setdefault(row.relation_id, []).append(row)
+    if len(ids) < len(lanes):
+        captures[None] = list(await connection.execute(_OF_ACCOUNT, {"account_id": account_id}))
     return captures
 
 
@@ -238,9 +248,8 @@ def _numbered(captures: Sequence[Any], tail_seq: int) -> list[Entry]:
 
 
 def _doubted(entries: Sequence[Entry], lane: Any, is_repeat_safe: RepeatSafe) -> list[Entry]:
-    return [
-        msgspec.structs.replace(entry, is_uncertain=True)
-        if lane.sender is None and entry.seq == lane.sending_upto and is_barrier(entry, is_repeat_safe)
-        else entry
-        for entry in entries
-    ]
+    """Tell the doubt that the next claim will write down; while a worker holds the lane there is none."""
+    if lane.sender is not None:
+        return list(entries)
+    doubts = {entry.seq for _, entry in doubtful(entries, lane.sending_upto, is_repeat_safe)}
+    return [msgspec.structs.replace(e, is_uncertain=True) if e.seq in doubts else e for e in entries]
