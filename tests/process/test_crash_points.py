@@ -7,6 +7,7 @@ form plays a sample drawn by the seed and every dangerous place; ``make prove`` 
 from __future__ import annotations
 
 import random
+import signal
 import time
 from collections.abc import AsyncIterator, Sequence
 
@@ -23,6 +24,8 @@ from tests.support.defects import DEFECTS
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("crash"), pytest.mark.slow]
 
 CRASH_DEFECTS = sorted(DEFECTS)
+# A planted bug may make a drainer run in circles; one that raises is a plant gone bad, and catches nothing.
+ENDED, ALARM = "a drainer ended with", f"a drainer ended with {-signal.SIGALRM}:"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -54,7 +57,7 @@ async def test_a_drainer_may_die_before_and_after_each_of_its_messages(
 async def test_the_next_drainer_may_die_too(place: Stage, met: Survey, proof: proving.Say) -> None:
     """A crash while recovering from a crash; with several conversations at once, as in production."""
     started, chance = time.monotonic(), random.Random(proving.seed())
-    firsts = chance.choices(met.points, k=250 if proving.is_long() else 6)
+    firsts = chance.choices(met.points, k=150 if proving.is_long() else 6)
     pairs = [(first, _any_message(chance, 60)) for first in firsts]
     takes = await place.play_all(
         Script(pair, concurrency=chance.choice((1, 3)), is_impatient=chance.random() < 0.25) for pair in pairs
@@ -69,7 +72,8 @@ async def test_a_planted_bug_is_caught(place: Stage, met: Survey, proof: proving
     sample = set(_sample(met))
     for tried, point in enumerate((p for p in met.dangerous if p in sample), start=1):
         take = await place.play(Script((point,), defects=(name,)))
-        found = [each for each in take.complaints if not each.startswith("a drainer ended")]
+        assert not (broken := [each for each in take.complaints if ALARM not in each and ENDED in each]), broken
+        found = [each for each in take.complaints if ENDED not in each]
         if found:
             proof(f"planted {name}: caught at point {tried} ({point}): {found[0]}")
             return

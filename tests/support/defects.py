@@ -60,7 +60,7 @@ def _after_claim(statement: str) -> Callable[[], None]:
 
 def _doubt_ignored() -> None:
     def broken(_: Any) -> Callable[..., Any]:
-        async def doubt(*_: Any) -> None:
+        async def doubt(*_: Any, **__: Any) -> None:
             return None
 
         return doubt
@@ -77,8 +77,8 @@ def _barrier_sent_unread() -> None:
 
 def _settle_in_two_transactions() -> None:
     def broken(sound: Callable[..., Any]) -> Callable[..., Any]:
-        async def advance(connection: Connection, *given: Any) -> Any:
-            alive = await sound(connection, *given)
+        async def advance(connection: Connection, *given: Any, **named: Any) -> Any:
+            alive = await sound(connection, *given, **named)
             await _commit_here(connection)
             return alive
 
@@ -92,11 +92,12 @@ _COLUMNS = "id, account_id, relation_id, operation, facet, payload, actor, reaso
 
 def _stage_copies() -> None:
     def broken(sound: Callable[..., Any]) -> Callable[..., Any]:
-        async def stage(connection: Connection, **named: Any) -> Any:
+        async def stage(connection: Connection, *given: Any, **named: Any) -> Any:
+            await connection.exec_driver_sql("DROP TABLE IF EXISTS copied")
             await connection.exec_driver_sql(
                 f"CREATE TEMPORARY TABLE copied ON COMMIT DROP AS SELECT {_COLUMNS} FROM syncd.captures"
             )
-            staged = await sound(connection, **named)
+            staged = await sound(connection, *given, **named)
             ids = list((await connection.exec_driver_sql("SELECT id FROM copied")).scalars())
             await connection.exec_driver_sql(
                 f"INSERT INTO syncd.captures ({_COLUMNS}) SELECT {_COLUMNS} FROM copied c "
@@ -115,9 +116,11 @@ def _stage_copies() -> None:
 
 def _bind_apart() -> None:
     def broken(sound: Callable[..., Any]) -> Callable[..., Any]:
-        async def settle(connection: Connection, account_id: Any, worker: str, settlements: Sequence[Any]) -> Any:
+        async def settle(
+            connection: Connection, account_id: Any, worker: str, settlements: Sequence[Any], *given: Any, **named: Any
+        ) -> Any:
             unbound = [msgspec.structs.replace(each, bind_remote_id=None) for each in settlements]
-            settled = await sound(connection, account_id, worker, unbound)
+            settled = await sound(connection, account_id, worker, unbound, *given, **named)
             born = [each for each in settlements if each.bind_remote_id is not None]
             if born:
                 await _commit_here(connection)

@@ -41,7 +41,7 @@ class Survey:
 
     @property
     def points(self) -> list[Point]:
-        """Every event before and after; those of which a half may arrive, torn too."""
+        """Every event before and after; torn too, where a half could matter; what only prepares, before."""
         return list(self.called)
 
     @property
@@ -96,12 +96,15 @@ async def survey(stage: Stage) -> Survey:
 def documented() -> list[str]:
     """Return the boundaries that the docs have a row for."""
     text = syncd.outbound.__doc__ or ""
-    rows = [line for line in text.splitlines() if line.startswith("| ")]
-    return [row.split("|")[1].strip() for row in rows if "it dies" not in row]
+    table = text.partition("| it dies |")[2].partition("\n\n")[0]
+    return [row.split("|")[1].strip() for row in table.splitlines()[2:]]
 
 
 def _moments(event: Event) -> Iterable[Moment]:
+    """What only prepares does nothing: after it is before what it was for."""
     yield Moment.BEFORE
+    if event.kind is Kind.SET_UP:
+        return
     if event.kind in (Kind.HTTP, Kind.COPY) or event.text.startswith("COMMIT"):
         yield Moment.TORN
     yield Moment.AFTER
