@@ -8,14 +8,19 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from syncd.outbound.leases import Leases
 from syncd.store import Store
+from tests.support.claims import account_with, changed, claimed_one
+from tests.support.clock import ManualClock
 from tests.support.cutting import CuttingWire, Moment, cutting_wire
+from tests.support.lanes import add
 from tests.support.locks import until_blocked
 from tests.support.outbox import Circle, circle, rows, run_sql
 
 # Words that only one kind of transaction runs.
 A_CLAIM = "SET epoch = l.epoch + 1"
 A_SETTLE = "SET acked_seq = GREATEST"
+A_RENEWAL = "AS is_renewed"
 
 
 @asynccontextmanager
@@ -116,6 +121,32 @@ async def test_what_a_drainer_may_hold_without_knowing_is_given_back_when_it_sto
             await cut.happened.wait()
             stop.set()
         assert await rows(store, "SELECT 1 FROM syncd.lanes WHERE claimed_by IS NOT NULL") == []
+
+
+async def test_results_outlast_the_lease_when_the_database_does_not_take_them(store: Store, database: str) -> None:
+    """The epoch decides who may settle, not the lease: an outage of an hour must not send everything twice."""
+    async with _circle_on_a_wire(store, database) as (c, wire):
+        await _tag_all(store, 301)
+        wire.cut(A_RENEWAL, Moment.BEFORE, 1000)
+        settles = wire.cut(A_SETTLE, Moment.BEFORE, 6)
+        report = await c.drain(lease_s=1.0, timeout_s=0.5)
+        assert settles.made == 6
+        assert (report.delivered, report.fenced, report.is_empty) == (6, 0, True)
+        assert c.sandbox.requests.by_operation["tag_add"] == 6
+
+
+async def test_a_lane_that_was_claimed_anew_is_not_adopted_beside_that(store: Store) -> None:
+    """A claim that was rolled back gave the same epoch as the one that followed: adopted, it would be sent twice."""
+    account = await account_with(store)
+    await changed(store, account, 1, add())
+    lane = await claimed_one(store, account)
+    leases = Leases(store, "w", ManualClock(), 60.0)
+    leases.doubt([lane], 2000.0)
+    leases.hold([lane], 2000.0)
+    assert await leases.adopt() == []
+    leases.doubt([lane], 2000.0)
+    assert [lease.lane for lease in await leases.adopt()] == [lane]
+    assert not leases.are_in_doubt
 
 
 async def test_every_commit_may_be_cut_and_nothing_is_done_twice(store: Store, database: str) -> None:

@@ -115,24 +115,6 @@ async def _take_over(store: Store) -> None:
     )
 
 
-async def test_results_that_the_database_did_not_take_outlast_the_lease(store: Store) -> None:
-    """The epoch decides who may settle, not the lease: an outage of an hour must not send everything twice."""
-    async with _untagged_circle(store) as c:
-        who = next(iter(c.sandbox.world.relations))
-        await _tag(store, who, 301)
-        c.sandbox.faults.add("hold_answer", operation="tag_add", times=1)
-        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
-            drain = group.create_task(c.drainer(lease_s=3600.0).drain())
-            await c.sandbox.until_held()
-            async with store.begin() as somebody:
-                await somebody.execute(text("SELECT 1 FROM syncd.lanes FOR UPDATE"))
-                await somebody.execute(text("UPDATE syncd.lanes SET ready_at = now() - interval '1 minute'"))
-                c.sandbox.release()
-                await until_blocked(store)
-        assert (drain.result().delivered, drain.result().fenced) == (1, 0)
-        assert c.sandbox.requests.by_operation["tag_add"] == 1
-
-
 async def test_a_lane_of_hundreds_of_entries_goes_behind_the_others_after_each_window(store: Store) -> None:
     """One busy relation must not starve the others: with one worker, they wait for one window of it and no more."""
     async with _untagged_circle(store, relations=12) as c:

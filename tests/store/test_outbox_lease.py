@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from sqlalchemy import text
 
 from syncd.store import Store
@@ -47,7 +49,7 @@ async def test_a_lane_that_somebody_has_locked_is_neither_renewed_nor_lost(store
     for relation in (1, 2):
         await changed(store, account, relation, add())
     lanes = {lane.relation_id: lane.lane_id for lane in (await claimed(store, account)).lanes}
-    async with store.begin() as operator:
+    async with asyncio.timeout(10), store.begin() as operator:
         await operator.execute(text("SELECT 1 FROM syncd.lanes WHERE relation_id = 1 FOR UPDATE"))
         renewal = await _renewed(store, (lanes[1], 1), (lanes[2], 1))
     assert renewal == Renewal(frozenset({lanes[2]}), frozenset(), frozenset())
