@@ -19,11 +19,28 @@ from sqlalchemy.engine import make_url
 from syncd.store import Store
 from syncd.store.engine import async_url
 from syncd.store.migrate import upgrade
+from tests.support import proving
 
 # A busy machine must not fail a law: no deadlines. `make prove` runs the long form.
 settings.register_profile("quick", deadline=None)
 settings.register_profile("prove", deadline=None, max_examples=5000)
-settings.load_profile(os.environ.get("SYNCD_HYPOTHESIS_PROFILE", "quick"))
+settings.load_profile(os.environ.get("SYNCD_HYPOTHESIS_PROFILE") or ("prove" if proving.is_long() else "quick"))
+
+
+@pytest.fixture
+def proof(request: pytest.FixtureRequest) -> proving.Say:
+    """Say in one line what was proved: counts, seeds, how long it took. Printed at the end of the run."""
+    return proving.remember(request.node.user_properties)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the proofs said, last of all."""
+    reports = [each for outcome in ("passed", "failed") for each in terminalreporter.stats.get(outcome, [])]
+    lines = proving.said(each for each in reports if each.when == "call")
+    if lines:
+        terminalreporter.section("proofs")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,10 @@ from syncd.domain.errors import ConfigurationError, InfrastructureError
 
 Connection: TypeAlias = AsyncConnection
 
+# A transaction of ours holds lanes and relations that others want, and is never long between two statements. If the
+# process stands still (stopped, swapped out) or its host is gone, the server ends it and lets go of them.
+_SETTINGS = {"jit": "off", "idle_in_transaction_session_timeout": "10s"}
+
 _SET_ORIGIN = text("SELECT set_config('syncd.origin', 'remote', true)")
 
 
@@ -38,7 +42,7 @@ class Store:
             pool_pre_ping=True,
             pool_timeout=30,
             hide_parameters=True,
-            connect_args={"timeout": 10, "server_settings": {"application_name": application_name, "jit": "off"}},
+            connect_args={"timeout": 10, "server_settings": {"application_name": application_name, **_SETTINGS}},
         )
         return cls(engine)
 
@@ -99,8 +103,11 @@ _REFUSALS = {
     "28P01": "the database refuses this password",
     "3D000": "the database server has no database of this name",
 }
-# What passes: lost connections, a server that starts or stops, a standby, no free slot or disk, a deadlock we lost.
-_PASSING = frozenset({"08", "57P01", "57P02", "57P03", "25006", "53000", "53100", "53200", "53300", "40001", "40P01"})
+# What passes: lost connections, a server that starts or stops, a transaction that stood still for too long, a standby,
+# no free slot or disk, a deadlock we lost.
+_PASSING = frozenset(
+    {"08", "57P01", "57P02", "57P03", "25P03", "25006", "53000", "53100", "53200", "53300", "40001", "40P01"}
+)
 
 
 def _sqlstate(error: BaseException | None) -> str:

@@ -11,7 +11,14 @@ from sqlalchemy import text
 
 from syncd.store.engine import Connection
 
-_ALONE = text("SELECT pg_try_advisory_xact_lock(hashtextextended('syncd.stage', 0))")
+# Nobody else stages while this lock is held, so a stager that stands still in mid-transaction (stopped, swapped out, cut
+# off) is let go by the server after seconds. It is for the one transaction, and costs no statement of its own.
+_ALONE = text(
+    """
+    SELECT pg_try_advisory_xact_lock(hashtextextended('syncd.stage', 0)) AS is_ours,
+           set_config('idle_in_transaction_session_timeout', '5s', true)
+    """
+)
 
 # Lanes are locked in the order of their relations, as settle locks them: neither can wait for the other in a circle.
 # A lane that somebody holds keeps its lease; settle sees the moved tail and wakes it. The batch is a join with a LIMIT,
@@ -51,6 +58,6 @@ _STAGE = """
 
 async def stage(connection: Connection, *, most: int = 5000) -> int | None:
     """Move up to ``most`` captures, of all accounts; return how many, or None when another stager is at work."""
-    if not (await connection.execute(_ALONE)).scalar_one():
+    if not (await connection.execute(_ALONE)).one().is_ours:
         return None
     return int((await connection.execute(text(_STAGE.format(most=int(most))))).scalar_one())
