@@ -13,6 +13,7 @@ from typing import TypeAlias
 from sqlalchemy import text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from syncd.domain.errors import ConfigurationError, InfrastructureError
@@ -91,6 +92,8 @@ class _lost_connections:
             raise ConfigurationError(f"{_REFUSALS[state]}; look at SYNCD_DATABASE_URL") from error
         if state[:2] in _PASSING or state in _PASSING:
             raise InfrastructureError(f"the database cannot serve us now (SQLSTATE {state})") from error
+        if isinstance(error, PoolTimeout):
+            raise InfrastructureError("all connections of the pool were in use for too long") from error
         if isinstance(error, OperationalError | InterfaceError | OSError | TimeoutError):
             raise InfrastructureError(f"the database is out of reach ({type(error).__name__})") from error
         if isinstance(error, DBAPIError) and error.connection_invalidated:
