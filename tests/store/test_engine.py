@@ -55,8 +55,12 @@ async def test_a_transaction_that_stands_still_is_ended_by_the_server(database: 
         assert shown.scalar_one() == "10s"
         await connection.execute(text("SELECT set_config('idle_in_transaction_session_timeout', '20ms', false)"))
     with pytest.raises(InfrastructureError):
-        async with store.begin() as connection:
-            await connection.execute(text("SELECT 1"))
-            await asyncio.sleep(0.2)
-            await connection.execute(text("SELECT 1"))
+        await _stand_still(store)
     await store.close()
+
+
+async def _stand_still(store: Store) -> None:
+    async with store.begin() as connection:
+        await connection.execute(text("SELECT 1"))
+        await asyncio.sleep(0.2)
+        await connection.execute(text("SELECT 1"))

@@ -13,7 +13,7 @@ import json
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -142,6 +142,15 @@ class TaskHand:
 
     async def cut(self) -> None:
         await cut_sessions(self._ground, self._name, self._drainer._worker)
+
+    @asynccontextmanager
+    async def pool_taken(self) -> AsyncIterator[None]:
+        """Have every connection of its pool for the length of the block."""
+        pool = self._store.engine.pool
+        async with AsyncExitStack() as taken:
+            for _ in range(pool.size() + pool._max_overflow):  # type: ignore[attr-defined]
+                await taken.enter_async_context(self._store.engine.connect())
+            yield
 
 
 class ProcessHand:

@@ -121,9 +121,9 @@ async def play(store: Store, url: str, schedule: Schedule) -> tuple[Evidence, Ev
         writer = Scriptwriter(Random(f"scripts {schedule.seed}"), facts)
         scripts = writer.scripts(schedule.applications, schedule.transactions)
         oddities = await _work(ground, schedule, scripts)
-        first = await _gather(ground, schedule, start, oddities)
-        oddities = await _decide(ground)
-        second = await _gather(ground, schedule, start, oddities)
+        first = await gather(ground, schedule, start, oddities)
+        oddities = await decide(ground)
+        second = await gather(ground, schedule, start, oddities)
         second.is_decided = True
         return first, second
 
@@ -158,7 +158,7 @@ async def _work(ground: Ground, schedule: Schedule, scripts: Sequence[Sequence[T
             await _end_of(suffering, sandbox)
             weather.calm()
             sandbox.land()
-            oddities += await _at_rest(store)
+            oddities += await until_at_rest(store)
         finally:
             for task in (suffering, watching):
                 task.cancel()
@@ -210,7 +210,7 @@ SELECT (SELECT count(*) FROM syncd.captures) AS captures,
 """
 
 
-async def _at_rest(store: Store) -> list[str]:
+async def until_at_rest(store: Store) -> list[str]:
     """Wait until no capture and no lane waits for anything but a person; say so if that does not come."""
     with suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE_S):
@@ -222,7 +222,7 @@ async def _at_rest(store: Store) -> list[str]:
     return [f"it does not come to rest: {left['captures']} captures and {left['lanes']} lanes still wait"]
 
 
-async def _gather(ground: Ground, schedule: Schedule, start: dict[int, Any], oddities: list[str]) -> Evidence:
+async def gather(ground: Ground, schedule: Schedule, start: dict[int, Any], oddities: list[str]) -> Evidence:
     store = ground.circle.store
     entries = await rows(store, "SELECT * FROM syncd.entries ORDER BY lane_id, seq")
     attempts = await rows(store, "SELECT * FROM syncd.attempts ORDER BY id")
@@ -244,7 +244,7 @@ async def _gather(ground: Ground, schedule: Schedule, start: dict[int, Any], odd
 # A person ------------------------------------------------------------------------------------------------------------
 
 
-async def _decide(ground: Ground) -> list[str]:
+async def decide(ground: Ground) -> list[str]:
     """Do as an operator would: look at what waits for a person, retry or skip it, until nothing does."""
     c = ground.circle
     limits = replace(ground.limits, lease_s=CALM_LEASE_S, timeout_s=CALM_LEASE_S / 2)
