@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.support.defects import DEFECTS, planted
@@ -10,17 +12,19 @@ from tests.support.throwaway import cloned_store
 from tests.support.world_play import Schedule, play
 from tests.support.world_verdict import complaints
 
-# The first seeds, in the order of the short form, that catch each; any of them is enough, the first should be.
+# Seeds that were seen to catch each. What the machine does between two of a schedule's events is not in the seed, so
+# the next is tried when one does not.
 CATCHERS: dict[str, tuple[int, ...]] = {
-    "epoch_unchecked": (1,),
-    "lease_ignored": (1,),
-    "folded_across_a_barrier": (1,),
-    "drained_by_id": (1,),
-    "unknown_subscribe_retried_blindly": (1,),
-    "absent_is_delivered": (1,),
-    "no_is_delivered": (1,),
+    "epoch_unchecked": (4, 10, 2, 16, 22),
+    "lease_ignored": (10, 4, 3, 5),
+    "folded_across_a_barrier": (5, 2, 14, 20, 22),
+    "drained_by_id": (10, 5, 3, 4, 9, 21),
+    "unknown_subscribe_retried_blindly": (10, 4, 19, 23, 31),
+    "absent_is_delivered": (2, 10, 8, 23),
+    "no_is_delivered": (4, 1, 10, 23),
 }
-LONG = [seed for seed in range(1, 41) if seed % 6]
+LONG = [seed for seed in range(1, 25) if seed % 6]
+PATIENCE_S = 6.0
 
 
 @pytest.mark.parametrize("name", CATCHERS)
@@ -34,9 +38,8 @@ async def test_a_planted_bug_is_caught(server_url: str, template: str, proof: Sa
         tried.append(seed)
         async with cloned_store(server_url, template) as (store, url):
             with planted(name):
-                first, second = await play(store, url, Schedule.of(seed))
-        wrong = [*complaints(first), *complaints(second)]
-        caught += [seed] if wrong else []
-        print(seed, *wrong[:3], sep="\n  ")
+                played = await play(store, url, replace(Schedule.of(seed), patience_s=PATIENCE_S), complaints)
+        caught += [seed] if played.wrong else []
+        print(seed, *played.wrong[:3], sep="\n  ")
     proof(f"planted {name}: caught by seeds {caught} of {len(tried)} tried. {DEFECTS[name].sentence}")
     assert caught

@@ -29,13 +29,13 @@ async def test_a_faulty_world_comes_right(store: Store, database: str, proof: Sa
     """Nothing lost, nothing done twice that must not be, per facet in the order of the commits; the rest explained."""
     schedule = Schedule.of(seed)
     print(schedule)
-    first, second = await play(store, database, schedule)
-    wrong = [*complaints(first), *(f"after a person decided: {each}" for each in complaints(second))]
-    waiting = sum(entry["status"] in ("dead", "parked", "diverged") for entry in first.entries)
-    struck = sum(first.sandbox.faults.struck.values())  # type: ignore[attr-defined]
-    requests = first.sandbox.requests.total
+    played = await play(store, database, schedule, complaints)
+    evidence, wrong = played.evidence, played.wrong
+    waiting = sum(entry["status"] in ("dead", "parked", "diverged") for entry in evidence.entries)
+    struck = sum(evidence.sandbox.faults.struck.values())  # type: ignore[attr-defined]
+    requests, edits = evidence.sandbox.requests.total, len(evidence.ledger)
     proof(
-        f"world: {schedule}; {len(first.ledger)} edits, {requests} requests, {struck} struck, {first.fenced} fenced, "
+        f"world: {schedule}; {edits} edits, {requests} requests, {struck} struck, {evidence.fenced} fenced, "
         f"{waiting} for a person: {'held' if not wrong else f'{len(wrong)} wrong'}"
     )
     assert not wrong, f"{schedule}\n" + "\n".join(wrong[:20])

@@ -208,11 +208,15 @@ _NAMES = ("Anna", "Bram", "Chris", "Dirk", "Elif", "Fenna", "Gijs", "Hanna")
 
 
 class Scriptwriter:
-    """Writes the scripts of one schedule. A relation's creation, addresses and calls are one application's business."""
+    """Writes the scripts of one schedule. A relation's creation, addresses and calls are one application's business.
 
-    def __init__(self, random: Random, facts: Facts) -> None:
+    ``is_fickle``: applications often think better of a value a moment after they have committed it.
+    """
+
+    def __init__(self, random: Random, facts: Facts, *, is_fickle: bool = False) -> None:
         self._random = random
         self._facts = facts
+        self._is_fickle = is_fickle
         self._count = 0
         self._is_on: dict[tuple[int, int], bool] = {}
 
@@ -224,11 +228,35 @@ class Scriptwriter:
         own = [who for index, who in enumerate(self._facts.relations) if index % applications == place]
         script = []
         for _ in range(transactions):
+            if self._is_fickle and self._random.random() < 0.5:
+                script += self._thought_better_of(self._random.choice(own))
             is_kept = self._random.random() > 0.08
-            edits = self._new(own, is_kept) if self._random.random() < 0.06 else self._edits(own, is_kept)
+            edits = self._chosen(own, is_kept)
             rest_s, open_s = self._random.uniform(0, 0.03), self._random.choice((0.0, 0.0, 0.005, 0.04))
             script.append(Transaction(edits, open_s, rest_s, is_kept))
         return tuple(script)
+
+    def _thought_better_of(self, who: int) -> list[Transaction]:
+        tag, field = self._random.choice(self._facts.tags), self._random.choice(self._facts.fields)
+        self._count += 1
+        first: tuple[Edit, ...] = (Tag(who, tag, True), Fill(who, field, f"value {self._count}"))
+        second: tuple[Edit, ...] = (Tag(who, tag, False), Fill(who, field, f"better {self._count}"))
+        return [Transaction(first), Transaction(second, rest_s=self._random.uniform(0.1, 0.3))]
+
+    def _chosen(self, own: list[int], is_kept: bool) -> tuple[Edit, ...]:
+        match self._random.random():
+            case chance if chance < 0.06:
+                return self._new(own, is_kept)
+            case chance if chance < 0.14:
+                return self._around_a_call(self._random.choice(own), is_kept)
+            case _:
+                return self._edits(own, is_kept)
+
+    def _around_a_call(self, who: int, is_kept: bool) -> tuple[Edit, ...]:
+        """What a subscription's mail may depend on, put right before it and taken away right after."""
+        tag, name = self._random.choice(self._facts.tags), self._random.choice(_NAMES)
+        before, after = Rename(who, "first_name", name), Rename(who, "first_name", f"{name} again")
+        return (Tag(who, tag, True), before, self._call(who, is_kept), Tag(who, tag, False), after)
 
     def _new(self, own: list[int], is_kept: bool) -> tuple[Edit, ...]:
         """A new relation with a tag, or now and then a new field."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -48,15 +48,18 @@ class Schedule:
     climate: Climate
     incidents: tuple[Incident, ...]
     are_processes: bool
+    patience_s: float = PATIENCE_S
 
     @classmethod
     def of(cls, seed: int, *, is_late: bool = False) -> Schedule:
         """Draw the schedule of a seed. Every sixth has its drainers in processes of their own."""
-        random, are_processes = Random(f"schedule {seed}"), seed % 6 == 0
+        random, are_processes = Random(f"schedule {seed}"), seed % 6 == 0 and not is_late
         drainers, applications = random.randint(1, 2 if are_processes else 4), random.randint(1, 3)
         transactions = random.randint(50, 90) // applications
-        incidents = () if random.random() < 0.4 else _incidents(random, drainers)
-        relations = random.randint(3, 8)
+        if is_late:
+            applications, transactions = 3, 15
+        incidents = () if random.random() < 0.4 or is_late else _incidents(random, drainers)
+        relations = 20 if is_late else random.randint(3, 8)
         return cls(
             seed,
             relations,
@@ -110,22 +113,32 @@ class Evidence:
     is_decided: bool = False
 
 
-async def play(store: Store, url: str, schedule: Schedule) -> tuple[Evidence, Evidence]:
-    """Let a schedule happen; return what was left, and what was left after a person had decided the rest."""
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What was left before a person decided the rest, and what the laws found wrong, before and after."""
+
+    evidence: Evidence
+    wrong: list[str]
+
+
+async def play(store: Store, url: str, schedule: Schedule, laws: Callable[[Evidence], list[str]]) -> Played:
+    """Let a schedule happen and look; if nothing is wrong let a person decide what waits for one, and look again."""
     options = ProviderOptions(allowed_operations=GUARDED, verify_writes=schedule.climate.is_lying)
     async with circle(store, relations=schedule.relations, options=options) as c:
         await _mirror_links(c)
         await open_ledger(store)
         start, facts = before(c.sandbox.world), Facts.of(c.sandbox.world)
         ground = Ground(c, url, schedule.limits, verifies=schedule.climate.is_lying)
-        writer = Scriptwriter(Random(f"scripts {schedule.seed}"), facts)
+        writer = Scriptwriter(Random(f"scripts {schedule.seed}"), facts, is_fickle=schedule.climate.is_late)
         scripts = writer.scripts(schedule.applications, schedule.transactions)
         oddities = await _work(ground, schedule, scripts)
-        first = await gather(ground, schedule, start, oddities)
-        oddities = await decide(ground)
-        second = await gather(ground, schedule, start, oddities)
-        second.is_decided = True
-        return first, second
+        evidence = await gather(ground, schedule, start, oddities)
+        wrong = laws(evidence)
+        if not wrong:
+            decided = await gather(ground, schedule, start, await decide(ground))
+            decided.is_decided = True
+            wrong = [f"after a person decided: {each}" for each in laws(decided)]
+        return Played(evidence, wrong)
 
 
 async def _mirror_links(c: Circle) -> None:
@@ -158,7 +171,7 @@ async def _work(ground: Ground, schedule: Schedule, scripts: Sequence[Sequence[T
             await _end_of(suffering, sandbox)
             weather.calm()
             sandbox.land()
-            oddities += await until_at_rest(store)
+            oddities += await until_at_rest(store, schedule.patience_s)
         finally:
             for task in (suffering, watching):
                 task.cancel()
@@ -210,10 +223,10 @@ SELECT (SELECT count(*) FROM syncd.captures) AS captures,
 """
 
 
-async def until_at_rest(store: Store) -> list[str]:
+async def until_at_rest(store: Store, patience_s: float = PATIENCE_S) -> list[str]:
     """Wait until no capture and no lane waits for anything but a person; say so if that does not come."""
     with suppress(TimeoutError):
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(patience_s):
             while True:
                 (left,) = await rows(store, _REST)
                 if left == {"captures": 0, "lanes": 0}:
@@ -256,7 +269,10 @@ async def decide(ground: Ground) -> list[str]:
             return []
         for entry in waiting:
             await _decide_one(ground, entry)
-        await c.drain(limits)
+        try:
+            await c.drain(limits)
+        except TimeoutError:
+            return ["a drain does not come to its end"]
     return [f"a person cannot get rid of entry {entry['id']}: {entry['error']}" for entry in waiting]
 
 

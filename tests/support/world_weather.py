@@ -52,6 +52,8 @@ READ_KINDS = (
 )
 ONCE_IN_A_WHILE = frozenset({"throttled for a second", "unauthorised"})
 MOST_RARE = 2
+# No request lands later than this, or than twelve others; a settle window that is longer covers it.
+LATEST_S = 1.0
 
 
 @dataclass(slots=True)
@@ -83,7 +85,8 @@ class Weather(Faults):
     def take(self, operation: str, verb: str, path: str) -> Fault | None:
         self._seen[operation, path] += 1
         random = Random(f"{self._seed}/{operation}/{path}/{self._seen[operation, path]}")
-        if self.is_calm or random.random() >= self._climate.chance:
+        chance = self._climate.chance * (2 if operation.startswith("list_") else 1)  # they are few, and matter most
+        if self.is_calm or random.random() >= chance:
             return None
         name, fault = self._drawn(operation, random)
         if fault is None or (name in ONCE_IN_A_WHILE and self._rare >= MOST_RARE):
@@ -98,7 +101,7 @@ class Weather(Faults):
         if operation in READS:
             name = random.choice(READ_KINDS)
             return (name, WRITES[name]) if name in self._climate.kinds else ("", None)
-        if self._climate.is_late and random.random() < 0.5:
+        if self._climate.is_late and random.random() < 0.85:
             return self._late(operation, random)
         if self._climate.is_lying and random.random() < 0.15:
             return LIE
@@ -109,11 +112,13 @@ class Weather(Faults):
     def _late(operation: str, random: Random) -> tuple[str, Fault | None]:
         if operation.startswith("list_") or operation == "field_create":
             return "", None
-        return "late", Fault(kind=Kind.LATE, after=random.randint(1, 12))
+        if random.random() < 0.3:
+            return "late", Fault(kind=Kind.LATE, after=random.randint(1, 12))
+        return "late", Fault(kind=Kind.LATE, delay_s=random.uniform(0.1, LATEST_S))
 
 
 def climate(random: Random, *, is_late: bool = False) -> Climate:
     """Draw the climate of a schedule: mild or foul, with some of the kinds or nearly all."""
     kinds = tuple(name for name in WRITES if random.random() < random.choice((0.5, 0.9)))
-    chance = random.choice((0.03, 0.1, 0.2, 0.35))
+    chance = 0.75 if is_late else random.choice((0.03, 0.1, 0.2, 0.35))
     return Climate(chance, kinds or tuple(WRITES), is_lying=random.random() < 0.3, is_late=is_late)
