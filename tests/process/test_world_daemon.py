@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import statistics
-import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -16,53 +15,15 @@ import pytest
 from syncd.domain.errors import InfrastructureError
 from syncd.sandbox import Sandbox, World
 from syncd.store import Store
-from syncd.store.migrate import upgrade
-from tests.conftest import admin, database_url
 from tests.support.commands import daemon, syncd
-from tests.support.embedded import reachable_directory
 from tests.support.outbox import rows, run_sql
 from tests.support.proving import Say
-from tests.support.world_edits import Rename, Transaction, commit, open_ledger, read_ledger
+from tests.support.world_edits import Rename, Transaction, commit, read_ledger
 from tests.support.world_postgres import Cluster
 
 pytestmark = [pytest.mark.xdist_group("postgres under it"), pytest.mark.slow]
 
 GRACE_S = 8.0
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with reachable_directory(tmp_path_factory.getbasetemp()) as made:
-        yield made
-
-
-@pytest.fixture
-async def cluster(directory: Path) -> AsyncIterator[Cluster]:
-    """A running server of this test's own."""
-    running = Cluster(directory)
-    await running.start()
-    yield running
-    await running.stop()
-
-
-@pytest.fixture
-async def url(cluster: Cluster) -> str:
-    """A migrated database on it, with a ledger."""
-    name = f"syncd_world_{uuid.uuid4().hex[:8]}"
-    await admin(cluster.url, f'CREATE DATABASE "{name}" TEMPLATE template0')
-    made = database_url(cluster.url, name)
-    store = Store.open(made, pool_size=1)
-    await upgrade(store)
-    await open_ledger(store)
-    await store.close()
-    return made
-
-
-@pytest.fixture
-async def store(url: str) -> AsyncIterator[Store]:
-    opened = Store.open(url, pool_size=2)
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture
@@ -101,12 +62,12 @@ def holds(sandbox: Sandbox, names: dict[int, str]) -> bool:
 
 
 async def test_daemon_outlives_a_postgres_that_is_killed(
-    tmp_path: Path, cluster: Cluster, url: str, store: Store, sandbox: Sandbox
+    tmp_path: Path, cluster: Cluster, cluster_url: str, cluster_store: Store, sandbox: Sandbox
 ) -> None:
     """It says so once when it goes and once when it is back, and delivers what was committed before, and since."""
-    async with daemon(tmp_path, **account(sandbox, url)) as running:
+    async with daemon(tmp_path, **account(sandbox, cluster_url)) as running:
         await running.until("run.finished", stream="relation_subscriptions", status="succeeded")
-        editing = asyncio.create_task(edit_on(store))
+        editing = asyncio.create_task(edit_on(cluster_store))
         try:
             await sandbox.journal.until(lambda j: len(j.of("relation.changed")) >= 10, timeout_s=30)
             await cluster.kill()
@@ -118,7 +79,7 @@ async def test_daemon_outlives_a_postgres_that_is_killed(
         finally:
             editing.cancel()
             await asyncio.wait([editing])
-        names = await committed(store)
+        names = await committed(cluster_store)
         await sandbox.journal.until(lambda j: holds(sandbox, names), timeout_s=30)
         assert await running.stopped() == 0
     assert (running.count("database.lost"), running.count("database.recovered")) == (1, 1)
@@ -126,15 +87,15 @@ async def test_daemon_outlives_a_postgres_that_is_killed(
 
 
 async def test_daemon_that_is_stopped_while_its_postgres_is_away_loses_nothing(
-    tmp_path: Path, cluster: Cluster, url: str, store: Store, sandbox: Sandbox
+    tmp_path: Path, cluster: Cluster, cluster_url: str, cluster_store: Store, sandbox: Sandbox
 ) -> None:
     """An answer came that nobody could write down: it ends within its grace, with 0, and the next one finds it out."""
-    async with daemon(tmp_path, **account(sandbox, url, stop_grace_s=str(GRACE_S))) as running:
+    async with daemon(tmp_path, **account(sandbox, cluster_url, stop_grace_s=str(GRACE_S))) as running:
         await running.until("run.finished", stream="relation_subscriptions", status="succeeded")
         sandbox.faults.add("hold_answer", operation="relation_upsert")
-        for who in await everybody(store):
-            await commit(store, Transaction((Rename(who, "last_name", f"Kept {who}"),)))
-        names = await committed(store)
+        for who in await everybody(cluster_store):
+            await commit(cluster_store, Transaction((Rename(who, "last_name", f"Kept {who}"),)))
+        names = await committed(cluster_store)
         await sandbox.until_held()
         await cluster.kill()
         sandbox.release()
@@ -144,14 +105,16 @@ async def test_daemon_that_is_stopped_while_its_postgres_is_away_loses_nothing(
         assert asyncio.get_running_loop().time() - started < GRACE_S + 2
     await cluster.revive()
     async with asyncio.timeout(60):
-        while (await syncd("drain", "--json", cwd=tmp_path, **account(sandbox, url))).json()[0]["pending"]:
+        while (await syncd("drain", "--json", cwd=tmp_path, **account(sandbox, cluster_url))).json()[0]["pending"]:
             pass
     assert holds(sandbox, names)
     again = [each for each in sandbox.journal.of("relation.changed") if "Kept" in str(each.after)]
     assert len(again) == len(names), "sent again or not, each had its one effect"
 
 
-async def test_a_throttled_account_does_not_delay_another(tmp_path: Path, url: str, store: Store, proof: Say) -> None:
+async def test_a_throttled_account_does_not_delay_another(
+    tmp_path: Path, database: str, store: Store, proof: Say
+) -> None:
     """Two administrations in one daemon: the patience that one asks for is not the other's."""
     async with (
         Sandbox(World.seeded(relations=6, orders=4, invoices=2, seed=1)) as slow,
@@ -165,7 +128,7 @@ async def test_a_throttled_account_does_not_delay_another(tmp_path: Path, url: s
             )
         )
         path.chmod(0o600)
-        async with daemon(tmp_path, database_url=url, accounts_file=str(path)) as running:
+        async with daemon(tmp_path, database_url=database, accounts_file=str(path)) as running:
             for name in ("slow", "quick"):
                 while not any(
                     event.get("account") == name and event.get("stream") == "relation_subscriptions"

@@ -7,25 +7,20 @@ seconds and without anybody's help, and in the end the CRM must hold what was co
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from random import Random
 
 import pytest
 
 from syncd.domain.errors import InfrastructureError
 from syncd.store import Store
-from syncd.store.migrate import upgrade
-from tests.conftest import admin, database_url
-from tests.support.embedded import reachable_directory
 from tests.support.outbox import QUICK, circle
 from tests.support.proving import Say, is_long
 from tests.support.world_crew import Ground, TaskHand
-from tests.support.world_edits import Call, Facts, Rename, Transaction, commit, open_ledger
+from tests.support.world_edits import Call, Facts, Rename, Transaction, commit
 from tests.support.world_model import before
 from tests.support.world_play import Incident, Schedule, decide, gather, until_at_rest
 from tests.support.world_postgres import SHARE, Cluster, Gauge, hogged, load
@@ -40,35 +35,6 @@ WINDOW_S = 4.0 if is_long() else 1.5
 ROUNDS = 5 if is_long() else 1
 RELATIONS = 600 if is_long() else 130
 LIMITS = replace(QUICK, concurrency=3, lease_s=4.0, timeout_s=2.0, poll_interval_s=0.05)
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A data directory whose cluster is made once for all troubles."""
-    with reachable_directory(tmp_path_factory.getbasetemp()) as made:
-        yield made
-
-
-@pytest.fixture
-async def cluster(directory: Path) -> AsyncIterator[Cluster]:
-    """A running server of this test's own."""
-    running = Cluster(directory)
-    await running.start()
-    yield running
-    await running.stop()
-
-
-@pytest.fixture
-async def url(cluster: Cluster) -> AsyncIterator[str]:
-    """A migrated database on it."""
-    name = f"syncd_world_{uuid.uuid4().hex[:8]}"
-    await admin(cluster.url, f'CREATE DATABASE "{name}" TEMPLATE template0')
-    made = database_url(cluster.url, name)
-    store = Store.open(made, pool_size=1)
-    await upgrade(store)
-    await store.close()
-    yield made
-    await admin(cluster.url, f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @dataclass(slots=True)
@@ -131,9 +97,11 @@ TROUBLES: dict[str, Callable[[Scene], Awaitable[None]]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TROUBLES)
-async def test_delivery_recovers_by_itself(cluster: Cluster, url: str, proof: Say, name: str) -> None:
+async def test_delivery_recovers_by_itself(
+    cluster: Cluster, cluster_url: str, cluster_store: Store, proof: Say, name: str
+) -> None:
     """At least 0.95 of the old rate within ten seconds; nothing lost, nothing done twice that must not be."""
-    async with under_load(cluster, url, name) as (scene, schedule, start):
+    async with under_load(cluster, cluster_url, cluster_store, name) as (scene, schedule, start):
         rates = []
         for _ in range(ROUNDS):
             was = await scene.gauge.steady()
@@ -154,15 +122,13 @@ async def test_delivery_recovers_by_itself(cluster: Cluster, url: str, proof: Sa
 
 @asynccontextmanager
 async def under_load(
-    cluster: Cluster, url: str, name: str
+    cluster: Cluster, url: str, store: Store, name: str
 ) -> AsyncIterator[tuple[Scene, Schedule, dict[int, dict[str, object]]]]:
     """Have a drainer deliver, and applications edit, for the length of the block; then let all come to rest."""
-    store = Store.open(url, pool_size=4)
     async with circle(store, relations=RELATIONS) as c:
         for relation in c.sandbox.world.relations.values():
             relation.tags.clear()
             relation.events.clear()
-        await open_ledger(store)
         start, facts = before(c.sandbox.world), Facts.of(c.sandbox.world)
         for number in facts.relations[:6]:
             await commit(store, Transaction((Call(number, facts.lists[0], True),)))
@@ -186,7 +152,6 @@ async def under_load(
         finally:
             editing.cancel()
             await scene.hand.stop()
-    await store.close()
 
 
 async def edit_on(store: Store, facts: Facts) -> None:
