@@ -5,6 +5,9 @@ A result that the database did not take stays here and is offered again until it
 somebody else's: the epoch decides that, however late, and not the lease, which is about sending. If the connection was
 lost in the middle, the commit may have happened: what is refused then is read, and counts as settled if it was. A batch
 that holds something unwritable is settled lane by lane, so that it costs its own lane only.
+
+While results wait, their leases may end and this very drainer may claim the lanes anew: of two results of one lane the
+older is fenced there and then, so that no batch can carry it past the guard beside the newer one.
 """
 
 from __future__ import annotations
@@ -51,7 +54,7 @@ class Settler:
         self._clock = clock
         self._limits = limits
         self._on_settled = on_settled
-        self._waiting: list[LaneResult] = []
+        self._waiting: dict[int, LaneResult] = {}
         self._first_at = 0.0
         self._bell = asyncio.Event()
         self._is_finishing = False
@@ -68,7 +71,12 @@ class Settler:
     def add(self, result: LaneResult) -> None:
         if not self._waiting:
             self._first_at = self._clock.monotonic()
-        self._waiting.append(result)
+        lane_id = result.settlement.lane_id
+        waiting = self._waiting.get(lane_id)
+        if waiting is not None:
+            older, result = sorted((waiting, result), key=_epoch)
+            self._on_settled(older, True)
+        self._waiting[lane_id] = result
         if self.under_way == 0 or len(self._waiting) >= self._limits.settle_batch or len(self._waiting) == 1:
             self._bell.set()
 
@@ -97,7 +105,7 @@ class Settler:
             self._bell.clear()
 
     async def _write_batch(self) -> None:
-        batch, self._waiting = self._waiting, []
+        batch, self._waiting = tuple(self._waiting.values()), {}
         self._is_writing = True
         try:
             await self._write(batch)
@@ -168,3 +176,7 @@ class Settler:
         for result in batch:
             self._on_settled(result, True)
         return []
+
+
+def _epoch(result: LaneResult) -> int:
+    return result.settlement.epoch

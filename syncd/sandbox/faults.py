@@ -25,8 +25,10 @@ class Kind(StrEnum):
     HTML = "html"  # a page of a gateway, with 502 or whatever ``status`` says; not applied, unless ``applied``
     ERROR = "error"  # 200 with an error in the body; not applied
     FALSE = "false"  # a boolean false; not applied
+    YES = "yes"  # TRUE, as if it had been done; not applied
     RESET = "reset"  # the connection is reset; not applied
-    LATE = "late"  # the connection is closed without an answer; applied later, by ``land`` or after ``delay_s``
+    LATE = "late"  # closed without an answer; applied by ``land``, after ``delay_s``, or after ``after`` more requests
+    TWICE = "twice"  # applied twice, as by a gateway that repeats what it thinks was lost; the second answer is seen
     LOST_ANSWER = "lost_answer"  # applied, then the connection is closed without an answer
     LOST_RESET = "lost_reset"  # applied, then the connection is reset
     HOLD = "hold"  # held until ``release``, then applied and answered
@@ -43,7 +45,7 @@ class Kind(StrEnum):
     DUPLICATE_ROWS = "duplicate_rows"  # applied; a list with every row twice
 
 
-NOT_APPLIED = frozenset({Kind.STATUS, Kind.HTML, Kind.ERROR, Kind.FALSE, Kind.RESET, Kind.LATE})
+NOT_APPLIED = frozenset({Kind.STATUS, Kind.HTML, Kind.ERROR, Kind.FALSE, Kind.YES, Kind.RESET, Kind.LATE})
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,6 +61,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     status: int = 0
     retry_after_s: int | None = None
     delay_s: float = 0.0
+    after: int = 0
     share: float = 0.5
     size: int = 64
     applied: bool = False

@@ -58,6 +58,8 @@ def spoiled(reply: Reply, fault: Fault) -> Reply:
             return _refusal(200, fault)
         case Kind.FALSE:
             return Reply(200, b'{"data":false}')
+        case Kind.YES:
+            return Reply(200, b'{"data":true}')
         case Kind.MALFORMED:
             return Reply(reply.status, b"".join(reply.pieces())[:-2] + b"<!")
         case Kind.EMPTY_BODY:

@@ -129,8 +129,11 @@ class Sandbox:
         await self._waiting.until(lambda: self.held >= count, timeout_s)
 
     async def until_requests(self, operation: str, count: int = 1, *, timeout_s: float = 10.0) -> None:
-        """Wait until an operation has been asked for that often, answered or not."""
-        await self._waiting.until(lambda: self.requests.by_operation[operation] >= count, timeout_s)
+        """Wait until an operation (``*``: any) has been asked for that often, answered or not."""
+        counts = self.requests
+        await self._waiting.until(
+            lambda: (counts.total if operation == "*" else counts.by_operation[operation]) >= count, timeout_s
+        )
 
     # The way of a request
 
@@ -145,7 +148,10 @@ class Sandbox:
         visit = self._api.read(Request(request.method, path, query, content_type, body))
         line = self.requests.open(visit.operation, request.method, path, visit.given)
         self._waiting.stir()
-        return await self._meet(request, visit, line)
+        try:
+            return await self._meet(request, visit, line)
+        finally:
+            self._waiting.passed()
 
     async def _meet(self, request: web.BaseRequest, visit: Visit, line: RequestLine) -> web.StreamResponse:
         """Let a recognised request meet its fault, if it has one."""
@@ -168,7 +174,9 @@ class Sandbox:
             case Kind.HOLD:
                 await self._waiting.hold()
             case Kind.LATE:
-                self._waiting.postpone(lambda: self._apply(visit, line), fault.delay_s)
+                self._waiting.postpone(lambda: self._apply(visit, line), fault.delay_s, fault.after)
+            case Kind.TWICE:
+                self._apply(visit, line)
             case _:
                 pass
         reply = self._apply(visit, line) if fault.applies() else Reply()

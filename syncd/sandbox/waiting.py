@@ -7,6 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(eq=False, slots=True)
+class _Late:
+    """A request that lands by itself when ``left`` more requests have passed; 0: it does not."""
+
+    apply: Callable[[], object]
+    left: int
 
 
 class WaitingRoom:
@@ -16,7 +25,7 @@ class WaitingRoom:
         self.held = 0
         self._released = asyncio.Event()
         self._moved = asyncio.Event()
-        self._late: list[Callable[[], object]] = []
+        self._late: list[_Late] = []
         self._timers: list[asyncio.TimerHandle] = []
 
     @property
@@ -41,23 +50,32 @@ class WaitingRoom:
         self._released = asyncio.Event()
         return held
 
-    def postpone(self, apply: Callable[[], object], delay_s: float) -> None:
-        """Keep a request to apply when ``land`` is called, or by itself after a delay above zero."""
-        self._late.append(apply)
+    def postpone(self, apply: Callable[[], object], delay_s: float, after: int = 0) -> None:
+        """Keep a request to apply when ``land`` is called, or by itself: after a delay, or after so many requests."""
+        late = _Late(apply, after + 1 if after else 0)  # it is itself the first that passes
+        self._late.append(late)
         if delay_s:
-            self._timers.append(asyncio.get_running_loop().call_later(delay_s, self._land_one, apply))
+            self._timers.append(asyncio.get_running_loop().call_later(delay_s, self._land_one, late))
+
+    def passed(self) -> None:
+        """One more request was dealt with: whatever waited for so many lands now."""
+        for late in tuple(self._late):
+            if late.left:
+                late.left -= 1
+                if not late.left:
+                    self._land_one(late)
 
     def land(self) -> int:
         """Apply the late requests in the order in which they were sent; return how many."""
         landed, self._late = self._late, []
-        for apply in landed:
-            apply()
+        for late in landed:
+            late.apply()
         return len(landed)
 
-    def _land_one(self, apply: Callable[[], object]) -> None:
-        if apply in self._late:
-            self._late.remove(apply)
-            apply()
+    def _land_one(self, late: _Late) -> None:
+        if late in self._late:
+            self._late.remove(late)
+            late.apply()
 
     def stir(self) -> None:
         """Tell whoever waits that something has changed."""

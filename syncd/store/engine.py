@@ -13,11 +13,16 @@ from typing import TypeAlias
 from sqlalchemy import text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from syncd.domain.errors import ConfigurationError, InfrastructureError
 
 Connection: TypeAlias = AsyncConnection
+
+# A transaction of ours holds lanes and relations that others want, and is never long between two statements. If the
+# process stands still (stopped, swapped out) or its host is gone, the server ends it and lets go of them.
+_SETTINGS = {"jit": "off", "idle_in_transaction_session_timeout": "10s"}
 
 _SET_ORIGIN = text("SELECT set_config('syncd.origin', 'remote', true)")
 
@@ -38,7 +43,7 @@ class Store:
             pool_pre_ping=True,
             pool_timeout=30,
             hide_parameters=True,
-            connect_args={"timeout": 10, "server_settings": {"application_name": application_name, "jit": "off"}},
+            connect_args={"timeout": 10, "server_settings": {"application_name": application_name, **_SETTINGS}},
         )
         return cls(engine)
 
@@ -87,6 +92,8 @@ class _lost_connections:
             raise ConfigurationError(f"{_REFUSALS[state]}; look at SYNCD_DATABASE_URL") from error
         if state[:2] in _PASSING or state in _PASSING:
             raise InfrastructureError(f"the database cannot serve us now (SQLSTATE {state})") from error
+        if isinstance(error, PoolTimeout):
+            raise InfrastructureError("all connections of the pool were in use for too long") from error
         if isinstance(error, OperationalError | InterfaceError | OSError | TimeoutError):
             raise InfrastructureError(f"the database is out of reach ({type(error).__name__})") from error
         if isinstance(error, DBAPIError) and error.connection_invalidated:
@@ -99,8 +106,11 @@ _REFUSALS = {
     "28P01": "the database refuses this password",
     "3D000": "the database server has no database of this name",
 }
-# What passes: lost connections, a server that starts or stops, a standby, no free slot or disk, a deadlock we lost.
-_PASSING = frozenset({"08", "57P01", "57P02", "57P03", "25006", "53000", "53100", "53200", "53300", "40001", "40P01"})
+# What passes: lost connections, a server that starts or stops, a transaction that stood still for too long, a standby,
+# no free slot or disk, a deadlock we lost.
+_PASSING = frozenset(
+    {"08", "57P01", "57P02", "57P03", "25P03", "25006", "53000", "53100", "53200", "53300", "40001", "40P01"}
+)
 
 
 def _sqlstate(error: BaseException | None) -> str:

@@ -26,7 +26,7 @@ BLOCKED_S = 15.0
 
 _LOCK_LANES = text(
     """
-    SELECT l.id, l.relation_id
+    SELECT l.id, l.epoch
     FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:epochs AS bigint[])) AS g (lane_id, epoch)
     JOIN syncd.lanes l ON l.id = g.lane_id
     WHERE l.epoch = g.epoch AND l.claimed_by = :worker
@@ -88,9 +88,9 @@ async def bind(
         return Bound()
     # All of the batch, in one order: locking these first and the others later could meet a stager in a circle.
     alive = await _lock_lanes(connection, worker, settlements)
-    ours = [s for s in wanted if s.lane_id in alive]
+    ours = [s for s in wanted if (s.lane_id, s.epoch) in alive]
     free = await _lock_relations(connection, ours)
-    fenced = frozenset(s.lane_id for s in wanted if s.lane_id not in alive)
+    fenced = frozenset(s.lane_id for s in wanted if (s.lane_id, s.epoch) not in alive)
     deferred = {s.lane_id for s in ours if s.relation_id not in free}
     blocked: dict[int, str] = {}
     before = str((await connection.execute(_LIMIT_BEFORE)).scalar_one())
@@ -100,9 +100,11 @@ async def bind(
     return Bound(fenced, frozenset(deferred), blocked)
 
 
-async def _lock_lanes(connection: Connection, worker: str, batch: Sequence[LaneSettlement]) -> frozenset[int]:
+async def _lock_lanes(
+    connection: Connection, worker: str, batch: Sequence[LaneSettlement]
+) -> frozenset[tuple[int, int]]:
     binds = {"worker": worker, "lane_ids": [s.lane_id for s in batch], "epochs": [s.epoch for s in batch]}
-    return frozenset((await connection.execute(_LOCK_LANES, binds)).scalars())
+    return frozenset((lane_id, epoch) for lane_id, epoch in (await connection.execute(_LOCK_LANES, binds)).all())
 
 
 async def _lock_relations(connection: Connection, ours: Sequence[LaneSettlement]) -> frozenset[int]:

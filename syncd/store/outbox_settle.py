@@ -47,7 +47,7 @@ _ADVANCE = text(
         last_delivered_at = CASE WHEN g.is_delivered THEN now() ELSE l.last_delivered_at END
     FROM alive JOIN given g ON g.lane_id = alive.id
     WHERE l.id = alive.id AND l.epoch = g.epoch AND l.claimed_by = :worker
-    RETURNING l.id
+    RETURNING l.id, l.epoch
     """
 )
 
@@ -117,7 +117,7 @@ async def settle(
     bound = await bind(connection, account_id, worker, settlements)
     ready = [s for s in map(bound.applied, settlements) if not bound.holds_back(s.lane_id)]
     alive = await _advance(connection, worker, ready)
-    kept = ready if len(alive) == len(ready) else [s for s in ready if s.lane_id in alive]
+    kept = ready if len(alive) == len(ready) else [s for s in ready if (s.lane_id, s.epoch) in alive]
     await _settle_delivered(connection, kept)
     await _settle_entries(connection, kept)
     await _await_proof(connection, kept)
@@ -125,11 +125,12 @@ async def settle(
     await _record_attempts(connection, account_id, kept)
     await _record_history(connection, account_id, kept)
     await outbox_incidents.note(connection, account_id, kept)
-    fenced = bound.fenced.union(s.lane_id for s in ready if s.lane_id not in alive)
+    fenced = bound.fenced.union(s.lane_id for s in ready if (s.lane_id, s.epoch) not in alive)
     return Settled(fenced, bound.deferred)
 
 
-async def _advance(connection: Connection, worker: str, lanes: Sequence[LaneSettlement]) -> frozenset[int]:
+async def _advance(connection: Connection, worker: str, lanes: Sequence[LaneSettlement]) -> frozenset[tuple[int, int]]:
+    """Move the lanes that are still ours; return each with its epoch: an older result of a lane is no newer one's."""
     if not lanes:
         return frozenset()
     rows = await connection.execute(
@@ -148,7 +149,7 @@ async def _advance(connection: Connection, worker: str, lanes: Sequence[LaneSett
             "blocked": [s.block_reason for s in lanes],
         },
     )
-    return frozenset(rows.scalars())
+    return frozenset((lane_id, epoch) for lane_id, epoch in rows.all())
 
 
 async def _settle_delivered(connection: Connection, lanes: Iterable[LaneSettlement]) -> None:

@@ -13,11 +13,14 @@ from sqlalchemy import text
 from syncd.policy.lowwater import WHOLE, Mark
 from syncd.store.engine import Connection
 
-# No plan may read captures or lanes from end to end: what a held transaction keeps of them is never little.
+# Nobody else stages while this lock is held, so a stager that stands still in mid-transaction (stopped, swapped out,
+# cut off) is let go by the server after seconds. And no plan may read captures or lanes from end to end: what a held
+# transaction keeps of them is never little. Both are for the one transaction, and cost no statement of their own.
 _ALONE = text(
     """
     SELECT pg_try_advisory_xact_lock(hashtextextended('syncd.stage', 0)) AS is_ours,
-           set_config('enable_seqscan', 'off', true)
+           set_config('enable_seqscan', 'off', true),
+           set_config('idle_in_transaction_session_timeout', '5s', true)
     """
 )
 

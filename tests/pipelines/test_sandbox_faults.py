@@ -77,6 +77,29 @@ async def test_a_late_request_may_land_by_itself(caller: Caller) -> None:
     assert caller.sandbox.late == 0
 
 
+async def test_a_late_request_may_land_after_so_many_others(caller: Caller) -> None:
+    """Neither a clock nor a test has to say when: later than what was asked meanwhile, and before what comes then."""
+    caller.sandbox.faults.add("late", operation="tag_add", after=2)
+    with pytest.raises(aiohttp.ServerDisconnectedError):
+        await caller.post(ADD)
+    applied = []
+    for _ in range(3):
+        await caller.get("tags")
+        applied.append(is_applied(caller))
+    assert applied == [False, True, True]
+    assert caller.sandbox.late == 0
+
+
+async def test_a_request_may_be_applied_twice(caller: Caller) -> None:
+    """A gateway that repeats what it thinks was lost: harmless to a tag, two mails to a subscriber."""
+    caller.sandbox.faults.add("twice", times=2)
+    assert (await caller.post(ADD)).payload is True
+    assert len(caller.sandbox.journal) == 1
+    assert (await caller.post("listmanagers/401/subscribe", relId=str(ANNA))).payload is True
+    subscribed = caller.sandbox.journal.of("list.subscribed")
+    assert [effect.request for effect in subscribed] == [2, 2]
+
+
 @pytest.mark.parametrize(
     ("fault", "status", "applied"),
     [
@@ -87,6 +110,7 @@ async def test_a_late_request_may_land_by_itself(caller: Caller) -> None:
         (Fault(kind=Kind.HTML, applied=True), 502, True),
         (Fault(kind=Kind.ERROR), 200, False),
         (Fault(kind=Kind.FALSE), 200, False),
+        (Fault(kind=Kind.YES), 200, False),
         (Fault(kind=Kind.EMPTY_BODY), 200, True),
         (Fault(kind=Kind.MALFORMED), 200, True),
         (Fault(kind=Kind.NULL), 200, True),
@@ -106,6 +130,7 @@ async def test_answered_faults(caller: Caller, fault: Fault, status: int, applie
     [
         ("error", b'{"error":"simulated fault"}'),
         ("false", b'{"data":false}'),
+        ("yes", b'{"data":true}'),
         ("empty_body", b""),
         ("malformed", b'{"data":tru<!'),
         ("null", b'{"data":null}'),

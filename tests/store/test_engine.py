@@ -1,10 +1,14 @@
 """The pool: what it accepts and how it marks our own writes."""
 
+import asyncio
+
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from syncd.domain.errors import ConfigurationError, InfrastructureError
 from syncd.store import Store
+from syncd.store.engine import async_url
 
 
 async def test_begin_remote_marks_only_its_own_transaction(store: Store) -> None:
@@ -30,3 +34,33 @@ async def test_server_that_is_not_there_is_an_infrastructure_error() -> None:
         async with store.begin():
             pass
     await store.close()
+
+
+async def test_a_pool_that_stays_empty_is_an_infrastructure_error(database: str) -> None:
+    """Whoever has all connections gives them back some day: to take it for a bug would drop a result that is kept."""
+    engine = create_async_engine(async_url(database), pool_size=1, max_overflow=0, pool_timeout=0.05)
+    store = Store(engine)
+    async with store.begin():
+        with pytest.raises(InfrastructureError, match="pool"):
+            async with store.begin():
+                pass
+    await store.close()
+
+
+async def test_a_transaction_that_stands_still_is_ended_by_the_server(database: str) -> None:
+    """A process that is stopped in mid-transaction must not keep lanes and relations from others for ever."""
+    store = Store.open(database, pool_size=1)
+    async with store.begin() as connection:
+        shown = await connection.execute(text("SHOW idle_in_transaction_session_timeout"))
+        assert shown.scalar_one() == "10s"
+        await connection.execute(text("SELECT set_config('idle_in_transaction_session_timeout', '20ms', false)"))
+    with pytest.raises(InfrastructureError):
+        await _stand_still(store)
+    await store.close()
+
+
+async def _stand_still(store: Store) -> None:
+    async with store.begin() as connection:
+        await connection.execute(text("SELECT 1"))
+        await asyncio.sleep(0.2)
+        await connection.execute(text("SELECT 1"))

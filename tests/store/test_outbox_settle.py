@@ -57,6 +57,19 @@ async def test_a_fenced_lane_does_not_take_its_batch_with_it(store: Store) -> No
     assert (await entry_of(store, 1))["status"] == "pending"
 
 
+async def test_an_old_epoch_is_not_carried_past_the_guard_by_a_newer_one(store: Store) -> None:
+    """One drainer may claim a lane again while its older result still waits to be written; both come in one batch."""
+    account = await account_with(store)
+    await changed(store, account, 1, add())
+    late = await claimed_one(store, account)
+    await expire(store)
+    current = await claimed_one(store, account)
+    await settled(store, account, failed(late, "dead"), delivered(current))
+    entry = await entry_of(store, 1)
+    assert (entry["status"], entry["attempts"]) == ("accepted", 1)
+    assert [a["epoch"] for a in await rows(store, "SELECT epoch FROM syncd.attempts")] == [current.epoch]
+
+
 async def test_settling_twice_writes_once(store: Store) -> None:
     """A commit whose answer was lost is tried again; it must not count attempts twice or wake the lane."""
     account = await account_with(store)

@@ -65,12 +65,12 @@ def _doubt_ignored() -> None:
 
         return doubt
 
-    _replace(outbox_claim, "_doubt", broken)
+    _replace(outbox_claim, "doubt", broken)
 
 
 def _barrier_sent_unread() -> None:
     def broken(sound: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda remote_id, email, scope, is_repeat: sound(remote_id, email, scope, False)
+        return lambda remote_id, email, scope, is_repeat, *rest: sound(remote_id, email, scope, False, *rest)
 
     _replace(lane, "Target", broken)
 

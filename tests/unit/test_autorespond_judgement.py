@@ -150,3 +150,9 @@ def test_a_good_answer_is_said():
     assert JUDGE.reply(answer('{"data":true}'), WRITE) == Said(b"true")
     assert JUDGE.reply(answer('{"relation":{"id":1}}'), READ) == Said(b'{"id":1}')
     assert JUDGE.refusal(Response(200, body=b"[]"), ROWS["tags"]) is None
+
+
+@pytest.mark.parametrize("operation", ["relation_upsert", "tag_add"])
+def test_a_plain_no_is_no_wherever_it_comes(operation):
+    """The upsert answers with the relation; a bare false is not one that was left out, it was not done."""
+    assert isinstance(JUDGE.reply(answer('{"data":false}'), ROWS[operation]), Rejected)

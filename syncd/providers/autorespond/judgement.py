@@ -177,6 +177,8 @@ def _payload(response: Response, row: Endpoint) -> Reply:
         said = envelope.payload(body, row)
     except MalformedAnswer as malformed:
         return _not_understood(row, str(malformed))
+    if is_write and said == b"false":  # no object, no id and no list either: the CRM did not do it
+        return _yes_or_no(said, row)
     if row.shape != "boolean":
         return Said(said)
     return _nothing_there(row) if said == b"null" else _yes_or_no(said, row)

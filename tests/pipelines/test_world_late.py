@@ -1,0 +1,25 @@
+"""Requests that land late, after newer ones: in the end the newest value stands all the same (re-assertion)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.proving import Say, is_long
+from tests.support.throwaway import cloned_store
+from tests.support.world_play import Schedule, play
+from tests.support.world_verdict import complaints
+
+SEEDS = range(1001, 1061) if is_long() else range(1001, 1004)
+
+
+@pytest.mark.xfail(strict=True, reason="the last value is not asserted again yet after a request that may land late")
+async def test_late_requests_do_not_have_the_last_word(server_url: str, template: str, proof: Say) -> None:
+    """A value that was overtaken may come and go; what was committed last must be there when all has landed."""
+    wrong: list[str] = []
+    for seed in SEEDS:
+        schedule = Schedule.of(seed, is_late=True)
+        async with cloned_store(server_url, template) as (store, url):
+            played = await play(store, url, schedule, complaints)
+        wrong += [f"{schedule}: {each}" for each in played.wrong]
+    proof(f"world, late: seeds {SEEDS.start} to {SEEDS.stop - 1}: {'held' if not wrong else f'{len(wrong)} wrong'}")
+    assert not wrong, "\n".join(wrong[:20])
