@@ -1,5 +1,8 @@
 """The pool: what it accepts and how it marks our own writes."""
 
+import asyncio
+
+import asyncpg
 import pytest
 from sqlalchemy import text
 
@@ -30,3 +33,24 @@ async def test_server_that_is_not_there_is_an_infrastructure_error() -> None:
         async with store.begin():
             pass
     await store.close()
+
+
+async def test_connection_that_the_server_closed_is_replaced(database: str, store: Store) -> None:
+    """After a restart of Postgres the first transaction must not fail for each connection that rested in the pool."""
+    lone = Store.open(database, pool_size=1)
+    try:
+        async with lone.begin() as connection:
+            raw = await connection.get_raw_connection()
+            pid = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+        driver = raw.driver_connection
+        assert isinstance(driver, asyncpg.Connection)
+        closed = asyncio.Event()
+        driver.add_termination_listener(lambda _: closed.set())
+        async with store.begin() as other:
+            await other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+        async with asyncio.timeout(10):
+            await closed.wait()
+        async with lone.begin() as connection:
+            assert (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one() != pid
+    finally:
+        await lone.close()
