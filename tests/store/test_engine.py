@@ -40,9 +40,8 @@ async def test_connection_that_the_server_closed_is_replaced(database: str, stor
     lone = Store.open(database, pool_size=1)
     try:
         async with lone.begin() as connection:
-            raw = await connection.get_raw_connection()
+            driver = (await connection.get_raw_connection()).driver_connection
             pid = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
-        driver = raw.driver_connection
         assert isinstance(driver, asyncpg.Connection)
         closed = asyncio.Event()
         driver.add_termination_listener(lambda _: closed.set())
