@@ -2,8 +2,9 @@
 idling costs.
 
 A drainer runs in a process of its own, as ``syncd run`` runs it; a bare server in another notes when each request
-arrives; this process edits, one tag at a time, at odd moments. All three read one clock (CLOCK_MONOTONIC is the
-machine's). Then nothing happens for a while, and the transactions and the processor time that idling took are told.
+arrives; this process edits, one tag at a time: first each after a rest of a second or two, then one soon after the
+other, as people at a screen do. All three read one clock (CLOCK_MONOTONIC is the machine's). Then nothing happens for a
+while, and the transactions and the processor time that idling took are told.
 Needs a Postgres server whose role may create databases: ``SYNCD_TEST_SERVER``.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import random
 import time
 from dataclasses import dataclass
@@ -33,10 +35,12 @@ from syncd.transport import Transport
 
 TARGET_MS = 50.0
 APPLICATION = "syncd-idle"
+_REST_S = (1.2, 2.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
+    rested: int
     edits: int
     idle_s: float
     poll_s: float
@@ -78,14 +82,16 @@ def drain(pipe: Pipe, url: str, account: Account, base_url: str, poll_s: float) 
 
 async def measure(terms: Terms) -> None:
     async with database() as (url, account):
-        await fill(url, account.id, terms.edits + 1)
+        await fill(url, account.id, terms.rested + terms.edits + 1)
         with beside(serve) as server:
             base_url = await told(server)
             with beside(drain, url, account, base_url, terms.poll_s) as drainer:
-                await waited_ms(url, server, 1)  # connections are made, plans are known
-                waits = [await waited_ms(url, server, 1 + n) for n in range(1, terms.edits + 1)]
+                relations = itertools.count(1)
+                await waited_ms(url, server, next(relations))  # connections are made, plans are known
+                rested = [await waited_ms(url, server, next(relations), _REST_S) for _ in range(terms.rested)]
+                often = [await waited_ms(url, server, next(relations)) for _ in range(terms.edits)]
                 idling = await idle(url, drainer, terms.idle_s)
-    tell(waits, idling, terms)
+    tell(rested, often, idling, terms)
 
 
 async def fill(url: str, account_id: int, relations: int) -> None:
@@ -102,9 +108,9 @@ async def fill(url: str, account_id: int, relations: int) -> None:
         )
 
 
-async def waited_ms(url: str, server: Pipe, relation: int) -> float:
+async def waited_ms(url: str, server: Pipe, relation: int, rest_s: tuple[float, float] = (0.1, 0.4)) -> float:
     """Tag a relation at an odd moment, and return how long after the commit its request arrived."""
-    await asyncio.sleep(random.uniform(0.1, 0.4))
+    await asyncio.sleep(random.uniform(*rest_s))
     async with connected(url) as connection:
         await connection.execute("INSERT INTO crm.relation_tags (relation_id, tag_id) VALUES ($1, 1)", relation)
         committed_at = time.monotonic()
@@ -150,35 +156,36 @@ def _cpu_s(pid: int) -> float:
         return 0.0
 
 
-def tell(waits: list[float], idling: Idling, terms: Terms) -> None:
-    waits.sort()
-    p50, p99 = waits[len(waits) // 2], waits[min(len(waits) - 1, len(waits) * 99 // 100)]
+def tell(rested: list[float], often: list[float], idling: Idling, terms: Terms) -> None:
+    for name, waits in (("after a rest", rested), ("soon after another", often)):
+        waits.sort()
+        print(f"commit to request, {name:18} {_told(waits)}   of {len(waits)} edits")
     print(
-        f"commit to request, idle daemon   p50 {p50:.0f} ms   p99 {p99:.0f} ms   of {len(waits)} edits, one at a time"
-    )
-    print(
-        f"idle, polling every {terms.poll_s * 1000:.0f} ms     {idling.transactions:.0f} transactions/s   "
+        f"idle, looks every {terms.poll_s * 1000:.0f} ms          {idling.transactions:.0f} transactions/s   "
         f"{idling.drainer_ms:.1f} ms/s of a processor here, {idling.postgres_ms:.1f} ms/s in Postgres"
     )
-    print(f"peak memory of the drainer       {idling.peak_mb:.0f} MB")
-    note(
-        Figure("commit to request, idle daemon", f"p50 {p50:.0f} ms, p99 {p99:.0f} ms", "", p50, TARGET_MS, "ms", True)
-    )
+    print(f"peak memory of the drainer           {idling.peak_mb:.0f} MB")
+    note(Figure("commit to request, idle daemon", _told(rested), "", rested[len(rested) // 2], TARGET_MS, "ms", True))
+    note(Figure("commit to request, soon after another", _told(often), "", often[len(often) // 2], None, "ms", True))
     spent_ms = idling.drainer_ms + idling.postgres_ms
-    note(
-        Figure("idling", f"{idling.transactions:.0f} transactions/s", "", spent_ms / 10, None, "% of a processor", True)
-    )
+    note(Figure("idling", f"{idling.transactions:.0f} transactions/s", "", spent_ms / 10, None, "% of a processor"))
+
+
+def _told(waits: list[float]) -> str:
+    p50, p99 = waits[len(waits) // 2], waits[min(len(waits) - 1, len(waits) * 99 // 100)]
+    return f"p50 {p50:.0f} ms, p99 {p99:.0f} ms"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--edits", type=int, default=200)
+    parser.add_argument("--rested", type=int, default=30, help="edits after a rest")
+    parser.add_argument("--edits", type=int, default=200, help="edits soon after another")
     parser.add_argument("--idle", type=float, default=10, help="seconds of watching it do nothing")
     parser.add_argument("--poll", type=float, default=DrainLimits().poll_interval_s * 1000, help="milliseconds")
     parser.add_argument("--short", action="store_true", help="a small size: shows that it works, measures little")
     given = parser.parse_args()
-    poll_s = given.poll / 1000
-    asyncio.run(measure(Terms(5, 0.5, poll_s) if given.short else Terms(given.edits, given.idle, poll_s)))
+    size = (1, 5, 0.5) if given.short else (given.rested, given.edits, given.idle)
+    asyncio.run(measure(Terms(*size, given.poll / 1000)))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ class Store:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @classmethod
     def open(cls, url: str, *, pool_size: int = 8, application_name: str = "syncd") -> Store:
@@ -56,6 +57,13 @@ class Store:
         """Open a transaction: committed when the block ends, rolled back when it raises."""
         with _lost_connections():
             async with self._engine.begin() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Connection]:
+        """Open a connection without a transaction: each statement sees for itself, and is one round trip, not three."""
+        with _lost_connections():
+            async with self._reading.connect() as connection:
                 yield connection
 
     @asynccontextmanager
