@@ -52,6 +52,14 @@ class DrainLimits:
         """How long one conversation may take: well inside the lease, so that a settle still finds it ours."""
         return min(self.timeout_s, self.lease_s / 2)
 
+    def rest_s(self, quiet_s: float) -> float:
+        """How long to rest between looks into an outbox that was empty for so long: where an edit was, more may come.
+
+        Looks are polls because the bell that Postgres has, NOTIFY, is rung under a lock that all who ring it share
+        until they have committed: it would put the applications' transactions in a row.
+        """
+        return min(self.poll_interval_s, max(self.poll_interval_s / 10, quiet_s / 20))
+
     @property
     def read_back_after_s(self) -> float:
         """How long after a delivery it is read back: not while a late request may still land."""

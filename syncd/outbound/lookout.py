@@ -28,7 +28,7 @@ class Lookout:
 
     async def look(self) -> Outlook:
         """Return what there is to do and what forbids it. Raises InfrastructureError."""
-        async with self._store.begin() as connection:
+        async with self._store.reading() as connection:
             began = self._clock.monotonic()
             start = self._water.reads_from(began)
             outlook = await account_states.look(connection, self._account_id, start, within_s=self._within_s)

@@ -59,7 +59,7 @@ class Shift:
         self._leases = Leases(post.store, post.worker, self._clock, post.limits.lease_s)
         self._queue = LaneQueue(post.limits, self._pace, self._clock, self._bell)
         self._settler = Settler(post.store, post.account, post.worker, self._clock, post.limits, self._settled)
-        self._looked_at = float("-inf")
+        self._looked_at = self._moved_at = float("-inf")
         self._lost_s: float | None = None
         self._is_staged = False
         within_s = 0.0 if is_endless else post.limits.patience_s
@@ -178,7 +178,7 @@ class Shift:
     def _idle(self, ready_in_s: float | None) -> float | None:
         limits = self._post.limits
         if self._is_endless or self._leases.are_in_doubt:
-            return limits.poll_interval_s
+            return limits.rest_s(self._clock.monotonic() - self._moved_at)
         return None if ready_in_s is None or ready_in_s > limits.patience_s else ready_in_s + 0.001
 
     async def _stage_and_claim(self) -> int:
@@ -203,6 +203,8 @@ class Shift:
             raise
         self._is_staged = staged < limits.stage_batch
         self._tally.staged += staged
+        if staged or claimed.looked:
+            self._moved_at = self._clock.monotonic()
         self._queue.put(self._leases.hold(claimed.lanes, lease_until))
         return staged + claimed.looked
 

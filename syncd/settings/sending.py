@@ -70,7 +70,8 @@ class SendSettings(Group):
         0.05,
         ge=0.01,
         le=60,
-        description="Pause between looks into an empty outbox; half of it is added to each delivery.",
+        description="Longest pause between looks into an empty outbox; half of it is added to the first delivery "
+        "after a rest.",
     )
 
     settle_window_s: float = Field(

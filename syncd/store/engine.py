@@ -6,13 +6,14 @@ asyncpg. Lost connections surface as ``InfrastructureError``; everything else th
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -23,6 +24,9 @@ Connection: TypeAlias = AsyncConnection
 # A transaction of ours holds lanes and relations that others want, and is never long between two statements. If the
 # process stands still (stopped, swapped out) or its host is gone, the server ends it and lets go of them.
 _SETTINGS = {"jit": "off", "idle_in_transaction_session_timeout": "10s"}
+# How long a pooled connection may rest before it is asked whether it still lives. Asking costs three round trips, as
+# much as a whole small transaction: what was used a moment ago is only looked at.
+_REST_S = 1.0
 
 _SET_ORIGIN = text("SELECT set_config('syncd.origin', 'remote', true)")
 
@@ -32,6 +36,7 @@ class Store:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @classmethod
     def open(cls, url: str, *, pool_size: int = 8, application_name: str = "syncd") -> Store:
@@ -40,11 +45,11 @@ class Store:
             async_url(url),
             pool_size=pool_size,
             max_overflow=4,
-            pool_pre_ping=True,
             pool_timeout=30,
             hide_parameters=True,
             connect_args={"timeout": 10, "server_settings": {"application_name": application_name, **_SETTINGS}},
         )
+        _replace_the_dead(engine)
         return cls(engine)
 
     @property
@@ -59,6 +64,13 @@ class Store:
                 yield connection
 
     @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Connection]:
+        """Open a connection without a transaction: each statement sees for itself, and is one round trip, not three."""
+        with _lost_connections():
+            async with self._reading.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
     async def begin_remote(self) -> AsyncIterator[Connection]:
         """Open a transaction whose writes are the CRM's word: they are not captured as local changes."""
         async with self.begin() as connection:
@@ -67,6 +79,30 @@ class Store:
 
     async def close(self) -> None:
         await self._engine.dispose()
+
+
+def _replace_the_dead(engine: AsyncEngine) -> None:
+    """Let the pool replace a connection that the server or the network closed while it rested."""
+    dialect = engine.dialect
+
+    def note(_: object, record: Any) -> None:
+        record.info["rests_since"] = asyncio.get_running_loop().time()
+
+    def look(connection: Any, record: Any, _: object) -> None:
+        since = record.info.get("rests_since")
+        if since is None:
+            return
+        try:
+            if asyncio.get_running_loop().time() - since > _REST_S:
+                dialect.do_ping(connection)
+            is_dead = connection.driver_connection.is_closed()
+        except dialect.loaded_dbapi.Error:
+            is_dead = True
+        if is_dead:
+            raise DisconnectionError
+
+    event.listen(engine.sync_engine, "checkin", note)
+    event.listen(engine.sync_engine, "checkout", look)
 
 
 def async_url(url: str) -> URL:

@@ -17,13 +17,24 @@ CREATE TRIGGER count_insert AFTER INSERT ON syncd.captures REFERENCING NEW TABLE
     FOR EACH STATEMENT EXECUTE FUNCTION public.count_insert()"""
 MANY = """
 INSERT INTO crm.relations (account_id, remote_id, email)
-SELECT 1, 'r' || g, g || '@many.nl' FROM generate_series(1, 10000) g"""
+SELECT 1, 'r' || g, g || '@many.nl' FROM generate_series(1, {}) g"""
+CALLS = """
+SELECT coalesce(sum(calls), 0) FROM pg_stat_xact_user_functions
+WHERE schemaname = 'syncd' AND funcname LIKE 'capture%'"""
+# The capture that this one is not.
+ROW_BY_ROW = """
+CREATE FUNCTION public.capture_row() RETURNS trigger LANGUAGE plpgsql AS '
+BEGIN INSERT INTO syncd.captures (account_id, relation_id, operation, facet, payload)
+VALUES (NEW.account_id, NEW.id, ''update_profile'', ''profile'', ''{}''); RETURN NULL; END';
+CREATE OR REPLACE TRIGGER capture_update AFTER UPDATE ON crm.relations FOR EACH ROW
+    EXECUTE FUNCTION public.capture_row()"""
+BULK = "UPDATE crm.relations SET first_name = 'all' WHERE remote_id LIKE 'r%'"
 
 
 async def test_statement_of_10000_rows_makes_one_insert(store: Store) -> None:
     """Row by row capture would make a bulk edit thousands of times slower; so would comparing all rows with all."""
     await seed(store)
-    await run_script(store, MANY, remote=True)
+    await run_script(store, MANY.format(10_000), remote=True)
     await run_script(store, COUNT_INSERTS)
     await edit(
         store,
@@ -33,6 +44,31 @@ async def test_statement_of_10000_rows_makes_one_insert(store: Store) -> None:
         "INSERT INTO crm.relation_tags (relation_id, tag_id) SELECT id, 1 FROM crm.relations",
     )
     assert await answer(store, "SELECT array_agg(rows) FROM public.inserts") == [1, 20000, 10002]
+
+
+async def test_bulk_update_of_100000_relations_is_captured_in_one_statement(store: Store) -> None:
+    """One call, one INSERT: what a bulk edit pays for capture is a share of its own time, not a multiple of it."""
+    await seed(store)
+    await run_script(store, MANY.format(100_000), remote=True)
+    await run_script(store, COUNT_INSERTS)
+    async with store.begin() as connection:
+        await connection.exec_driver_sql("SET LOCAL track_functions = 'pl'")
+        await connection.exec_driver_sql("SET LOCAL statement_timeout = '60s'")
+        await connection.exec_driver_sql(BULK)
+        calls = (await connection.exec_driver_sql(CALLS)).scalar_one()
+    assert calls == 1
+    assert await answer(store, "SELECT array_agg(rows) FROM public.inserts") == [100_000]
+    assert await answer(store, "SELECT count(DISTINCT relation_id) FROM syncd.captures") == 100_000
+
+
+async def test_row_by_row_capture_is_seen(store: Store) -> None:
+    """The count of inserts must tell the bug that it is there for."""
+    await seed(store)
+    await run_script(store, MANY.format(20), remote=True)
+    await run_script(store, COUNT_INSERTS)
+    await run_script(store, ROW_BY_ROW)
+    await edit(store, BULK)
+    assert await answer(store, "SELECT array_agg(rows) FROM public.inserts") == [1] * 20
 
 
 async def set_short_wait(connection: Connection) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -64,3 +65,23 @@ async def _stand_still(store: Store) -> None:
         await connection.execute(text("SELECT 1"))
         await asyncio.sleep(0.2)
         await connection.execute(text("SELECT 1"))
+
+
+async def test_connection_that_the_server_closed_is_replaced(database: str, store: Store) -> None:
+    """After a restart of Postgres the first transaction must not fail for each connection that rested in the pool."""
+    lone = Store.open(database, pool_size=1)
+    try:
+        async with lone.begin() as connection:
+            driver = (await connection.get_raw_connection()).driver_connection
+            pid = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+        assert isinstance(driver, asyncpg.Connection)
+        closed = asyncio.Event()
+        driver.add_termination_listener(lambda _: closed.set())
+        async with store.begin() as other:
+            await other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+        async with asyncio.timeout(10):
+            await closed.wait()
+        async with lone.begin() as connection:
+            assert (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one() != pid
+    finally:
+        await lone.close()

@@ -1,0 +1,219 @@
+"""Commits a second of an application, with capture and without: what the outbox costs those who edit.
+
+Clients edit the mirror as applications do: one row a transaction (a name changed, a tag added, a name, a tag taken
+away), each client its own relations. Capture is switched on and off between short rounds of one run, so that what else
+the machine does falls on both alike; the ratio is of their sums, and the spread is that of neighbouring rounds. "Off"
+disables the capture triggers alone: the guards, which refuse impossible edits, stay. Once more with a stager beside it
+in a process of its own, which takes its share of the processors. Last, one bulk UPDATE. Needs ``SYNCD_TEST_SERVER``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from multiprocessing.connection import Connection as Pipe
+
+import asyncpg
+
+from benchmarks.databases import beside, database, told
+from benchmarks.figures import Figure, note, peak_mb
+from syncd.store import Store
+from syncd.store.outbox import stage
+
+TARGET = 0.9
+EACH = 500  # relations a client
+TRIGGERS = {
+    "relations": ("capture_insert", "capture_update"),
+    "relation_tags": ("capture_insert", "capture_delete"),
+    "relation_fields": ("capture_insert", "capture_update"),
+    "group_members": ("capture_insert", "capture_delete"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    round_s: float
+    pairs: int
+    bulk: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Commits a second, round by round, without capture and with it."""
+
+    off: tuple[float, ...]
+    on: tuple[float, ...]
+
+    @property
+    def ratio(self) -> float:
+        return sum(self.on) / sum(self.off)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        ratios = [on / off for off, on in zip(self.off, self.on, strict=True)]
+        return min(ratios), max(ratios)
+
+
+async def measure(terms: Terms) -> None:
+    async with database() as (url, account):
+        await fill(url, account.id, max(16 * EACH, terms.bulk))
+        for clients in (1, 16):
+            for is_staged in (False, True):
+                with beside(stager, url) if is_staged else nullcontext() as pipe:
+                    if pipe is not None:
+                        await told(pipe)
+                    tell(clients, is_staged, await alternate(url, clients, terms))
+        await bulk(url, terms.bulk)
+    print(f"peak memory {peak_mb():.0f} MB")
+
+
+async def fill(url: str, account_id: int, relations: int) -> None:
+    async with connected(url) as connection, connection.transaction():
+        await connection.execute("SELECT set_config('syncd.origin', 'remote', true)")
+        await connection.execute(
+            """INSERT INTO crm.relations (id, account_id, remote_id, email)
+               SELECT n, $1, n, n || '@relation.example' FROM generate_series(1, $2::bigint) n""",
+            account_id,
+            relations,
+        )
+        await connection.execute(
+            "INSERT INTO crm.tags (id, account_id, remote_id, name) VALUES (1, $1, 1, 'a')", account_id
+        )
+    async with connected(url) as connection:
+        await connection.execute("VACUUM ANALYZE")
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(url, server_settings={"jit": "off"})
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+def stager(pipe: Pipe, url: str) -> None:
+    """Stage whatever is captured, as a drainer of an unreachable CRM would, until killed."""
+
+    async def run() -> None:
+        store = Store.open(url)
+        pipe.send("ready")
+        while True:
+            async with store.begin() as connection:
+                staged = await stage(connection)
+            if not staged:
+                await asyncio.sleep(0.05)
+
+    asyncio.run(run())
+
+
+async def alternate(url: str, clients: int, terms: Terms) -> Rates:
+    """Measure off, on, on, off and so on: a machine that slowly gets slower favours neither."""
+    rates: dict[bool, list[float]] = {False: [], True: []}
+    await one_round(url, clients, terms.round_s / 4)
+    for pair in range(terms.pairs):
+        for is_captured in (False, True) if pair % 2 == 0 else (True, False):
+            await switch(url, is_captured)
+            rates[is_captured].append(await one_round(url, clients, terms.round_s))
+    await switch(url, True)
+    return Rates(tuple(rates[False]), tuple(rates[True]))
+
+
+async def switch(url: str, is_captured: bool) -> None:
+    """Switch the capture triggers, and begin with as little to carry as the last round did."""
+    async with connected(url) as connection:
+        for table, triggers in TRIGGERS.items():
+            for trigger in triggers:
+                verb = "ENABLE" if is_captured else "DISABLE"
+                await connection.execute(f"ALTER TABLE crm.{table} {verb} TRIGGER {trigger}")
+        await connection.execute("TRUNCATE syncd.captures")
+        await connection.execute("CHECKPOINT")
+
+
+async def one_round(url: str, clients: int, seconds: float) -> float:
+    """Return the commits a second of so many clients at once."""
+    connections = [await asyncpg.connect(url, server_settings={"jit": "off"}) for _ in range(clients)]
+    try:
+        edits = [await Editor.of(connection, place) for place, connection in enumerate(connections)]
+        started = time.perf_counter()
+        done = await asyncio.gather(*(editor.work(started + seconds) for editor in edits))
+        return sum(done) / (time.perf_counter() - started)
+    finally:
+        await asyncio.gather(*(connection.close() for connection in connections))
+
+
+@dataclass(frozen=True, slots=True)
+class Editor:
+    """One client: its statements, prepared, and the first of its relations."""
+
+    rename: asyncpg.prepared_stmt.PreparedStatement
+    tag: asyncpg.prepared_stmt.PreparedStatement
+    untag: asyncpg.prepared_stmt.PreparedStatement
+    first: int
+
+    @classmethod
+    async def of(cls, connection: asyncpg.Connection, place: int) -> Editor:
+        return cls(
+            await connection.prepare("UPDATE crm.relations SET first_name = $2 WHERE id = $1"),
+            await connection.prepare("INSERT INTO crm.relation_tags (relation_id, tag_id) VALUES ($1, 1)"),
+            await connection.prepare("DELETE FROM crm.relation_tags WHERE relation_id = $1 AND tag_id = 1"),
+            place * EACH + 1,
+        )
+
+    async def work(self, until: float) -> int:
+        """Edit until then; return how many transactions were committed. What was tagged is untagged again."""
+        commits = 0
+        while time.perf_counter() < until:
+            relation = self.first + commits // 4 % EACH
+            await self.rename.fetch(relation, f"name {commits}")
+            await self.tag.fetch(relation)
+            await self.rename.fetch(relation, f"again {commits}")
+            await self.untag.fetch(relation)
+            commits += 4
+        return commits
+
+
+def tell(clients: int, is_staged: bool, rates: Rates) -> None:
+    off, on = (sum(each) / len(each) for each in (rates.off, rates.on))
+    beside_it = " with a stager beside it" if is_staged else ""
+    what = f"commits of {clients} client{'s' if clients > 1 else ''}{beside_it}"
+    least, most = rates.spread
+    print(f"{what:42} capture on {on:7.0f}/s   off {off:7.0f}/s   ratio {rates.ratio:.2f} ({least:.2f} to {most:.2f})")
+    target = TARGET if clients == 16 and not is_staged else None
+    note(Figure(what, f"{on:.0f} commits/s", f"{off:.0f} without capture", rates.ratio, target))
+
+
+async def bulk(url: str, rows: int) -> None:
+    """Time one UPDATE of many rows, the best of two each way."""
+    taken: dict[bool, list[float]] = {False: [], True: []}
+    async with connected(url) as connection:
+        for turn in range(2):
+            for is_captured in (False, True):
+                await switch(url, is_captured)
+                started = time.perf_counter()
+                await connection.execute(
+                    "UPDATE crm.relations SET last_name = $1 WHERE id <= $2", f"{turn}{is_captured}", rows
+                )
+                taken[is_captured].append(time.perf_counter() - started)
+                await connection.execute("VACUUM crm.relations")
+    off, on = min(taken[False]), min(taken[True])
+    print(f"one UPDATE of {rows} relations: {on:.2f} s captured, {off:.2f} s not, {on / off:.2f} times")
+    note(Figure(f"one UPDATE of {rows} relations", f"{on:.2f} s", f"{off:.2f} s without capture", off / on))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=1.5, help="of each round")
+    parser.add_argument("--pairs", type=int, default=6, help="rounds without and with capture")
+    parser.add_argument("--bulk", type=int, default=100_000, help="rows of the bulk UPDATE")
+    parser.add_argument("--short", action="store_true", help="a small size: shows that it works, measures little")
+    given = parser.parse_args()
+    asyncio.run(measure(Terms(0.2, 1, 2_000) if given.short else Terms(given.seconds, given.pairs, given.bulk)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""A database of its own for each measurement, migrated, with one account; and servers in processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from multiprocessing.connection import Connection as Pipe
+from typing import Any
+
+from sqlalchemy import text
+
+from syncd.domain.account import Account
+from syncd.store import Store
+from syncd.store.accounts import ensure_account
+from syncd.store.migrate import upgrade
+from syncd.store.throwaway import fresh_database
+
+
+@asynccontextmanager
+async def database() -> AsyncIterator[tuple[str, Account]]:
+    """Make a database on the server of ``SYNCD_TEST_SERVER``, and drop it at the end; yield its URL and account."""
+    server_url = os.environ["SYNCD_TEST_SERVER"]
+    name = f"syncd_bench_{uuid.uuid4().hex[:8]}"
+    url = await fresh_database(server_url, name)
+    store, admin = Store.open(url), Store.open(server_url, pool_size=1)
+    try:
+        await upgrade(store)
+        async with store.begin_remote() as connection:
+            account = await ensure_account(connection, "bench", "autorespond")
+        await store.close()
+        yield url, account
+    finally:
+        await store.close()
+        async with admin.engine.connect() as connection:
+            plain = await connection.execution_options(isolation_level="AUTOCOMMIT")
+            await plain.execute(text(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
+        await admin.close()
+
+
+@contextmanager
+def beside(work: Callable[..., None], *given: Any) -> Iterator[Pipe]:
+    """Run ``work(pipe, *given)`` in a process of its own while the block runs; yield our end of the pipe."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=work, args=(theirs, *given), daemon=True)
+    process.start()
+    try:
+        yield ours
+    finally:
+        process.terminate()
+        process.join()
+
+
+async def told(pipe: Pipe, timeout_s: float = 60.0) -> Any:
+    """Wait for the next word from the other end, without holding up this loop. Raises TimeoutError."""
+    if not await asyncio.to_thread(pipe.poll, timeout_s):
+        raise TimeoutError("the process beside this one has not answered")
+    return pipe.recv()
