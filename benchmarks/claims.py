@@ -91,11 +91,19 @@ class Wire:
 
     latency_s: float = 0.0
     sent: list[tuple[float, str]] = field(default_factory=list)
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def send(self, request: Request, *, timeout_s: float | None = None) -> Answered:
         await asyncio.sleep(self.latency_s)
         self.sent.append((time.perf_counter(), request.path.split("/")[1]))
+        self.moved.set()
         return YES
+
+    async def until(self, count: int) -> None:
+        """Wait until so many were sent."""
+        while len(self.sent) < count:
+            self.moved.clear()
+            await self.moved.wait()
 
     def rate(self) -> float:
         return len(self.sent) / (self.sent[-1][0] - self.sent[0][0])
@@ -271,20 +279,42 @@ def _fare(measured: tuple[float, ...]) -> str:
     return f"{rate:8.0f} deliveries/s, waited p50 {half:6.2f} s, p99 {most:6.2f} s"
 
 
+@dataclass(slots=True)
+class Live:
+    """A daemon at work, fed in turns with the one that it is compared with."""
+
+    ground: Ground
+    wire: Wire = field(default_factory=Wire)
+    captured: int = 0
+
+    async def turn(self, lanes: int, seconds: float) -> float:
+        """Keep its outbox fed for a while and wait until it is empty; return deliveries a second."""
+        started, sent = time.perf_counter(), len(self.wire.sent)
+        while time.perf_counter() - started < seconds:
+            await self.ground.capture(1, lanes, tag=self.captured)  # never the same tag: nothing folds
+            self.captured += lanes
+            await self.wire.until(self.captured - lanes)
+        await self.wire.until(self.captured)
+        return (len(self.wire.sent) - sent) / (time.perf_counter() - started)
+
+
 async def held(given: argparse.Namespace) -> None:
     """Live deliveries a second while somebody's transaction stays open, against the same without it."""
-    found: list[tuple[float, float]] = []
     async with AsyncExitStack() as stack:
-        free = await stack.enter_async_context(ground(given.lanes))
-        burdened = await stack.enter_async_context(ground(given.lanes))
-        somebody = await stack.enter_async_context(burdened.store.engine.connect())
+        free = Live(await stack.enter_async_context(ground(given.lanes)))
+        burdened = Live(await stack.enter_async_context(ground(given.lanes)))
+        somebody = await stack.enter_async_context(burdened.ground.store.engine.connect())
         await somebody.execution_options(isolation_level="REPEATABLE READ")
         # It has read, and it has edited: the one keeps what is deleted, the other will commit a low id late.
         await somebody.execute(text("SELECT count(*) FROM crm.relations"))
-        await somebody.execute(CAPTURE, burdened.captures(1, 1))
-        started = time.perf_counter()
-        while time.perf_counter() - started < given.seconds:
-            found.append((await deliver(free, given.lanes), await deliver(burdened, given.lanes)))
+        await somebody.execute(CAPTURE, burdened.ground.captures(1, 1))
+        found, stop, started = [], asyncio.Event(), time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for live in (free, burdened):
+                group.create_task(live.ground.drainer(live.wire).run(stop))
+            while time.perf_counter() - started < given.seconds:
+                found.append([await live.turn(given.lanes, given.seconds / 60) for live in (free, burdened)])
+            stop.set()
         await somebody.rollback()
     for name, part in (("all of it", found), ("last fifth", found[-max(1, len(found) // 5) :])):
         without, during = (median(column) for column in zip(*part, strict=True))

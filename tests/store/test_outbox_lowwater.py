@@ -145,7 +145,7 @@ async def _pages(store: Store, mark: Mark) -> int:
 
 async def test_a_large_batch_is_staged_whatever_the_planner_believes(store: Store) -> None:
     """Captures are nearly always counted when there are none: any join of them would compare each with each."""
-    account = await account_with(store, 3000)
+    account = await account_with(store, 8000)
     async with store.engine.connect() as connection:
         plain = await connection.execution_options(isolation_level="AUTOCOMMIT")
         await plain.execute(
@@ -159,13 +159,13 @@ async def test_a_large_batch_is_staged_whatever_the_planner_believes(store: Stor
     await run_sql(
         store,
         f"{CAPTURE.removesuffix('VALUES ')} SELECT {account.id}, n, {TAG.removesuffix(')')} "
-        "FROM generate_series(1, 3000) n",
+        "FROM generate_series(1, 8000) n",
     )
     async with store.begin() as connection:
-        await connection.execute(text("SET LOCAL statement_timeout = '2s'"))
-        assert await stage(connection) == 3000
+        await connection.execute(text("SET LOCAL statement_timeout = '4s'"))
+        assert await stage(connection, most=8000) == 8000
     assert await rows(
         store,
         "SELECT count(*) AS n FROM syncd.entries e JOIN syncd.lanes l ON l.id = e.lane_id "
         "AND l.relation_id = e.relation_id AND e.seq = 1",
-    ) == [{"n": 3000}]
+    ) == [{"n": 8000}]
