@@ -55,9 +55,10 @@ _APPEND = text(
         RETURNING l.id, l.account_id, l.relation_id, l.tail_seq
     )
     INSERT INTO syncd.entries (lane_id, seq, account_id, relation_id, operation, facet, payload, next_attempt_at,
-                               reasserts, xact, captured_at)
+                               reasserts, reason, xact, captured_at)
     SELECT l.id, l.tail_seq - g.added + g.nth, l.account_id, l.relation_id, g.operation, g.facet,
-           CAST(g.payload AS jsonb), now() + make_interval(secs => :window_s), g.reasserts, pg_current_xact_id(), now()
+           CAST(g.payload AS jsonb), now() + make_interval(secs => :window_s), g.reasserts,
+           'said once more: a first try of entry ' || g.reasserts || ' may still land', pg_current_xact_id(), now()
     FROM given g JOIN grown l ON l.id = g.lane_id
     ORDER BY l.id, g.nth
     """

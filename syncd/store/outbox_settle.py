@@ -73,14 +73,15 @@ _ENTRIES = text(
 # How long any pull may prove a delivery. A week covers the slowest sweep, and keeps the index of the unproven small.
 PROVE_FOR_S = 7 * 86400.0
 
-# Nearly all entries end like this; four columns instead of eight are felt at thousands a second.
+# Nearly all entries end like this; four columns instead of eight are felt at thousands a second, and so is every array:
+# what awaits proof, and what is to be read back, are statements of their own.
 _DELIVERED = text(
     """
     UPDATE syncd.entries e
     SET status = s.status, attempts = e.attempts + 1, next_attempt_at = NULL, error = NULL, settled_at = now(),
-        prove_until = CASE WHEN s.awaits THEN now() + make_interval(secs => :prove_for_s) END
-    FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:seqs AS bigint[]), CAST(:statuses AS text[]),
-                CAST(:awaits AS boolean[])) AS s (lane_id, seq, status, awaits)
+        prove_until = now() + make_interval(secs => CAST(:prove_for_s AS double precision))
+    FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:seqs AS bigint[]), CAST(:statuses AS text[]))
+        AS s (lane_id, seq, status)
     WHERE e.lane_id = s.lane_id AND e.seq = s.seq
     """
 )
@@ -153,11 +154,16 @@ async def _advance(connection: Connection, worker: str, lanes: Sequence[LaneSett
 
 
 async def _settle_delivered(connection: Connection, lanes: Iterable[LaneSettlement]) -> None:
-    rows = [(s.lane_id, seq, proof, seq in s.awaiting) for s in lanes for seq, proof in s.delivered]
-    if rows:
-        lane_ids, seqs, statuses, awaits = (list(column) for column in zip(*rows, strict=True))
-        values = {"lane_ids": lane_ids, "seqs": seqs, "statuses": statuses, "awaits": awaits}
-        await connection.execute(_DELIVERED, {**values, "prove_for_s": PROVE_FOR_S})
+    """Write down what was delivered: what is proven or cannot be, then what awaits proof."""
+    rows: tuple[list[tuple[int, int, str]], list[tuple[int, int, str]]] = ([], [])
+    for s in lanes:
+        for seq, proof in s.delivered:
+            rows[seq in s.awaiting].append((s.lane_id, seq, proof))
+    for group, prove_for_s in zip(rows, (None, PROVE_FOR_S), strict=True):
+        if group:
+            lane_ids, seqs, statuses = (list(column) for column in zip(*group, strict=True))
+            values = {"lane_ids": lane_ids, "seqs": seqs, "statuses": statuses}
+            await connection.execute(_DELIVERED, {**values, "prove_for_s": prove_for_s})
 
 
 async def _settle_entries(connection: Connection, lanes: Iterable[LaneSettlement]) -> None:

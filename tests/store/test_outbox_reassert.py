@@ -48,6 +48,7 @@ async def test_a_reassertion_is_appended_with_the_settle(store: Store) -> None:
     assert [(e["seq"], e["facet"], e["status"]) for e in again] == [(3, "tag:1", "pending"), (4, "tag:2", "pending")]
     assert {e["reasserts"] for e in again} == {first["id"]}
     assert {e["relation_id"] for e in again} == {1}
+    assert {e["reason"] for e in again} == {f"said once more: a first try of entry {first['id']} may still land"}
     row = await lane_of(store, 1)
     assert (row["tail_seq"], row["acked_seq"], row["is_due"]) == (4, 2, False)
     assert row["ready_at"] == again[0]["next_attempt_at"]
