@@ -79,6 +79,8 @@ def _warnings(plan: Plan) -> Iterator[Text]:
         yield Text(f"{plan.account}: too many deliveries failed in a row; it is left alone for now.", style=WARN)
     if plan.throttled_s > 0:
         yield Text(f"{plan.account}: the CRM asked to be left alone for {span(plan.throttled_s)} more.", style=WARN)
+    for trouble in plan.suspended:
+        yield Text(f"{plan.account}: {trouble}", style=WARN)
     if plan.reading is not None:
         yield Text(f"{plan.account}: not all could be read: {plan.reading}", style=WARN)
 

@@ -29,6 +29,10 @@ class Gate:
         self._stopped = asyncio.Event()
         self._looked_at = float("-inf")
 
+    @property
+    def is_stopped(self) -> bool:
+        return self._stopped.is_set()
+
     def stop(self) -> None:
         """Let nothing more begin."""
         self._stopped.set()

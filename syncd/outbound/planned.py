@@ -121,7 +121,8 @@ class PlanTotals:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One account's plan. ``reading`` says why the CRM was not read to the end, if it was asked to be."""
+    """One account's plan. ``reading`` says why the CRM was not read to the end, if it was asked to be; ``suspended``
+    are the troubles of operations that are not sent because a setting is wrong for them."""
 
     account: str
     provider: str
@@ -131,6 +132,7 @@ class Plan:
     paused: str | None
     throttled_s: float
     breaker: str
+    suspended: tuple[str, ...]
     totals: PlanTotals
     lanes: tuple[PlannedLane, ...]
     more_lanes: int

@@ -171,6 +171,7 @@ class Planner:
             paused=now.paused,
             throttled_s=now.throttled_s,
             breaker=now.breaker_state,
+            suspended=now.suspended,
             totals=totals,
             lanes=lanes,
             more_lanes=more,

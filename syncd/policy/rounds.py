@@ -22,6 +22,9 @@ from syncd.policy.states import EntryStatus
 _PENDING = EntryStatus.PENDING.value
 _DEAD = EntryStatus.DEAD.value
 
+# A window that holds nothing to send is read again, so many times as wide.
+WIDER = 8
+
 # Why a step would be refused without a request, or None. The flag says whether the relation has a remote id by then.
 Refusal: TypeAlias = Callable[[Step, bool], str | None]
 
@@ -44,12 +47,22 @@ class Course(msgspec.Struct, frozen=True):
 
 
 def next_round(entries: Sequence[Entry], is_repeat_safe: RepeatSafe, now: datetime, window: int) -> Round:
-    """Fold the first ``window`` undelivered entries of a lane, or all of them when those hold nothing to send."""
-    read = tuple(entries[:window])
+    """Fold as much of a lane as one claim does.
+
+    The first ``window`` undelivered entries; where those hold nothing to send and more could, so many times as many;
+    and of what is found there, no more steps than one window.
+    """
+    size, read = window, tuple(entries[:window])
     plan = fold(read, is_repeat_safe, now)
-    if not plan.is_idle or len(entries) <= window:
-        return Round(plan, read, len(read) >= window)
-    return Round(fold(entries, is_repeat_safe, now), tuple(entries), False)
+    while plan.is_idle and not plan.is_barred and len(read) >= size:
+        size *= WIDER
+        read = tuple(entries[:size])
+        plan = fold(read, is_repeat_safe, now)
+        if len(plan.steps) > window:
+            last = plan.steps[window - 1].carrier.seq
+            read = tuple(entry for entry in read if entry.seq <= last)
+            return Round(fold(read, is_repeat_safe, now), read, True)
+    return Round(plan, read, len(read) >= size)
 
 
 def course(

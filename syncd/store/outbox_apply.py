@@ -44,9 +44,10 @@ class Sought:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """The lane is not as it was planned: one clause."""
+    """The lane is not as it was planned: one clause. ``is_taken_over``: it was ours, and what we settle is dropped."""
 
     reason: str
+    is_taken_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)

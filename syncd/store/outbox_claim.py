@@ -23,12 +23,10 @@ from syncd.domain.changes import LocalChange, decode_change
 from syncd.domain.ids import AccountId
 from syncd.policy.fold import IDENTITY, Entry, Plan, RepeatSafe, fold, watermark
 from syncd.policy.lowwater import WHOLE, Mark
+from syncd.policy.rounds import WIDER
 from syncd.store import outbox_reassert
 from syncd.store.engine import Connection
 from syncd.store.refusal import was_refused
-
-# A window that holds nothing to send is read again, so many times as wide.
-_WIDER = 8
 
 
 class ClaimedLane(msgspec.Struct, frozen=True):
@@ -256,7 +254,7 @@ async def _widen(
     window, cut = terms.window, {lane_id for lane_id, read in entries.items() if len(read) >= terms.window}
     narrow = _to_widen(cut, plans)
     while narrow:
-        window *= _WIDER
+        window *= WIDER
         wider = await read_entries(connection, narrow, window)
         await doubt(connection, [lane for lane in due if lane.id in wider], wider, terms.is_repeat_safe)
         await outbox_reassert.bring_up(connection, wider, now)

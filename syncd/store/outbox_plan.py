@@ -27,13 +27,15 @@ _BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class AccountNow:
-    """Whether anything may be sent at all. ``now`` is the database's time of the snapshot."""
+    """Whether anything may be sent at all. ``now`` is the database's time of the snapshot; ``suspended`` says of each
+    operation that a setting is wrong for what its trouble is."""
 
     now: datetime
     paused: str | None
     is_paused_by_operator: bool
     throttled_s: float
     breaker_state: str
+    suspended: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,10 @@ _NOW = text(
            coalesce(s.is_paused_by_operator, false) AS is_paused_by_operator,
            greatest(coalesce(CAST(extract(epoch FROM s.throttled_until - now()) AS double precision), 0), 0)
                AS throttled_s,
-           coalesce(s.breaker_state, 'closed') AS breaker_state
+           coalesce(s.breaker_state, 'closed') AS breaker_state,
+           ARRAY(SELECT i.summary FROM syncd.incidents i
+                 WHERE i.account_id = :account_id AND i.kind = 'breaker' AND i.subject LIKE 'operation:%'
+                   AND i.closed_at IS NULL ORDER BY i.subject) AS suspended
     FROM (SELECT 1) AS one LEFT JOIN syncd.account_states s ON s.account_id = :account_id
     """
 )
@@ -162,7 +167,8 @@ async def snapshot(store: Store) -> AsyncIterator[Connection]:
 
 async def read_account_now(connection: Connection, account_id: AccountId) -> AccountNow:
     """Return the database's time, and what forbids sending."""
-    return AccountNow(**(await connection.execute(_NOW, {"account_id": account_id})).one()._mapping)
+    row = (await connection.execute(_NOW, {"account_id": account_id})).one()._asdict()
+    return AccountNow(**{**row, "suspended": tuple(row["suspended"])})
 
 
 async def waiting_lanes(

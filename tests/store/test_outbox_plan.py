@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from syncd.domain.errors import InfrastructureError
-from syncd.store import Store, account_states
+from syncd.domain.incidents import Incident, IncidentKind
+from syncd.store import Store, account_pace, account_states
+from syncd.store.incidents import open_incidents
 from syncd.store.outbox_plan import WaitingLane, read_account_now, read_names, read_notes, snapshot, waiting_lanes
 from tests.support.claims import account_with, changed, claimed_one, delivered, settled
 from tests.support.lanes import add, field, is_repeat_safe, subscribe
@@ -112,9 +114,14 @@ async def test_what_forbids_sending_is_read_with_it(store: Store) -> None:
         assert (now.paused, now.throttled_s, now.breaker_state) == (None, 0, "closed")
         await account_states.pause(connection, account.id, "rest", by_operator=True)
         await account_states.throttle(connection, account.id, 60)
-        await account_states.note_breaker(connection, account.id, "open")
+        await account_pace.open_breaker(
+            connection, account.id, account_pace.Breaking(1, reason="503"), pause_s=5.0, rounds=0
+        )
+        suspended = Incident(IncidentKind.BREAKER, "operation:add_tag", "add_tag is not sent: 405")
+        await open_incidents(connection, account.id, [suspended])
         now = await read_account_now(connection, account.id)
     assert (now.paused, now.is_paused_by_operator, now.breaker_state) == ("rest", True, "open")
+    assert now.suspended == ("add_tag is not sent: 405",)
     assert 50 < now.throttled_s <= 60
 
 
