@@ -53,6 +53,8 @@ it or not.
 | settling, committed | cursor, entries, history; no claim, no intent | the lane goes on behind what was settled |
 | pausing or resuming, not committed | the account as it was | the next refusal pauses it, the next canary resumes it |
 | pausing or resuming, committed | the account paused, or not | the next canary read is due as written |
+| proving, not committed | what awaits proof as it was | it is read back by the next drainer |
+| proving, committed | taken for the length of a lease, or proved | what was taken and is not proved is read again |
 
 A barrier is in doubt when the intent of a dropped claim names it, also if its call had not begun: the intent is written
 for a whole claim at once, and to be wrong on this side costs a look at the CRM, on the other a second mail. A new field

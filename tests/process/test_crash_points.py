@@ -40,7 +40,7 @@ async def met(place: Stage) -> Survey:
 
 
 def _sample(met: Survey) -> list[Point]:
-    return proving.pick(met.points, short=40, always=met.dangerous)
+    return proving.pick(met.points, short=36, always=met.dangerous)
 
 
 async def test_a_drainer_may_die_before_and_after_each_of_its_messages(

@@ -36,6 +36,7 @@ def limits(concurrency: int) -> DrainLimits:
         timeout_s=10.0,
         poll_interval_s=0.01,
         patience_s=1.0,
+        read_back_share=1e-9,  # as good as never by chance: what is due to be read back is prepared
         backoff_s=0.01,
         backoff_max_s=0.05,
         throttle_s=0.05,

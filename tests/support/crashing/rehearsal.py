@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import quote
@@ -19,7 +19,7 @@ from urllib.parse import quote
 import asyncpg
 from sqlalchemy.engine import make_url
 
-from syncd.sandbox import Sandbox, World
+from syncd.sandbox import Sandbox
 from syncd.store import Store
 from syncd.store.outbox_operate import retry_entry, skip_entry
 from tests.conftest import admin, database_url
@@ -27,8 +27,8 @@ from tests.support.crashing import story, witness
 from tests.support.crashing.doors import CrmLine, DatabaseLine, Door, Streams
 from tests.support.crashing.forks import KILLED, Forks
 from tests.support.crashing.gate import Event, Gate, Point
+from tests.support.crashing.prepared import prepare
 from tests.support.crashing.story import ADMINISTRATION, EDITS, FAULTS, FIRST, SECOND, Edit, Person
-from tests.support.outbox import mirror, new_account
 
 _MOST_DRAINS = 8
 # The longest a drainer may run: a sound one on a busy machine, and a broken one, which may run in circles.
@@ -117,47 +117,10 @@ async def stage(server_url: str, template: str, warm: Forks) -> AsyncIterator[St
     name = f"syncd_story_{uuid.uuid4().hex[:12]}"
     await admin(server_url, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
     try:
-        await _prepare(database_url(server_url, name))
+        await prepare(database_url(server_url, name))
         yield Stage(server_url, name, warm)
     finally:
         await admin(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-
-
-async def _prepare(url: str) -> None:
-    store = Store.open(url, pool_size=1)
-    try:
-        world = story.new_world()
-        account = await new_account(store)
-        assert account.id == 1
-        await mirror(store, account, world)
-        async with store.begin_remote() as connection:
-            await connection.exec_driver_sql("ALTER TABLE crm.relations ALTER id RESTART 900001")
-            for statement in _links(world):
-                await connection.exec_driver_sql(statement)
-    finally:
-        await store.close()
-    connection = await asyncpg.connect(url)
-    try:
-        for edit in FIRST:
-            await connection.execute(edit.sql)
-    finally:
-        await connection.close()
-
-
-def _links(world: World) -> Iterator[str]:
-    """What hangs on the mirrored relations, as a pull would have written it."""
-    for number, relation in world.relations.items():
-        for tag in relation.tags:
-            yield f"INSERT INTO crm.relation_tags (relation_id, tag_id) VALUES ({number}, {tag})"
-        for group in relation.groups:
-            yield f"INSERT INTO crm.group_members (group_id, relation_id) VALUES ({group}, {number})"
-    for order in world.orders.values():
-        values = f"({order.id}, 1, '{order.id}', {order.relation_id})"
-        yield f"INSERT INTO crm.orders (id, account_id, remote_id, relation_id) VALUES {values}"
-        for place, line in enumerate(order.lines):
-            subscription = "NULL" if line.subscription_id is None else f"'{line.subscription_id}'"
-            values = f"({order.id}, {place + 1}, {subscription})"
-            yield f"INSERT INTO crm.order_lines (order_id, position, subscription_id) VALUES {values}"
 
 
 @dataclass(slots=True)
@@ -196,6 +159,7 @@ class _Scene:
 
     async def wake(self) -> None:
         await self.connection.execute("UPDATE syncd.entries SET next_attempt_at = now() WHERE next_attempt_at > now()")
+        await self.connection.execute("UPDATE syncd.entries SET prove_at = now() WHERE prove_at > now()")
         await self.connection.execute("UPDATE syncd.lanes SET ready_at = now() WHERE ready_at > now()")
 
     async def drain_beside(self) -> None:

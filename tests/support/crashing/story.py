@@ -28,6 +28,8 @@ NORA, EMIL, FLEUR = "nora", "emil", "fleur"
 ADMINISTRATION = 0
 BREAD, TASTING, DELIVERY = "4711_FF1677758400000", "4711_FF1677758400001", "4711_FF1677758400002"
 FIELD_IDS = {BREAD: 101, TASTING: 102, DELIVERY: 103}
+# What an earlier drainer delivered, and what is due to be read back now.
+YESTERDAYS_TAG = 306
 _LAST_DAY = date(2026, 1, 31)
 _SOWN = datetime(2025, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -171,6 +173,7 @@ def new_world() -> World:
     world = World.seeded(relations=8, orders=24, invoices=0, seed=7, now=_SOWN)
     world.clock.run()
     world.clock.set(datetime.now(UTC))
+    world.relations[WILLEM].tags.add(YESTERDAYS_TAG)
     return world
 
 

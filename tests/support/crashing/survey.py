@@ -27,6 +27,7 @@ _TRANSACTIONS: tuple[tuple[str, str], ...] = (
     ("settling", r"set_config\('syncd\.origin'"),
     ("staging and claiming", r"syncd\.stage"),
     ("pausing or resuming", r"^(INSERT INTO|UPDATE) syncd\.account_states"),
+    ("proving", r"^(UPDATE syncd\.entries|WITH due) .*\bprove_at\b|UPDATE syncd\.entries .*'verified'"),
 )
 _WRITES = re.compile(r"\b(INSERT INTO|(?<!FOR )(?<!DO )UPDATE|DELETE FROM|COPY)\b|advisory")
 _ENDS = ("COMMIT", "ROLLBACK")
@@ -61,7 +62,7 @@ class Survey:
             self._writes_of("staging and claiming"),
         ]
         assert all(kinds), "a kind of place is not met any more"
-        return [point for turn in zip_longest(*(kind[:4] for kind in kinds)) for point in turn if point is not None]
+        return [point for turn in zip_longest(*(kind[:3] for kind in kinds)) for point in turn if point is not None]
 
     def _ends_of(self, purpose: str, moment: Moment) -> list[Point]:
         named = (f"{purpose}, committed", f"{purpose}, not committed")

@@ -170,6 +170,9 @@ _LEDGER = """
     SELECT 'entries are ' || status, count(*) FROM syncd.entries
     WHERE status NOT IN ('verified', 'accepted', 'superseded', 'skipped') GROUP BY status
     UNION ALL
+    SELECT 'deliveries of yesterday are not proved', count(*) FROM syncd.entries
+    WHERE captured_at < now() - interval '1 day' AND status <> 'verified'
+    UNION ALL
     SELECT 'lanes are not at rest', count(*) FROM syncd.lanes
     WHERE acked_seq <> tail_seq OR claimed_by IS NOT NULL OR sending_upto IS NOT NULL OR block_reason IS NOT NULL
     UNION ALL
@@ -182,6 +185,7 @@ _LEDGER = """
     UNION ALL
     SELECT 'delivered entries are missing in the history', count(*) FROM syncd.entries e
     WHERE e.relation_id IS NOT NULL AND e.status IN ('verified', 'accepted') AND e.operation <> 'end_subscription'
+      AND e.reasserts IS NULL
       AND NOT EXISTS (SELECT FROM syncd.changes c WHERE c.entry_id = e.id AND c.origin = 'local')
     UNION ALL
     SELECT 'relations have no remote id', count(*) FROM crm.relations WHERE remote_id IS NULL
