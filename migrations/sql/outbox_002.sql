@@ -21,8 +21,12 @@ CREATE TABLE syncd.holds (
     account_id bigint NOT NULL CONSTRAINT holds_account_id_fkey REFERENCES crm.accounts (id),
     status text NOT NULL DEFAULT 'open' CONSTRAINT holds_status_check CHECK (status IN ('open', 'approved', 'rejected')),
     reason text NOT NULL,
+    -- transactions that are part of it whole: what of them is staged later follows the same decision
+    xacts xid8[] NOT NULL DEFAULT '{}',
     opened_at timestamptz NOT NULL DEFAULT now(),
-    decided_at timestamptz
+    decided_at timestamptz,
+    -- when the last of its entries had followed the decision
+    finished_at timestamptz
 );
 CREATE UNIQUE INDEX holds_open_key ON syncd.holds (account_id) WHERE status = 'open';
 

@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
 import click
 from rich.text import Text
 
-from syncd.cli import session
+from syncd.cli import outbox_accounts, outbox_holds, session
+from syncd.cli.deciding import actor_option, reason_option
 from syncd.cli.page import BAD, GOOD, QUIET, WARN, json_option, out, print_json, span, table
 from syncd.clock import SystemClock
 from syncd.domain.errors import UserError
 from syncd.policy.states import EntryStatus
 from syncd.service.database import opened
 from syncd.settings import Settings
-from syncd.store.outbox import EntryStory, OutboxEntry, Selection, list_entries, retry_entry, show_entry, skip_entry
+from syncd.store import Connection
+from syncd.store.outbox import (
+    EntryStory,
+    OutboxEntry,
+    ReasonGroup,
+    Selection,
+    count_entries,
+    group_by_reason,
+    list_entries,
+    retry_entry,
+    show_entry,
+    skip_entry,
+)
 from syncd.store.schema import require_current
 
 ENTRY_ID = click.IntRange(1, 2**63 - 1)
 _COLOURS = {"pending": "", "held": WARN, "dead": BAD, "parked": BAD, "diverged": WARN, "skipped": QUIET}
+_WAITING_FOR_YOU = ("dead", "parked", "diverged")
+T = TypeVar("T")
 
 
 @click.group(name="outbox")
 def command() -> None:
-    """List undelivered changes; show, retry or skip one.
+    """List undelivered changes; show, retry or skip one; approve or reject a mass change; pause and resume.
 
     \b
     pending    waits for its turn or for its next try
-    held       a mass change that waits for approval
+    held       part of a mass change that waits for approval
     dead       refused by the CRM, or tried too often: retry or skip it
     parked     nobody can tell whether it was applied: look in the CRM, then retry or skip it
     diverged   the CRM said yes and shows something else
@@ -37,30 +56,50 @@ def command() -> None:
 @click.option("--account", metavar="NAME", help="Only this account.")
 @click.option("--email", help="Only this relation.")
 @click.option("--operation", help="Only this kind of change, such as add_tag.")
+@click.option("--facet", help="Only this part of a relation, such as tag:12 or identity.")
+@click.option("--hold", "hold_id", type=ENTRY_ID, help="Only what belongs to this mass change.")
+@click.option("--by-reason", is_flag=True, help="Group what waits for you by why it waits.")
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 100_000))
 @json_option
 def list_(
-    statuses: tuple[str, ...], account: str | None, email: str | None, operation: str | None, limit: int, as_json: bool
+    statuses: tuple[str, ...],
+    account: str | None,
+    email: str | None,
+    operation: str | None,
+    facet: str | None,
+    hold_id: int | None,
+    by_reason: bool,
+    limit: int,
+    as_json: bool,
 ) -> None:
-    """List changes, oldest first; without --status all that are not delivered."""
+    """List changes, oldest first; without --status all that are not delivered.
+
+    With --by-reason, without --status, those that wait for you: dead, parked, diverged.
+    """
     settings = session.begin().settings
-    selection = Selection(statuses, account=account, email=email, operation=operation, most=limit)
-    entries = session.run(lambda: _list(settings, selection))
+    if by_reason and not statuses:
+        statuses = _WAITING_FOR_YOU
+    selection = Selection(
+        statuses, account=account, email=email, operation=operation, facet=facet, hold_id=hold_id, most=limit
+    )
+    listed = session.run(lambda: _read(settings, lambda connection: _list(connection, selection, by_reason)))
     if as_json:
-        print_json(entries)
-    elif entries:
-        out().print(_table(entries))
+        print_json(listed.groups if by_reason else listed.entries)
+    elif listed.counts:
+        out().print(_counted(listed.counts), "", _reasons(listed) if by_reason else _table(listed.entries), sep="\n")
     else:
         out().print("Nothing to show.")
 
 
-@command.command(name="show", short_help="Show one and what was tried for it.")
+@command.command(name="show", short_help="Show one, what was tried and what was decided.")
 @click.argument("entry_id", type=ENTRY_ID)
 @json_option
 def show(entry_id: int, as_json: bool) -> None:
-    """Show one change and everything that was tried for it."""
+    """Show one change, everything that was tried for it and everything that was decided about it."""
     settings = session.begin().settings
-    story = session.run(lambda: _show(settings, entry_id))
+    story = session.run(lambda: _read(settings, lambda connection: show_entry(connection, entry_id)))
+    if story is None:
+        raise UserError(f"there is no entry {entry_id}; `syncd outbox list` shows what there is")
     if as_json:
         print_json(story)
     else:
@@ -69,58 +108,72 @@ def show(entry_id: int, as_json: bool) -> None:
 
 @command.command(name="retry", short_help="Send again, with a fresh budget.")
 @click.argument("entry_ids", type=ENTRY_ID, nargs=-1, required=True)
+@click.option(
+    "--as-new", is_flag=True, help="You have looked in the CRM: it was not applied. Send without reading back."
+)
+@actor_option
+@reason_option
 @json_option
-def retry(entry_ids: tuple[int, ...], as_json: bool) -> None:
-    """Send dead, parked, diverged or held changes again, with a fresh budget."""
+def retry(entry_ids: tuple[int, ...], as_new: bool, actor: str, reason: str | None, as_json: bool) -> None:
+    """Send dead, parked, diverged or held changes again, with a fresh budget; all of them or none.
+
+    Refused for a change that would undo a later one of the same facet.
+    """
     settings = session.begin().settings
-    session.run(lambda: _retry(settings, entry_ids))
+
+    async def retry_all(connection: Connection) -> None:
+        for entry_id in sorted(entry_ids, reverse=True):  # the newest of a facet first: it carries the older ones
+            await retry_entry(connection, entry_id, as_new=as_new, actor=actor, reason=reason)
+
+    session.run(lambda: _read(settings, retry_all))
     _done("retried", entry_ids, as_json)
 
 
 @command.command(name="skip", short_help="Give up; what waits behind goes on.")
 @click.argument("entry_ids", type=ENTRY_ID, nargs=-1, required=True)
-@click.option("--reason", help="Kept with the change, for whoever asks later.")
+@actor_option
+@reason_option
 @json_option
-def skip(entry_ids: tuple[int, ...], reason: str | None, as_json: bool) -> None:
-    """Give changes up; what waits behind them goes on. The mirror keeps its value until the next pull."""
+def skip(entry_ids: tuple[int, ...], actor: str, reason: str | None, as_json: bool) -> None:
+    """Give changes up, all of them or none; what waits behind them goes on.
+
+    The mirror keeps its value until the next pull shows the CRM's.
+    """
     settings = session.begin().settings
-    session.run(lambda: _skip(settings, entry_ids, reason))
+
+    async def skip_all(connection: Connection) -> list[int]:
+        return [id_ for id_ in sorted(entry_ids) if await skip_entry(connection, id_, actor=actor, reason=reason)]
+
+    in_hand = session.run(lambda: _read(settings, skip_all))
     _done("skipped", entry_ids, as_json)
+    if in_hand and not as_json:
+        out().print(f"being sent at that moment, so perhaps applied all the same: {', '.join(map(str, in_hand))}")
 
 
-async def _list(settings: Settings, selection: Selection) -> tuple[OutboxEntry, ...]:
+for _command in (*outbox_holds.COMMANDS, *outbox_accounts.COMMANDS):
+    command.add_command(_command)
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    counts: dict[str, int]
+    entries: tuple[OutboxEntry, ...] = ()
+    groups: tuple[ReasonGroup, ...] = ()
+
+
+async def _read(settings: Settings, ask: Callable[[Connection], Awaitable[T]]) -> T:
+    """Ask the database in one transaction."""
     async with opened(settings) as database:
         await require_current(database.store)
         async with database.store.begin() as connection:
-            return await list_entries(connection, selection)
+            return await ask(connection)
 
 
-async def _show(settings: Settings, entry_id: int) -> EntryStory:
-    async with opened(settings) as database:
-        await require_current(database.store)
-        async with database.store.begin() as connection:
-            story = await show_entry(connection, entry_id)
-    if story is None:
-        raise UserError(f"there is no entry {entry_id}; `syncd outbox list` shows what there is")
-    return story
-
-
-async def _retry(settings: Settings, entry_ids: tuple[int, ...]) -> None:
-    """All or none: one transaction."""
-    async with opened(settings) as database:
-        await require_current(database.store)
-        async with database.store.begin() as connection:
-            for entry_id in entry_ids:
-                await retry_entry(connection, entry_id)
-
-
-async def _skip(settings: Settings, entry_ids: tuple[int, ...], reason: str | None) -> None:
-    """All or none: one transaction."""
-    async with opened(settings) as database:
-        await require_current(database.store)
-        async with database.store.begin() as connection:
-            for entry_id in entry_ids:
-                await skip_entry(connection, entry_id, reason=reason)
+async def _list(connection: Connection, selection: Selection, by_reason: bool) -> _Listed:
+    counts = await count_entries(connection, selection)
+    if by_reason:
+        return _Listed(counts, groups=await group_by_reason(connection, selection))
+    return _Listed(counts, await list_entries(connection, selection))
 
 
 def _done(what: str, entry_ids: tuple[int, ...], as_json: bool) -> None:
@@ -128,6 +181,33 @@ def _done(what: str, entry_ids: tuple[int, ...], as_json: bool) -> None:
         print_json({what: entry_ids})
     else:
         out().print(f"{what}: {', '.join(map(str, entry_ids))}")
+
+
+def _counted(counts: dict[str, int]) -> Text:
+    return Text(", ").join(
+        Text(f"{number} {status}", style=_COLOURS.get(status, GOOD)) for status, number in counts.items()
+    )
+
+
+def _reasons(listed: _Listed) -> object:
+    now = SystemClock().now()
+    columns = ["#changes", "#relations", "status", "change", "#oldest", "#entry", "~why"]
+    return table(
+        "By reason",
+        columns,
+        (
+            [
+                group.entries,
+                group.relations,
+                Text(group.status, style=_COLOURS.get(group.status, GOOD)),
+                group.operation,
+                span((now - group.oldest_at).total_seconds()),
+                str(group.entry_id),
+                group.reason,
+            ]
+            for group in listed.groups
+        ),
+    )
 
 
 def _table(entries: tuple[OutboxEntry, ...]) -> object:
@@ -144,11 +224,17 @@ def _table(entries: tuple[OutboxEntry, ...]) -> object:
                 entry.operation,
                 entry.attempts,
                 span((now - entry.captured_at).total_seconds()),
-                entry.error or entry.block_reason or "",
+                _why(entry),
             ]
             for entry in entries
         ),
     )
+
+
+def _why(entry: OutboxEntry) -> str:
+    if entry.status == "held":
+        return f"mass change: hold {entry.hold_id}"
+    return entry.error or entry.block_reason or ""
 
 
 def _tell(story: EntryStory) -> None:
@@ -160,7 +246,9 @@ def _tell(story: EntryStory) -> None:
         if words:
             console.print(f"{label:<8}{words}", markup=False)
     if story.attempts:
-        rows = [[a.started_at, f"{a.elapsed_s:.2f} s", a.requests, a.outcome, a.detail or ""] for a in story.attempts]
-        console.print(
-            "", table("Tries", ["started", "#took", "#requests", "outcome", "~what came of it"], rows), sep="\n"
-        )
+        tries = [[a.started_at, f"{a.elapsed_s:.2f} s", a.requests, a.outcome, a.detail or ""] for a in story.attempts]
+        columns = ["started", "#took", "#requests", "outcome", "~what came of it"]
+        console.print("", table("Tries", columns, tries), sep="\n")
+    if story.decisions:
+        decided = [[d.decided_at, d.verb, d.actor, d.reason or ""] for d in story.decisions]
+        console.print("", table("Decisions", ["when", "what", "who", "~why"], decided), sep="\n")

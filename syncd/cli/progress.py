@@ -18,6 +18,35 @@ from syncd.ops.reporter import Reporter
 LOG_EVERY_S = 10.0
 
 
+class Counted:
+    """A bar of things done, on a terminal alone: nothing that is counted so takes long enough to be logged."""
+
+    def __init__(self, title: str, total: int | None = None) -> None:
+        self._bar = Bar(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not Console(stderr=True).is_terminal,
+        )
+        self._task = self._bar.add_task(title, total=total)
+
+    def __enter__(self) -> Counted:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def add(self, number: int) -> None:
+        self._bar.update(self._task, advance=number)
+
+
 class Shown:
     """Told of every run and delivery, and of how much there is; shows it on standard error while the block lasts."""
 

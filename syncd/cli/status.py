@@ -14,6 +14,7 @@ from syncd.ops.health import IN_ORDER, state_in_words
 from syncd.service.database import opened
 from syncd.settings import Settings
 from syncd.store.incidents import IncidentRow, list_incidents
+from syncd.store.outbox import HoldRow, list_holds
 from syncd.store.schema import require_current
 from syncd.store.status import (
     AccountStatus,
@@ -38,6 +39,7 @@ class Status:
     streams: tuple[StreamStatus, ...]
     outbox: tuple[OutboxStatus, ...]
     incidents: tuple[IncidentRow, ...]
+    holds: tuple[HoldRow, ...]
 
 
 @click.command(name="status")
@@ -66,6 +68,7 @@ async def _read(settings: Settings) -> Status:
                 await read_streams(connection, settings.horizon_days),
                 await read_outbox(connection),
                 await list_incidents(connection, most=_MOST_INCIDENTS),
+                await list_holds(connection, is_open=True),
             )
 
 
@@ -81,6 +84,9 @@ def _show(status: Status) -> None:
     console.print("", _outbox(status), sep="\n")
     if status.incidents:
         console.print("", _incidents(status), sep="\n")
+    for hold in status.holds:
+        words = f"{hold.account}: hold {hold.id} waits for you: {hold.reason}; syncd outbox holds {hold.id} says more"
+        console.print(Text(words, style=WARN))
 
 
 def _accounts(status: Status) -> object:

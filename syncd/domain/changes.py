@@ -140,6 +140,12 @@ PROFILE_COLUMNS = ("first_name", "suffix", "last_name", "gender", "type", "custo
 EDITABLE_COLUMNS = ("email", *PROFILE_COLUMNS)
 
 
+# What may start an e-mail campaign at the CRM, or is one.
+MAILING_OPERATIONS = frozenset(
+    {"add_tag", "remove_tag", "join_group", "leave_group", "subscribe", "subscribe_with_consent"}
+)
+
+
 def operation_of(change: LocalChange) -> str:
     """Return the operation name of a change, as stored in captures and entries."""
     return str(type(change).__struct_config__.tag)

@@ -80,7 +80,8 @@ class Health:
 def state_in_words(account: AccountStatus) -> str:
     """Return an account's state as one short clause for a person."""
     if account.paused_at is not None:
-        return f"paused: {account.pause_reason or 'by an operator'}"
+        by = "paused by an operator" if account.is_paused_by_operator else "paused"
+        return f"{by}: {account.pause_reason or 'no reason given'}"
     if account.breaker_state != "closed":
         return "the CRM does not answer well; probing"
     if account.throttled_s > 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from syncd.policy.guard import Guard
 from syncd.policy.retry import RetryPolicy
 
 
@@ -19,6 +20,7 @@ class DrainLimits:
     ``read_back_share`` of what the CRM said yes to is read once that is over, ``read_back_batch`` of it at a time.
     ``breaker_failures`` different entries failing in a row, or refused alike in a row, stop the account until a probe
     succeeds; after ``breaker_rounds`` stops for one kind of refusal the entries that meet it are dead.
+    ``guard`` says what is too much at once to be sent without asking (None: nothing is).
     """
 
     rate_per_s: float | None = None
@@ -46,6 +48,7 @@ class DrainLimits:
     breaker_rounds: int = 6
     probe_s: float = 30.0
     probe_max_s: float = 900.0
+    guard: Guard | None = None
 
     @property
     def conversation_s(self) -> float:

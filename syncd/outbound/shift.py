@@ -26,7 +26,7 @@ from syncd.outbound.waiting import wait_for
 from syncd.outbound.watch import Watch
 from syncd.providers.contract import Effect
 from syncd.store import Store
-from syncd.store.outbox import Claim, Terms, claim, stage
+from syncd.store.outbox import Claim, Sightings, Terms, claim, set_guard, stage
 
 log = get("syncd.outbound")
 
@@ -74,6 +74,8 @@ class Shift:
             is_eager=not is_endless,
             worker=post.worker,
         )
+        self._sightings = Sightings()
+        self._is_guarded = False
 
     async def work(self, stop: asyncio.Event) -> None:
         """Feed, send and settle until stopped or done; then finish what is under way and give back the rest."""
@@ -193,20 +195,35 @@ class Shift:
         terms = Terms(self._post.worker, limits.lease_s, limits.window, self._is_repeat_safe, mark)
         claimed = Claim((), 0)
         lease_until = self._clock.monotonic() + limits.lease_s
+        await self._set_guard()
         try:
             async with self._post.store.begin() as connection:
-                staged = await stage(connection, mark, most=limits.stage_batch) or 0
+                staged = await stage(connection, mark, most=limits.stage_batch, sightings=self._sightings) or 0
                 if wanted > 0:
                     claimed = await claim(connection, self._post.account.id, terms, most=wanted)
         except InfrastructureError:
             self._leases.doubt(claimed.lanes, lease_until)
             raise
+        self._tell_holds()
         self._is_staged = staged < limits.stage_batch
         self._tally.staged += staged
         if staged or claimed.looked:
             self._moved_at = self._clock.monotonic()
         self._queue.put(self._leases.hold(claimed.lanes, lease_until))
         return staged + claimed.looked
+
+    async def _set_guard(self) -> None:
+        """Before the first stage: whoever stages this account's changes, from here on, judges them by these limits."""
+        if not self._is_guarded:
+            async with self._post.store.begin() as connection:
+                await set_guard(connection, self._post.account.id, self._post.limits.guard)
+            self._is_guarded = True
+
+    def _tell_holds(self) -> None:
+        """Log a hold once, when it is opened; it may be another account's, whose changes we staged."""
+        for incident in self._sightings.news:
+            log.warning("hold.opened", reason=incident.summary, **incident.detail)
+        self._sightings.news.clear()
 
     def _is_repeat_safe(self, change: LocalChange) -> bool:
         effect = self._desk.line.provider.effect(change)

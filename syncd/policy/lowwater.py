@@ -14,6 +14,9 @@ one is due as soon as the last has cost no more than ``SHARE`` of the time since
 cost. In ordinary times that is each look, and nothing is ever late; when whole looks are dear, a transaction that was
 open for longer than ``LAG_S`` may see its changes delivered by twenty times such a look later, ``MOST_S`` at most.
 
+A mark also says which transactions lie above it whole: those that began to write after the look behind it. A part of
+an older one may lie below, and whoever must know how large a transaction is (``policy.guard``) looks there too.
+
 It must never be the only thing that finds work: a mark is a reason to read less often, not to read less.
 """
 
@@ -29,10 +32,14 @@ MOST_S = 30.0
 
 
 class Mark(NamedTuple):
-    """Read captures from this id on, and lanes from this time on (the database's)."""
+    """Read captures from this id on, and lanes from this time on (the database's).
+
+    A transaction of a number below ``xact`` may have captures below the mark; none of a higher number has.
+    """
 
     capture_id: int = 0
     ready_at: datetime = datetime(1970, 1, 1, tzinfo=UTC)
+    xact: int = 0
 
 
 WHOLE = Mark()
@@ -43,13 +50,14 @@ class Sight:
     """What a look saw from a mark on: the lowest of each, None where there was nothing.
 
     ``next_capture_id`` is below every id that will be taken after the look, or equal to the first of them; ``now`` is
-    the database's time.
+    the database's time. No transaction from the number ``next_xact`` on had begun to write when the look began.
     """
 
     capture_id: int | None
     next_capture_id: int
     ready_at: datetime | None
     now: datetime
+    next_xact: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +65,11 @@ class LowWater:
     """The present mark of one drainer. Times are monotonic seconds, but for the mark's own.
 
     ``past`` are the lowest capture ids of earlier looks, oldest first: one becomes the mark when it is ``LAG_S`` old.
+    Each has the number of the first transaction that certainly began after it, as the next look told it.
     """
 
     mark: Mark = WHOLE
-    past: tuple[tuple[float, int], ...] = ()
+    past: tuple[tuple[float, int, int | None], ...] = ()
     whole_at: float = float("-inf")
     whole_cost_s: float = 0.0
 
@@ -72,13 +81,11 @@ class LowWater:
     def seen(self, sight: Sight, start: Mark, began: float, ended: float) -> LowWater:
         """Take in what a look from ``start`` saw that lasted from ``began`` to ``ended``."""
         lowest = sight.next_capture_id if sight.capture_id is None else sight.capture_id
-        past = tuple((at, min(id_, lowest)) for at, id_ in self.past)
+        past = tuple((at, min(id_, lowest), sight.next_xact if xact is None else xact) for at, id_, xact in self.past)
         if not past or began - past[-1][0] >= LAG_S / 4:
-            past = (*past, (began, lowest))
-        ripe = [id_ for at, id_ in past if began - at >= LAG_S]
-        mark = Mark(
-            ripe[-1] if ripe else min(self.mark.capture_id, lowest),
-            min(sight.now - timedelta(seconds=LAG_S), sight.ready_at or sight.now),
-        )
+            past = (*past, (began, lowest, None))
+        ripe = [(id_, xact) for at, id_, xact in past if began - at >= LAG_S and xact is not None]
+        capture_id, xact = ripe[-1] if ripe else (min(self.mark.capture_id, lowest), self.mark.xact)
+        mark = Mark(capture_id, min(sight.now - timedelta(seconds=LAG_S), sight.ready_at or sight.now), xact)
         moved = replace(self, mark=mark, past=past[max(0, len(ripe) - 1) :])
         return replace(moved, whole_at=ended, whole_cost_s=ended - began) if start == WHOLE else moved

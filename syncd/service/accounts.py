@@ -16,6 +16,7 @@ from syncd.domain.account import Account
 from syncd.domain.reports import DeliveryReport, RunReport
 from syncd.inbound import Puller, PullPolicy
 from syncd.outbound import Drainer, DrainLimits
+from syncd.policy.guard import Guard
 from syncd.policy.windows import WindowRule
 from syncd.providers.contract import Provider
 from syncd.service.pacing import PacedTransport, Pacer
@@ -23,6 +24,7 @@ from syncd.service.providers import build_provider
 from syncd.settings import AccountConfig
 from syncd.store import Store
 from syncd.store.accounts import ensure_account
+from syncd.store.outbox import set_guard
 from syncd.transport import Transport, TransportLimits
 
 
@@ -73,6 +75,8 @@ async def _opened(
     stack.push_async_callback(transport.close)
     async with store.begin_remote() as connection:
         account = await ensure_account(connection, config.name, provider.name)
+        # Every account's, before anybody stages: one drainer stages for all.
+        await set_guard(connection, account.id, guard(config))
     return AccountRuntime(
         config,
         store,
@@ -121,7 +125,16 @@ def drain_limits(config: AccountConfig) -> DrainLimits:
         max_age_s=send.send_age_days * 86400.0,
         settle_window_s=send.settle_window_s,
         read_back_share=send.read_back_share,
+        guard=guard(config),
     )
+
+
+def guard(config: AccountConfig) -> Guard | None:
+    """Translate the settings into the mass-change guard; None when it is switched off."""
+    send = config.send
+    if send.guard_relations == 0:
+        return None
+    return Guard(send.guard_relations, send.guard_share, send.guard_window_s)
 
 
 def pull_policy(config: AccountConfig) -> PullPolicy:

@@ -20,6 +20,7 @@ from syncd.ops.metrics import Metrics
 from syncd.ops.reporter import Reporter
 from syncd.ops.server import OpsServer
 from syncd.service.accounts import AccountRuntime, opened_accounts
+from syncd.service.chores import AccountChores
 from syncd.service.database import Database, DatabaseWatch, make_ready, opened
 from syncd.service.drains import keep_draining
 from syncd.service.lease import Lease
@@ -83,7 +84,8 @@ async def work(
         AccountPulls(runtime, lease, database.store, around.clock)
         for runtime, lease in zip(runtimes, leases, strict=True)
     ]
-    schedule = _schedule(around.clock, pulls)
+    outbox = [AccountChores(runtime, lease, around.clock) for runtime, lease in zip(runtimes, leases, strict=True)]
+    schedule = _schedule(around.clock, [*pulls, *outbox])
     async with asyncio.TaskGroup() as group:
         chores = [group.create_task(chore) for chore in _chores(around, watch, leases, pulls)]
         drains = [
@@ -94,7 +96,8 @@ async def work(
             _say_ready(around, database, runtimes, schedule)
             await around.stop.event.wait()
             _say_stopping(around)
-            await _finish(around, [*drains, *(group.create_task(account.finish()) for account in pulls)])
+            ends = [*(account.finish() for account in pulls), *(account.finish() for account in outbox)]
+            await _finish(around, [*drains, *map(group.create_task, ends)])
         finally:
             schedule.stop()
             for task in (*chores, *drains):
@@ -107,9 +110,9 @@ def _lease(around: Surroundings, database: Database, runtime: AccountRuntime) ->
     return Lease(database.store, around.clock, runtime.account, around.replica, lease_s)
 
 
-def _schedule(clock: Clock, pulls: Sequence[AccountPulls]) -> Schedule:
+def _schedule(clock: Clock, accounts: Sequence[AccountPulls | AccountChores]) -> Schedule:
     schedule = Schedule(clock)
-    for job in (job for account in pulls for job in account.jobs()):
+    for job in (job for account in accounts for job in account.jobs()):
         schedule.add(job)
     return schedule
 

@@ -86,6 +86,30 @@ class SendSettings(Group):
         le=1,
         description="Share of accepted changes that are read back after the settle window, at one request each.",
     )
+    guard_relations: int = Field(
+        500,
+        ge=0,
+        le=999_999,
+        description="Relations that may change within the window below; more wait for `syncd outbox approve`. 0: off.",
+    )
+    guard_share: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="The same as a share of all relations, where that is less, but never under 50; 0 leaves it out.",
+    )
+    guard_window_s: float = Field(
+        60,
+        ge=1,
+        le=86400,
+        description="Stretch of time in which changed relations are counted; one transaction counts whole.",
+    )
+    keep_sent_days: float = Field(
+        90,
+        ge=0,
+        le=36500,
+        description="Days that delivered and skipped changes and their tries are kept, one at least; 0: for ever.",
+    )
 
     @field_validator("allowed_operations")
     @classmethod

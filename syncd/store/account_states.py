@@ -53,7 +53,7 @@ _LOOK = text(
            (SELECT min(ready_at) FROM syncd.lanes
             WHERE account_id = :account_id AND ready_at >= :ready_at
               AND ready_at <= now() + make_interval(secs => :within_s)) AS ready_at,
-           now() AS now,
+           now() AS now, CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint) AS next_xact,
            CASE WHEN s.paused_at IS NOT NULL THEN coalesce(s.pause_reason, 'paused') END AS paused,
            CASE WHEN s.paused_at IS NOT NULL AND NOT s.is_paused_by_operator
                 THEN coalesce(CAST(extract(epoch FROM s.next_probe_at - now()) AS double precision), 0) END
@@ -122,9 +122,10 @@ _CLOCK = text(
 
 async def look(connection: Connection, account_id: AccountId, start: Mark = WHOLE, *, within_s: float = 0.0) -> Outlook:
     """Return what there is to do for an account from a mark on, now or ``within_s``, and what forbids it."""
-    binds = {"account_id": account_id, "within_s": within_s, **start._asdict()}
-    capture_id, next_id, ready_at, now, *rest = (await connection.execute(_LOOK, binds)).one()
-    return Outlook(Sight(capture_id, next_id, ready_at, now), *rest)
+    where: dict[str, object] = {"capture_id": start.capture_id, "ready_at": start.ready_at}
+    binds = {"account_id": account_id, "within_s": within_s, **where}
+    capture_id, next_id, ready_at, now, next_xact, *rest = (await connection.execute(_LOOK, binds)).one()
+    return Outlook(Sight(capture_id, next_id, ready_at, now, next_xact), *rest)
 
 
 async def pause(

@@ -11,7 +11,13 @@ from syncd.store.engine import Connection
 
 _INSERT = text("INSERT INTO crm.accounts (name, provider) VALUES (:name, :provider) ON CONFLICT (name) DO NOTHING")
 _SELECT = text("SELECT id, provider FROM crm.accounts WHERE name = :name")
+_ALL = text("SELECT id, name FROM crm.accounts ORDER BY name")
 _STATE = text("INSERT INTO syncd.account_states (account_id) VALUES (:id) ON CONFLICT (account_id) DO NOTHING")
+
+
+async def account_ids(connection: Connection) -> dict[str, AccountId]:
+    """Return the accounts of the mirror by name."""
+    return {row.name: AccountId(row.id) for row in await connection.execute(_ALL)}
 
 
 async def ensure_account(connection: Connection, name: str, provider: str) -> Account:

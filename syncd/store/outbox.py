@@ -1,21 +1,28 @@
 """The outbox: its verbs in the order in which a change meets them. Each lives in a file of its own."""
 
 from syncd.store.outbox_claim import Claim, ClaimedLane, Terms, claim
+from syncd.store.outbox_guard import Sightings, set_guard
+from syncd.store.outbox_hold import carry_out, decide, unfinished
 from syncd.store.outbox_lease import Renewal, already_settled, renew
-from syncd.store.outbox_operate import retry_entry, skip_entry
+from syncd.store.outbox_operate import pause_accounts, resume_accounts, retry_entry, skip_entry
+from syncd.store.outbox_prune import Pruned, prune
 from syncd.store.outbox_read import (
     Backlog,
     EntryStory,
     OutboxEntry,
     PastAttempt,
+    ReasonGroup,
     Selection,
     count_backlog,
+    count_entries,
+    group_by_reason,
     list_entries,
     show_entry,
 )
 from syncd.store.outbox_results import AttemptRow, EntrySettlement, LaneSettlement, Reassertion, Settled
 from syncd.store.outbox_settle import settle
 from syncd.store.outbox_stage import stage
+from syncd.store.outbox_summary import HoldRow, HoldSummary, list_holds, summarise
 
 __all__ = [
     "AttemptRow",
@@ -24,22 +31,38 @@ __all__ = [
     "ClaimedLane",
     "EntrySettlement",
     "EntryStory",
+    "HoldRow",
+    "HoldSummary",
     "LaneSettlement",
     "OutboxEntry",
     "PastAttempt",
+    "Pruned",
+    "ReasonGroup",
     "Reassertion",
     "Renewal",
     "Selection",
     "Settled",
+    "Sightings",
     "Terms",
     "already_settled",
+    "carry_out",
     "claim",
     "count_backlog",
+    "count_entries",
+    "decide",
+    "group_by_reason",
     "list_entries",
+    "list_holds",
+    "pause_accounts",
+    "prune",
     "renew",
+    "resume_accounts",
     "retry_entry",
+    "set_guard",
     "settle",
     "show_entry",
     "skip_entry",
     "stage",
+    "summarise",
+    "unfinished",
 ]

@@ -1,8 +1,15 @@
-"""Operate: what a person may do to an entry while the daemon runs. Nothing here can break order.
+"""Operate: what a person may do to an entry or an account while the daemon runs. Nothing here can break order.
 
-Both verbs lock the lane first. If a worker holds it, the epoch is raised: what that worker brings back is dropped,
+Retry and skip lock the lane first. If a worker holds it, the epoch is raised: what that worker brings back is dropped,
 and the lane is looked at when its lease ends, with the intent still written on it, so that a call which may have gone
 out is read back and not repeated. A lane that nobody holds is woken at once.
+
+No older value may follow a newer one of its facet, even where nobody can tell whether the newer one was applied. So
+a retry is refused when a later change of the facet was delivered, may have been applied, is being sent or was given up;
+and a facet is given up oldest first, because the older change may be folded into the newer one that is under way, and
+would be sent after it alone. Whoever wants the older value edits the row again.
+
+Every decision is recorded with who took it and why, in the same transaction.
 """
 
 from __future__ import annotations
@@ -12,18 +19,51 @@ from typing import Any
 from sqlalchemy import text
 
 from syncd.domain.errors import UserError
+from syncd.domain.ids import AccountId
 from syncd.policy.states import EntryStatus, may_move
+from syncd.store import account_states
+from syncd.store.accounts import account_ids
+from syncd.store.decisions import Decision, record
 from syncd.store.engine import Connection
 from syncd.store.outbox_incidents import close_for_entries
 
 _FIND = text("SELECT lane_id FROM syncd.entries WHERE id = :entry_id")
 _LOCK = text("SELECT id FROM syncd.lanes WHERE id = :lane_id FOR UPDATE")
-_READ = text("SELECT id, lane_id, seq, facet, status FROM syncd.entries WHERE id = :entry_id")
+_READ = text(
+    """
+    SELECT e.id, e.account_id, e.lane_id, e.seq, e.facet, e.status,
+           e.status = 'pending' AND e.seq <= coalesce(l.sending_upto, 0) AS is_in_hand
+    FROM syncd.entries e JOIN syncd.lanes l ON l.id = e.lane_id WHERE e.id = :entry_id
+    """
+)
 
+# One that is not delivered was certainly not applied only if no worker has it and every answer to it was a no.
 _LATER = text(
     """
+    SELECT e.id, CASE WHEN e.status = 'pending' AND e.seq <= l.sending_upto THEN 'in_hand' ELSE e.status END AS status
+    FROM syncd.entries e JOIN syncd.lanes l ON l.id = e.lane_id
+    WHERE e.lane_id = :lane_id AND e.facet = :facet AND e.seq > :seq
+      AND (e.status IN ('verified', 'accepted', 'diverged', 'skipped')
+           OR (e.status = 'pending' AND e.seq <= l.sending_upto)
+           OR (e.status IN ('pending', 'dead', 'parked') AND (e.is_uncertain OR EXISTS (
+                  SELECT FROM syncd.attempts a
+                  WHERE a.entry_id = e.id AND a.outcome NOT IN ('rejected', 'throttled', 'unauthorised')))))
+    ORDER BY e.seq LIMIT 1
+    """
+)
+_WHY_NOT = {
+    "skipped": "was given up; edit the row again",
+    "in_hand": "is being sent at this moment; look again when that is settled",
+    "pending": "may have been applied, and is tried again; look again when that is settled",
+    "dead": "may have been applied; retry that one, or edit the row again",
+    "parked": "may have been applied; retry that one, or edit the row again",
+}
+
+_EARLIER = text(
+    """
     SELECT id FROM syncd.entries
-    WHERE lane_id = :lane_id AND facet = :facet AND seq > :seq AND status IN ('verified', 'accepted', 'diverged')
+    WHERE lane_id = :lane_id AND facet = :facet AND seq < :seq
+      AND status IN ('pending', 'held', 'dead', 'parked', 'diverged')
     ORDER BY seq LIMIT 1
     """
 )
@@ -37,56 +77,100 @@ _RETRY = text(
     """
 )
 
-_SKIP = text(
-    """
-    UPDATE syncd.entries SET status = 'skipped', settled_at = now(), reason = coalesce(:reason, reason)
-    WHERE id = :entry_id
-    """
-)
+_SKIP = text("UPDATE syncd.entries SET status = 'skipped', settled_at = now() WHERE id = :entry_id")
 
 _WAKE = text(
     """
     UPDATE syncd.lanes
     SET epoch = epoch + CASE WHEN claimed_by IS NULL THEN 0 ELSE 1 END,
-        ready_at = CASE WHEN claimed_by IS NULL THEN now() ELSE ready_at END,
+        ready_at = CASE WHEN claimed_by IS NULL THEN clock_timestamp() ELSE ready_at END,
         failures = 0, block_reason = NULL
     WHERE id = :lane_id
     """
 )
 
 
-async def retry_entry(connection: Connection, entry_id: int, *, as_new: bool = False) -> None:
-    """Send a dead, parked or diverged entry again, with a fresh budget.
+async def retry_entry(
+    connection: Connection,
+    entry_id: int,
+    *,
+    as_new: bool = False,
+    actor: str = "unknown",
+    reason: str | None = None,
+) -> None:
+    """Send a dead, parked, diverged or held entry again, with a fresh budget.
 
     A call that may have been applied is read back before it is repeated, and parked again if that cannot tell;
     ``as_new`` says that a person has looked: it was not applied, send it.
 
-    Raises UserError when there is nothing to retry, or when a later change of the same facet was delivered already:
-    sending the older value after it would undo it.
+    Raises UserError when there is nothing to retry, or when sending the older value now could undo a later one.
     """
     entry = await _lock(connection, entry_id)
     if not may_move(EntryStatus(entry.status), EntryStatus.PENDING):
         raise UserError(f"entry {entry_id} is {entry.status}; only dead, parked, diverged and held ones can be retried")
     binds = {"lane_id": entry.lane_id, "facet": entry.facet, "seq": entry.seq}
-    later = (await connection.execute(_LATER, binds)).scalar_one_or_none()
+    later = (await connection.execute(_LATER, binds)).one_or_none()
     if later is not None:
+        why = _WHY_NOT.get(later.status, "was delivered; skip this one, or edit the row again")
         raise UserError(
-            f"entry {entry_id} cannot be retried: entry {later} changed {entry.facet} after it and was delivered; "
-            "skip this one, or edit the row again"
+            f"entry {entry_id} cannot be retried: entry {later.id} changed {entry.facet} after it and {why}"
         )
     await connection.execute(_RETRY, {"entry_id": entry_id, "as_new": as_new})
     await close_for_entries(connection, [entry_id])
     await connection.execute(_WAKE, {"lane_id": entry.lane_id})
+    verb = "retry as new" if as_new else "retry"
+    await record(connection, Decision(AccountId(entry.account_id), verb, actor, reason, entry_id=entry_id))
 
 
-async def skip_entry(connection: Connection, entry_id: int, *, reason: str | None = None) -> None:
-    """Give up an entry that is not delivered; what waits behind it goes on. Raises UserError when it is settled."""
+async def skip_entry(
+    connection: Connection, entry_id: int, *, actor: str = "unknown", reason: str | None = None
+) -> bool:
+    """Give up an entry that is not delivered; what waits behind it goes on.
+
+    Returns whether a worker had it in hand: then it may reach, or have reached, the CRM all the same. Raises UserError
+    when it is settled, or when an older change of its facet is not: that one could be sent after this one.
+    """
     entry = await _lock(connection, entry_id)
     if not may_move(EntryStatus(entry.status), EntryStatus.SKIPPED):
         raise UserError(f"entry {entry_id} is {entry.status} already; there is nothing to skip")
-    await connection.execute(_SKIP, {"entry_id": entry_id, "reason": reason})
+    binds = {"lane_id": entry.lane_id, "facet": entry.facet, "seq": entry.seq}
+    earlier = (await connection.execute(_EARLIER, binds)).scalar_one_or_none()
+    if earlier is not None:
+        raise UserError(
+            f"entry {entry_id} cannot be skipped alone: entry {earlier} changed {entry.facet} before it and could be"
+            " sent after it; skip that one as well"
+        )
+    await connection.execute(_SKIP, {"entry_id": entry_id})
     await close_for_entries(connection, [entry_id])
     await connection.execute(_WAKE, {"lane_id": entry.lane_id})
+    await record(connection, Decision(AccountId(entry.account_id), "skip", actor, reason, entry_id=entry_id))
+    return bool(entry.is_in_hand)
+
+
+async def pause_accounts(
+    connection: Connection, account: str | None, *, actor: str = "unknown", reason: str | None = None
+) -> tuple[str, ...]:
+    """Stop sending to, and pulling from, one account or all; return their names. Lasts until ``resume_accounts``."""
+    chosen = await _accounts(connection, account)
+    for account_id in chosen.values():
+        await account_states.pause(connection, account_id, reason or f"by {actor}", by_operator=True)
+        await record(connection, Decision(account_id, "pause", actor, reason))
+    return tuple(chosen)
+
+
+async def resume_accounts(
+    connection: Connection, account: str | None, *, actor: str = "unknown", reason: str | None = None
+) -> tuple[str, ...]:
+    """Lift the pauses of one account or all, by whomever they were made; return the names of those that were paused.
+
+    What was paused because its credentials were refused is tried again, and paused again if they still are.
+    """
+    lifted = []
+    for name, account_id in (await _accounts(connection, account)).items():
+        if await account_states.resume(connection, account_id, by_operator=True):
+            await record(connection, Decision(account_id, "resume", actor, reason))
+            lifted.append(name)
+    return tuple(lifted)
 
 
 async def _lock(connection: Connection, entry_id: int) -> Any:
@@ -96,3 +180,12 @@ async def _lock(connection: Connection, entry_id: int) -> Any:
         raise UserError(f"there is no entry {entry_id}; `syncd outbox list` shows what there is")
     await connection.execute(_LOCK, {"lane_id": lane_id})
     return (await connection.execute(_READ, {"entry_id": entry_id})).one()
+
+
+async def _accounts(connection: Connection, only: str | None) -> dict[str, AccountId]:
+    known = await account_ids(connection)
+    if only is None:
+        return known
+    if only not in known:
+        raise UserError(f"there is no account {only!r}; the mirror has: {', '.join(known) or 'none yet'}")
+    return {only: known[only]}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import CursorResult, text
 
 from syncd.domain.ids import AccountId
+from syncd.store.decisions import PastDecision, decisions_about
 from syncd.store.engine import Connection
 from syncd.store.refusal import was_refused
 
@@ -46,6 +48,7 @@ class OutboxEntry:
     captured_at: datetime
     staged_at: datetime
     settled_at: datetime | None
+    hold_id: int | None
     block_reason: str | None
     reasserts: int | None = None
     proved_at: datetime | None = None
@@ -68,6 +71,7 @@ class PastAttempt:
 class EntryStory:
     entry: OutboxEntry
     attempts: tuple[PastAttempt, ...]
+    decisions: tuple[PastDecision, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,25 @@ class Selection:
     email: str | None = None
     facet: str | None = None
     operation: str | None = None
+    hold_id: int | None = None
     most: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonGroup:
+    """Entries that failed alike: same account, operation, status and words, whatever numbers stand in the words.
+
+    ``entry_id`` is the oldest of them, to look at; an entry without words of its own says what blocks its lane.
+    """
+
+    account: str
+    operation: str
+    status: str
+    reason: str
+    entries: int
+    relations: int
+    oldest_at: datetime
+    entry_id: int
 
 
 _UNDELIVERED = ("pending", "held", "dead", "parked", "diverged")
@@ -93,6 +115,8 @@ _BACKLOG = text(
     WITH undelivered AS (
         SELECT e.lane_id, e.seq, e.facet, e.status, e.operation, e.reasserts IS NOT NULL AS is_again,
                e.facet = 'identity' AND e.status IN ('held', 'dead', 'parked') AND e.reasserts IS NULL AS bars_all,
+               e.status = 'dead' AND e.operation NOT IN ('add_tag', 'remove_tag', 'join_group', 'leave_group',
+                                                         'set_field', 'update_profile') AS is_in_the_way,
                {was_refused("e")} AS is_refused
         FROM syncd.entries e
         WHERE e.account_id = :account_id AND e.status IN ('pending', 'held', 'dead', 'parked')
@@ -100,7 +124,8 @@ _BACKLOG = text(
         SELECT status <> 'pending'
                OR coalesce(bool_or(bars_all AND NOT is_refused) OVER lane, false)
                OR (operation <> 'change_email' AND coalesce(bool_or(bars_all) OVER lane, false))
-               OR coalesce(bool_or(status IN ('held', 'parked') AND NOT is_again) OVER same_facet, false) AS is_blocked,
+               OR coalesce(bool_or((status IN ('held', 'parked') OR is_in_the_way) AND NOT is_again) OVER same_facet,
+                           false) AS is_blocked,
                is_again AND status = 'pending' AS is_again
         FROM undelivered
         WINDOW lane AS (PARTITION BY lane_id ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
@@ -118,31 +143,47 @@ _BACKLOG = text(
 _COLUMNS = """
     SELECT e.id, e.lane_id, e.seq, a.name AS account, e.relation_id, r.email, e.operation, e.facet,
            CAST(e.payload AS text) AS payload, e.status, e.attempts, e.next_attempt_at, e.is_uncertain, e.error,
-           e.superseded_by, e.actor, e.reason, e.captured_at, e.staged_at, e.settled_at, l.block_reason,
+           e.superseded_by, e.actor, e.reason, e.captured_at, e.staged_at, e.settled_at, e.hold_id, l.block_reason,
            e.reasserts, e.proved_at, e.proved_run_id
-    FROM syncd.entries e
-    JOIN syncd.lanes l ON l.id = e.lane_id
-    JOIN crm.accounts a ON a.id = e.account_id
-    LEFT JOIN crm.relations r ON r.id = e.relation_id
 """
 
 # The literal list lets the planner use the index of undelivered entries, however many are settled.
 _LITERAL = "e.status IN ('pending', 'held', 'dead', 'parked', 'diverged')"
 
-_LIST = (
-    _COLUMNS
-    + """
+_SELECTED = """
     WHERE {literal} AND e.status = ANY (CAST(:statuses AS text[]))
       AND (CAST(:account AS text) IS NULL OR a.name = :account)
       AND (CAST(:relation_id AS bigint) IS NULL OR e.relation_id = :relation_id)
       AND (CAST(:email AS text) IS NULL OR lower(r.email) = lower(:email))
       AND (CAST(:facet AS text) IS NULL OR e.facet = :facet)
       AND (CAST(:operation AS text) IS NULL OR e.operation = :operation)
-    ORDER BY e.id LIMIT :most
+      AND (CAST(:hold_id AS bigint) IS NULL OR e.hold_id = :hold_id)
+"""
+_FROM = """
+    FROM syncd.entries e
+    JOIN syncd.lanes l ON l.id = e.lane_id
+    JOIN crm.accounts a ON a.id = e.account_id
+    LEFT JOIN crm.relations r ON r.id = e.relation_id
+"""
+
+_LIST = _COLUMNS + _FROM + _SELECTED + " ORDER BY e.id LIMIT :most"
+_COUNTS = "SELECT e.status, count(*) AS entries" + _FROM + _SELECTED + " GROUP BY e.status"
+_REASONS = (
     """
+    SELECT a.name AS account, e.operation, e.status, w.reason, count(*) AS entries,
+           count(DISTINCT e.relation_id) AS relations, min(e.captured_at) AS oldest_at, min(e.id) AS entry_id
+    """
+    + _FROM
+    + r"""
+    CROSS JOIN LATERAL (
+        SELECT regexp_replace(coalesce(e.error, l.block_reason, 'no reason given'), '\d+', '#', 'g') AS reason
+    ) AS w
+    """
+    + _SELECTED
+    + " GROUP BY 1, 2, 3, 4 ORDER BY entries DESC, 1, 2, 3, 4 LIMIT :most"
 )
 
-_SHOW = text(_COLUMNS + " WHERE e.id = :entry_id")
+_SHOW = text(_COLUMNS + _FROM + " WHERE e.id = :entry_id")
 
 _ATTEMPTS = text(
     """
@@ -159,8 +200,23 @@ async def count_backlog(connection: Connection, account_id: AccountId) -> Backlo
 
 async def list_entries(connection: Connection, selection: Selection) -> tuple[OutboxEntry, ...]:
     """Return entries in the order of their capture."""
+    return tuple(OutboxEntry(**row) for row in (await _selected(connection, _LIST, selection)).mappings())
+
+
+async def count_entries(connection: Connection, selection: Selection) -> dict[str, int]:
+    """Count the selected entries by status; the selection's ``most`` does not matter."""
+    rows = (await _selected(connection, _COUNTS, selection)).all()
+    counted = {row.status: row.entries for row in rows}
+    return {status: counted[status] for status in (*_UNDELIVERED, *sorted(counted)) if status in counted}
+
+
+async def group_by_reason(connection: Connection, selection: Selection) -> tuple[ReasonGroup, ...]:
+    """Return the selected entries grouped by why they wait, the largest group first."""
+    return tuple(ReasonGroup(**row) for row in (await _selected(connection, _REASONS, selection)).mappings())
+
+
+async def _selected(connection: Connection, statement: str, selection: Selection) -> CursorResult[Any]:
     statuses = selection.statuses or _UNDELIVERED
-    statement = text(_LIST.format(literal=_LITERAL if set(statuses) <= set(_UNDELIVERED) else "true"))
     binds = {
         "statuses": list(statuses),
         "account": selection.account,
@@ -168,9 +224,11 @@ async def list_entries(connection: Connection, selection: Selection) -> tuple[Ou
         "email": selection.email,
         "facet": selection.facet,
         "operation": selection.operation,
+        "hold_id": selection.hold_id,
         "most": selection.most,
     }
-    return tuple(OutboxEntry(**row) for row in (await connection.execute(statement, binds)).mappings())
+    literal = _LITERAL if set(statuses) <= set(_UNDELIVERED) else "true"
+    return await connection.execute(text(statement.format(literal=literal)), binds)
 
 
 async def show_entry(connection: Connection, entry_id: int) -> EntryStory | None:
@@ -179,4 +237,5 @@ async def show_entry(connection: Connection, entry_id: int) -> EntryStory | None
     if row is None:
         return None
     attempts = await connection.execute(_ATTEMPTS, {"entry_id": entry_id})
-    return EntryStory(OutboxEntry(**row), tuple(PastAttempt(**attempt) for attempt in attempts.mappings()))
+    tries = tuple(PastAttempt(**attempt) for attempt in attempts.mappings())
+    return EntryStory(OutboxEntry(**row), tries, await decisions_about(connection, entry_id))

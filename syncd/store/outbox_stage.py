@@ -4,14 +4,21 @@ Single-file, under a transaction-level advisory lock, so that numbers are given 
 they are moved and never skipped by "id greater than the last": ids are taken before commit, and a late commit would
 be lost for ever. (The mark to read from is no such cursor: ``policy.lowwater``.) A lane is woken by the same statement
 that lengthens it, at the clock's time and not the transaction's: what is written must not lie below anybody's mark.
+
+What belongs to a transaction that a hold names follows that hold: it is staged as held, as pending once the hold is
+approved, as skipped once it is rejected. What is left is the guard's to judge (``outbox_guard``), before this
+transaction ends.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from sqlalchemy import text
 
 from syncd.policy.lowwater import WHOLE, Mark
 from syncd.store.engine import Connection
+from syncd.store.outbox_guard import Sightings, Staged, guard_staged, read_guard
 
 # Nobody else stages while this lock is held, so a stager that stands still in mid-transaction (stopped, swapped out,
 # cut off) is let go by the server after seconds. And no plan may read captures or lanes from end to end: what a held
@@ -29,24 +36,33 @@ _ALONE = text(
 #
 # No two sets are joined here. The planner must guess how many captures there are, and guesses one or ten when it last
 # counted an empty table: any join may then compare each capture with each lane. So the batch is deleted by its places,
-# and a capture finds its lane by the lane's rank in the order in which both are sorted.
+# and a capture finds its lane by the lane's rank in the order in which both are sorted. (Transactions that a hold names
+# are joined: there are none, or very few.)
 _STAGE = """
     WITH moved AS (
         DELETE FROM syncd.captures
         WHERE ctid = ANY (ARRAY(SELECT ctid FROM syncd.captures WHERE id >= :capture_id ORDER BY id LIMIT {most}))
         RETURNING id, account_id, relation_id, operation, facet, payload, actor, reason, xact, captured_at
+    ), known AS MATERIALIZED (
+        SELECT DISTINCT ON (h.account_id, member.xact) h.id AS hold_id, h.account_id, member.xact,
+               CASE h.status WHEN 'open' THEN 'held' WHEN 'rejected' THEN 'skipped' ELSE 'pending' END AS status
+        FROM syncd.holds h CROSS JOIN LATERAL unnest(h.xacts) AS member (xact)
+        WHERE h.status = 'open' OR h.decided_at > now() - interval '1 day'
+        ORDER BY h.account_id, member.xact, h.id DESC
     ), numbered AS MATERIALIZED (
-        SELECT moved.*, row_number() OVER (lane ORDER BY id) AS nth, count(*) OVER lane AS added,
-               dense_rank() OVER (ORDER BY account_id, relation_id) AS lane_rank
-        FROM moved
-        WINDOW lane AS (PARTITION BY account_id, relation_id)
+        SELECT moved.*, k.hold_id, coalesce(k.status, 'pending') AS status,
+               row_number() OVER (lane ORDER BY moved.id) AS nth, count(*) OVER lane AS added,
+               dense_rank() OVER (ORDER BY moved.account_id, moved.relation_id) AS lane_rank
+        FROM moved LEFT JOIN known k ON k.account_id = moved.account_id AND k.xact = moved.xact
+        WINDOW lane AS (PARTITION BY moved.account_id, moved.relation_id)
     ), lengthened AS (
         INSERT INTO syncd.lanes AS l (account_id, relation_id, tail_seq, ready_at)
-        SELECT account_id, relation_id, count(*), clock_timestamp()
+        SELECT account_id, relation_id, count(*), CASE WHEN bool_or(status = 'pending') THEN clock_timestamp() END
         FROM numbered GROUP BY account_id, relation_id ORDER BY account_id, relation_id
         ON CONFLICT (account_id, relation_id) DO UPDATE
             SET tail_seq = l.tail_seq + excluded.tail_seq,
-                ready_at = CASE WHEN l.claimed_by IS NULL THEN LEAST(l.ready_at, clock_timestamp()) ELSE l.ready_at END
+                ready_at = CASE WHEN l.claimed_by IS NULL THEN LEAST(l.ready_at, excluded.ready_at)
+                                ELSE l.ready_at END
         RETURNING l.id, l.account_id, l.relation_id, l.tail_seq
     ), ranked AS MATERIALIZED (
         SELECT array_agg(id ORDER BY account_id, relation_id) AS ids,
@@ -54,19 +70,48 @@ _STAGE = """
         FROM lengthened
     ), staged AS (
         INSERT INTO syncd.entries
-            (lane_id, seq, account_id, relation_id, operation, facet, payload, actor, reason, xact, captured_at)
+            (lane_id, seq, account_id, relation_id, operation, facet, payload, actor, reason, xact, captured_at,
+             status, hold_id, settled_at, error)
         SELECT r.ids[n.lane_rank], r.tails[n.lane_rank] - n.added + n.nth, n.account_id, n.relation_id, n.operation,
-               n.facet, n.payload, n.actor, n.reason, n.xact, n.captured_at
+               n.facet, n.payload, n.actor, n.reason, n.xact, n.captured_at, n.status, n.hold_id,
+               CASE WHEN n.status = 'skipped' THEN now() END,
+               CASE WHEN n.status = 'skipped' THEN 'rejected together with its mass change' END
         FROM numbered n, ranked r
         ORDER BY n.id
+        RETURNING id
+    ), numbers AS MATERIALIZED (
+        SELECT min(id) AS first_id, max(id) AS last_id FROM staged
     )
-    SELECT count(*) FROM numbered
+    SELECT n.account_id, count(*) AS moved, count(*) FILTER (WHERE n.hold_id IS NULL) AS judged,
+           min(n.captured_at) FILTER (WHERE n.hold_id IS NULL) AS first_at,
+           max(n.captured_at) FILTER (WHERE n.hold_id IS NULL) AS last_at,
+           (SELECT CAST(CAST(xact AS text) AS bigint) FROM numbered ORDER BY xact LIMIT 1) AS oldest_xact,
+           (SELECT first_id FROM numbers) AS first_id, (SELECT last_id FROM numbers) AS last_id,
+           (SELECT CAST(s.limits -> 'guard' AS text) FROM syncd.account_states s WHERE s.account_id = n.account_id)
+               AS guard
+    FROM numbered n GROUP BY n.account_id
 """
 
 
-async def stage(connection: Connection, start: Mark = WHOLE, *, most: int = 5000) -> int | None:
-    """Move up to ``most`` captures, of all accounts; return how many, or None when another stager is at work."""
+async def stage(
+    connection: Connection, start: Mark = WHOLE, *, most: int = 5000, sightings: Sightings | None = None
+) -> int | None:
+    """Move up to ``most`` captures, of all accounts; return how many, or None when another stager is at work.
+
+    A stager that goes on gives the same ``sightings`` each time, so that the guard need not count what it has counted.
+    """
     if not (await connection.execute(_ALONE)).one().is_ours:
         return None
     statement = text(_STAGE.format(most=int(most)))
-    return int((await connection.execute(statement, {"capture_id": start.capture_id})).scalar_one())
+    rows = (await connection.execute(statement, {"capture_id": start.capture_id})).mappings().all()
+    batch = [Staged(**{**row, "guard": read_guard(row["guard"])}) for row in rows]
+    moved = sum(staged.moved for staged in batch)
+    await guard_staged(connection, batch, sightings or Sightings(), unread=_unread(batch, start, moved < most))
+    return moved
+
+
+def _unread(batch: Sequence[Staged], start: Mark, is_all: bool) -> Mark | None:
+    """Return from where on captures lie that may belong to this batch's transactions; None: they were all moved."""
+    if any(staged.oldest_xact < start.xact for staged in batch):
+        return WHOLE
+    return None if is_all else start

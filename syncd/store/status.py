@@ -25,6 +25,8 @@ class AccountStatus:
     throttled_s: float
     lease_owner: str | None
     clock_skew_s: float | None
+    is_paused_by_operator: bool = False
+    open_holds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,10 @@ _ACCOUNTS = text("""
     SELECT account.id, account.name, account.provider, account.title, state.paused_at, state.pause_reason,
            coalesce(state.breaker_state, 'closed') AS breaker_state,
            coalesce(greatest(extract(epoch FROM state.throttled_until - now()), 0), 0)::float8 AS throttled_s,
-           CASE WHEN state.lease_until > now() THEN state.lease_owner END AS lease_owner, state.clock_skew_s
+           CASE WHEN state.lease_until > now() THEN state.lease_owner END AS lease_owner, state.clock_skew_s,
+           coalesce(state.is_paused_by_operator, false) AS is_paused_by_operator,
+           (SELECT count(*) FROM syncd.holds AS hold WHERE hold.account_id = account.id AND hold.status = 'open')
+               AS open_holds
     FROM crm.accounts AS account
     LEFT JOIN syncd.account_states AS state ON state.account_id = account.id
     ORDER BY account.name

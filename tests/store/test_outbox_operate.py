@@ -5,7 +5,20 @@ import pytest
 from syncd.domain.account import Account
 from syncd.domain.errors import UserError
 from syncd.store import Store
-from syncd.store.outbox import ClaimedLane, Selection, list_entries, retry_entry, show_entry, skip_entry
+from syncd.store.account_states import look
+from syncd.store.outbox import (
+    AttemptRow,
+    ClaimedLane,
+    Selection,
+    count_entries,
+    group_by_reason,
+    list_entries,
+    pause_accounts,
+    resume_accounts,
+    retry_entry,
+    show_entry,
+    skip_entry,
+)
 from tests.support.claims import (
     account_with,
     changed,
@@ -18,7 +31,8 @@ from tests.support.claims import (
     lane_of,
     settled,
 )
-from tests.support.lanes import add, create, field, remove, sent, subscribe
+from tests.support.lanes import NOW, add, create, email, field, remove, sent, subscribe
+from tests.support.outbox import new_account, rows
 
 
 async def _retry(store: Store, entry_id: int, **given: bool) -> None:
@@ -94,13 +108,13 @@ async def test_touching_a_claimed_lane_fences_its_worker(store: Store) -> None:
     account = await account_with(store)
     await changed(store, account, 1, add())
     await settled(store, account, failed(await claimed_one(store, account), "dead"))
-    await changed(store, account, 1, remove())
+    await changed(store, account, 1, remove(2))
     lane = await claimed_one(store, account)
     await _retry(store, (await entry_of(store, 1))["id"])
     assert not (await lane_of(store, 1))["is_due"], "not before the worker's last request can have ended"
     assert (await settled(store, account, delivered(lane))).fenced == {lane.lane_id}
     await expire(store)
-    assert sent((await claimed_one(store, account)).plan) == [remove()]
+    assert sent((await claimed_one(store, account)).plan) == [add(), remove(2)]
 
 
 async def test_touching_a_lane_in_mid_barrier_keeps_the_doubt(store: Store) -> None:
@@ -142,3 +156,170 @@ async def test_an_entry_that_is_not_there_is_the_users_mistake(store: Store) -> 
     """One line, what to do next, no traceback."""
     with pytest.raises(UserError, match="no entry 12"):
         await _retry(store, 12)
+
+
+async def test_an_older_value_is_not_sent_after_a_newer_one_that_may_have_arrived(store: Store) -> None:
+    """A value whose answers were all lost is dead and may be at the CRM: the one before it would undo it."""
+    account = await account_with(store)
+    await changed(store, account, 1, field("a"))
+    await settled(store, account, failed(await claimed_one(store, account), "dead", error="no"))
+    await changed(store, account, 1, field("b"))
+    lane = await claimed_one(store, account)
+    lost = failed(lane, "dead", error="the answer was lost")
+    lost.attempts.append(AttemptRow(lane.entries[-1].id, "set_field", NOW, 1.0, 1, None, "unknown", "lost"))
+    await settled(store, account, lost)
+    with pytest.raises(UserError, match="may have been applied"):
+        await _retry(store, (await entry_of(store, 1, 1))["id"])
+    await _retry(store, (await entry_of(store, 1, 2))["id"])
+    assert sent((await claimed_one(store, account)).plan) == [field("b")]
+
+
+async def test_an_older_value_may_be_sent_when_the_newer_one_was_refused(store: Store) -> None:
+    """A plain no leaves no trace."""
+    account = await account_with(store)
+    await changed(store, account, 1, field("a"))
+    await settled(store, account, failed(await claimed_one(store, account), "dead"))
+    await changed(store, account, 1, field("b"))
+    lane = await claimed_one(store, account)
+    refused = failed(lane, "dead")
+    refused.attempts.append(AttemptRow(lane.entries[-1].id, "set_field", NOW, 1.0, 1, 400, "rejected", "no"))
+    await settled(store, account, refused)
+    await _retry(store, (await entry_of(store, 1, 1))["id"])
+    assert sent((await claimed_one(store, account)).plan) == [field("a")]
+
+
+async def test_an_older_value_is_not_sent_after_one_that_was_given_up(store: Store) -> None:
+    """It may have been in the hands of a worker when it was; whoever wants the older value edits the row."""
+    account = await account_with(store)
+    await changed(store, account, 1, field("a"))
+    await settled(store, account, delivered(await claimed_one(store, account)))
+    await changed(store, account, 1, field("b"))
+    await _skip(store, (await entry_of(store, 1, 2))["id"])
+    async with store.begin() as connection:
+        await connection.exec_driver_sql("UPDATE syncd.entries SET status = 'diverged' WHERE seq = 1")
+    with pytest.raises(UserError, match="given up"):
+        await _retry(store, (await entry_of(store, 1, 1))["id"])
+
+
+@pytest.mark.parametrize("status", ["pending", "dead", "held"])
+async def test_a_facet_is_given_up_oldest_first(store: Store, status: str) -> None:
+    """The newer one may be under way, with the older one folded into it: given up alone, the older would follow it."""
+    account = await account_with(store)
+    await changed(store, account, 1, field("a"), field("b"), field("c", number=2))
+    async with store.begin() as connection:
+        await connection.exec_driver_sql(f"UPDATE syncd.entries SET status = '{status}' WHERE seq = 1")
+    first, second, other = [(await entry_of(store, 1, seq))["id"] for seq in (1, 2, 3)]
+    with pytest.raises(UserError, match=f"entry {first} changed"):
+        await _skip(store, second)
+    for entry_id in (other, first, second):
+        await _skip(store, entry_id)
+
+
+async def test_a_refused_create_is_not_retried_while_its_correction_is_being_sent(store: Store) -> None:
+    """Two creates of one person, under two addresses, would be two people."""
+    account = await account_with(store, 0, unbound=1)
+    await changed(store, account, 1, create("a@x.example"))
+    lane = await claimed_one(store, account)
+    refused = failed(lane, "dead")
+    refused.attempts.append(AttemptRow(lane.entries[0].id, "create_relation", NOW, 1.0, 1, 400, "rejected", "no"))
+    await settled(store, account, refused)
+    await changed(store, account, 1, email("b@x.example", "a@x.example"))
+    assert sent((await claimed_one(store, account)).plan) == [create("b@x.example")]
+    with pytest.raises(UserError, match="being sent at this moment"):
+        await _retry(store, (await entry_of(store, 1, 1))["id"])
+
+
+@pytest.mark.parametrize("is_claimed", [True, False])
+async def test_an_older_value_is_not_retried_while_a_newer_one_is_on_its_way(store: Store, is_claimed: bool) -> None:
+    """In a worker's hands, or backing off after a lost answer: a barrier between the two could send the older alone."""
+    account = await account_with(store)
+    await changed(store, account, 1, field("a"))
+    await settled(store, account, failed(await claimed_one(store, account), "dead"))
+    await changed(store, account, 1, field("b"))
+    lane = await claimed_one(store, account)
+    if not is_claimed:
+        lost = failed(lane, delay_s=60)
+        lost.attempts.append(AttemptRow(lane.entries[-1].id, "set_field", NOW, 1.0, 1, None, "unknown", "lost"))
+        await settled(store, account, lost)
+    with pytest.raises(UserError, match="being sent at this moment" if is_claimed else "tried again"):
+        await _retry(store, (await entry_of(store, 1, 1))["id"])
+
+
+async def test_skipping_says_whether_a_worker_had_it_in_hand(store: Store) -> None:
+    """What is given up while it is sent may reach the CRM all the same; a person must know."""
+    account = await account_with(store)
+    await changed(store, account, 1, add(1))
+    await claimed_one(store, account)
+    await changed(store, account, 1, add(2))
+    async with store.begin() as connection:
+        assert await skip_entry(connection, (await entry_of(store, 1, 1))["id"])
+        assert not await skip_entry(connection, (await entry_of(store, 1, 2))["id"])
+
+
+async def test_every_decision_is_recorded(store: Store) -> None:
+    """Who, what, why and when, beside what was tried."""
+    account = await account_with(store)
+    await changed(store, account, 1, add())
+    await settled(store, account, failed(await claimed_one(store, account), "dead"))
+    entry_id = (await entry_of(store, 1))["id"]
+    async with store.begin() as connection:
+        await retry_entry(connection, entry_id, actor="jan", reason="tag is back")
+        await skip_entry(connection, entry_id, actor="piet", reason="not any more")
+        story = await show_entry(connection, entry_id)
+    assert story is not None
+    assert [(d.verb, d.actor, d.reason) for d in story.decisions] == [
+        ("retry", "jan", "tag is back"),
+        ("skip", "piet", "not any more"),
+    ]
+    assert story.entry.reason is None, "why the edit was made is the application's word"
+
+
+async def test_a_refused_decision_leaves_no_record(store: Store) -> None:
+    """Nothing was decided."""
+    account = await account_with(store)
+    await changed(store, account, 1, add())
+    with pytest.raises(UserError):
+        await _retry(store, (await entry_of(store, 1))["id"])
+    assert await rows(store, "SELECT 1 FROM syncd.decisions") == []
+
+
+async def test_accounts_are_paused_and_resumed_by_name_or_all_at_once(store: Store) -> None:
+    """The stop button, and who pressed it."""
+    account = await account_with(store)
+    other = await new_account(store, "other")
+    async with store.begin() as connection:
+        assert await pause_accounts(connection, "other", actor="jan", reason="moving house") == ("other",)
+        assert (await look(connection, other.id)).paused == "moving house"
+        assert (await look(connection, account.id)).paused is None
+        assert await pause_accounts(connection, None, actor="jan") == ("default", "other")
+        assert await resume_accounts(connection, None, actor="piet") == ("default", "other")
+        assert await resume_accounts(connection, None, actor="piet") == ()
+        with pytest.raises(UserError, match="default, other"):
+            await pause_accounts(connection, "shop")
+    found = await rows(store, "SELECT verb, actor, reason FROM syncd.decisions ORDER BY id")
+    assert [tuple(row.values()) for row in found] == [
+        ("pause", "jan", "moving house"),
+        ("pause", "jan", None),
+        ("pause", "jan", None),
+        ("resume", "piet", None),
+        ("resume", "piet", None),
+    ]
+
+
+async def test_what_failed_alike_is_one_line(store: Store) -> None:
+    """Five thousand dead entries are three troubles."""
+    account = await account_with(store, 6)
+    for relation in range(1, 7):
+        await changed(store, account, relation, add(1 + relation % 2))
+    for lane in (await claimed(store, account)).lanes:
+        tag = 1 + (lane.relation_id or 0) % 2
+        words = f"tag {lane.relation_id} is unknown" if tag == 1 else "not a member"
+        await settled(store, account, failed(lane, "dead", error=words))
+    async with store.begin() as connection:
+        groups = await group_by_reason(connection, Selection(statuses=("dead",)))
+        counts = await count_entries(connection, Selection())
+    assert {(group.reason, group.entries, group.relations) for group in groups} == {
+        ("tag # is unknown", 3, 3),
+        ("not a member", 3, 3),
+    }
+    assert counts == {"dead": 6}

@@ -56,6 +56,14 @@ def test_the_mark_follows_behind_what_was_seen() -> None:
     assert water.mark.ready_at == _at(10.0)
 
 
+def test_the_mark_knows_from_which_transaction_on_none_reaches_below_it() -> None:
+    """The first that began after the mark's ids were given out: the look that saw them cannot tell, the next can."""
+    water = LowWater()
+    for at, next_id, next_xact in ((0.0, 100, 7), (0.5, 200, 8), (1.2, 300, 9), (1.8, 400, 10)):
+        water = water.seen(Sight(None, next_id, None, _at(at), next_xact), WHOLE, at, at)
+    assert (water.mark.capture_id, water.mark.xact) == (200, 9)
+
+
 def test_the_mark_never_passes_what_waits() -> None:
     """A capture that no stager could take yet, a lane that somebody keeps locked: both must be seen again."""
     water = _looked(LowWater(), 0.0, id_=7, next_id=900, ready=-60.0, cost=9.0)

@@ -16,7 +16,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, TSTZMULTIRANGE
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSTZMULTIRANGE
 
 from syncd.policy.states import EntryStatus, HoldStatus, RunStatus
 from syncd.store.tables.columns import XID8, Instant, identity, metadata, one_of, reference
@@ -154,8 +154,10 @@ holds = Table(
     reference("account_id", "crm.accounts.id"),
     Column("status", Text, nullable=False, server_default=text("'open'")),
     Column("reason", Text, nullable=False),
+    Column("xacts", ARRAY(XID8), nullable=False, server_default=text("'{}'")),
     Column("opened_at", Instant, nullable=False, server_default=func.now()),
     Column("decided_at", Instant),
+    Column("finished_at", Instant),
     one_of("status", tuple(HoldStatus), name="holds_status_check"),
     Index("holds_open_key", "account_id", unique=True, postgresql_where=text("status = 'open'")),
     schema="syncd",

@@ -1,0 +1,182 @@
+"""The guard and its commands from the outside: an edit too large waits, a person is asked, and is obeyed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from syncd.sandbox import Sandbox, World
+from syncd.store import Store
+from tests.support.commands import Ended, environment, reap, syncd
+
+PEOPLE = 60
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox(World.seeded(relations=PEOPLE, orders=10, invoices=0, seed=7)) as box:
+        yield box
+
+
+def account(sandbox: Sandbox, database: str, **more: str) -> dict[str, str]:
+    given = {"base_url": sandbox.base_url, "autorespond_admin": sandbox.admin, "autorespond_key": sandbox.key}
+    return (
+        {"database_url": database, "migrate_on_start": "false", "rate_per_s": "1000", "concurrency": "4"} | given | more
+    )
+
+
+async def _slip(store: Store) -> int:
+    """UPDATE without WHERE."""
+    async with store.begin() as connection:
+        done = await connection.execute(text("UPDATE crm.relations SET last_name = 'Slip' WHERE remote_id IS NOT NULL"))
+    return done.rowcount
+
+
+def _slipped(sandbox: Sandbox) -> int:
+    return sum(relation.last_name == "Slip" for relation in sandbox.world.relations.values())
+
+
+async def test_a_slip_is_held_shown_and_rejected(tmp_path: Path, sandbox: Sandbox, database: str, store: Store) -> None:
+    """The whole story as an operator lives it, ending well."""
+    settings = account(sandbox, database)
+    await syncd("pull", cwd=tmp_path, **settings)
+    touched = await _slip(store)
+    drained = await syncd("drain", cwd=tmp_path, **settings, guard_relations="10")
+    assert drained.code == 1, "something waits for a person"
+    assert "hold.opened" in drained.err
+    shown = await syncd("status", cwd=tmp_path, **settings)
+    assert "hold 1 waits for you" in shown.out
+    refused = await syncd("outbox", "approve", cwd=tmp_path, **settings)
+    assert (refused.code, "--yes" in refused.err, refused.out) == (2, True, "")
+    said = await syncd("outbox", "holds", "1", cwd=tmp_path, **settings)
+    assert f"{touched} changes of {touched} relations" in said.out
+    assert "update_profile" in said.out
+    assert "last_name" in said.out
+    assert "None of it is known to mail people" in said.out
+    done = await syncd("outbox", "reject", "1", "--yes", "--reason", "typo", "--json", cwd=tmp_path, **settings)
+    assert (done.code, done.json()["changes"]) == (0, touched), done.both
+    assert (await syncd("drain", cwd=tmp_path, **settings)).code == 0
+    assert _slipped(sandbox) == 0
+    status = (await syncd("status", "--json", cwd=tmp_path, **settings)).json()
+    assert (status["holds"], status["outbox"][0]["held"]) == ([], 0)
+
+
+async def test_an_approved_edit_goes_out(tmp_path: Path, sandbox: Sandbox, database: str, store: Store) -> None:
+    """Sometimes everybody is meant."""
+    settings = account(sandbox, database, guard_relations="10")
+    await syncd("pull", cwd=tmp_path, **settings)
+    touched = await _slip(store)
+    await syncd("drain", cwd=tmp_path, **settings)
+    assert _slipped(sandbox) == 0
+    nothing = await syncd("outbox", "approve", "7", "--yes", cwd=tmp_path, **settings)
+    assert (nothing.code, "no hold 7" in nothing.err) == (2, True)
+    done = await syncd("outbox", "approve", "--yes", "--actor", "jan", cwd=tmp_path, **settings)
+    assert done.code == 0, done.both
+    assert (await syncd("drain", cwd=tmp_path, **settings)).code == 0
+    assert _slipped(sandbox) == touched
+    again = await syncd("outbox", "approve", "--yes", cwd=tmp_path, **settings)
+    assert (again.code, "no mass change waits" in again.err) == (2, True)
+    (hold,) = (await syncd("outbox", "holds", "--json", cwd=tmp_path, **settings)).json()
+    assert (hold["status"], hold["held"]) == ("approved", 0)
+
+
+@pytest.mark.parametrize(("answer", "sent"), [("y\n", True), ("n\n", False)])
+async def test_on_a_terminal_the_person_is_asked(
+    tmp_path: Path, sandbox: Sandbox, database: str, store: Store, answer: str, sent: bool
+) -> None:
+    """Shown first, asked then; no means that it goes on waiting."""
+    settings = account(sandbox, database, guard_relations="10")
+    await syncd("pull", cwd=tmp_path, **settings)
+    touched = await _slip(store)
+    await syncd("drain", cwd=tmp_path, **settings)
+    ended = await _on_a_terminal(tmp_path, settings, answer)
+    assert "Approve hold 1?" in ended.out
+    await syncd("drain", cwd=tmp_path, **settings)
+    assert _slipped(sandbox) == (touched if sent else 0)
+
+
+async def _on_a_terminal(cwd: Path, settings: dict[str, str], answer: str) -> Ended:
+    """Run approve with a terminal to ask on, and type the answer."""
+    ours, theirs = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "syncd", "outbox", "approve"),
+        cwd=cwd,
+        env=environment(**settings),
+        stdin=theirs,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(theirs)
+    try:
+        os.write(ours, answer.encode())
+        async with asyncio.timeout(60):
+            out, err = await process.communicate()
+    finally:
+        await reap(process)
+        os.close(ours)
+    return Ended(process.returncode or 0, out.decode(), err.decode())
+
+
+async def test_a_paused_account_sends_nothing_until_it_is_resumed(
+    tmp_path: Path, sandbox: Sandbox, database: str, store: Store
+) -> None:
+    """The stop button of a bad day."""
+    settings = account(sandbox, database)
+    await syncd("pull", cwd=tmp_path, **settings)
+    paused = await syncd("outbox", "pause", "--reason", "moving house", "--json", cwd=tmp_path, **settings)
+    assert paused.json() == {"paused": ["default"]}
+    async with store.begin() as connection:
+        await connection.execute(text("UPDATE crm.relations SET last_name = 'Slip' WHERE id = 1"))
+    assert (await syncd("drain", cwd=tmp_path, **settings)).code == 75
+    assert "paused by an operator: moving house" in (await syncd("status", cwd=tmp_path, **settings)).out
+    assert (await syncd("outbox", "resume", cwd=tmp_path, **settings)).out == "resumed: default\n"
+    assert (await syncd("drain", cwd=tmp_path, **settings)).code == 0
+    unknown = await syncd("outbox", "pause", "--account", "shop", cwd=tmp_path, **settings)
+    assert (unknown.code, "default" in unknown.err) == (2, True)
+
+
+async def test_pruning_by_hand_says_what_it_deleted(
+    tmp_path: Path, sandbox: Sandbox, database: str, store: Store
+) -> None:
+    """A full disk does not wait for the hour."""
+    settings = account(sandbox, database)
+    await syncd("pull", cwd=tmp_path, **settings)
+    async with store.begin() as connection:
+        await connection.execute(text("UPDATE crm.relations SET last_name = 'X' WHERE id = 1"))
+    assert (await syncd("drain", cwd=tmp_path, **settings)).code == 0
+    async with store.begin() as connection:
+        ago = "now() - interval '3 days'"
+        await connection.execute(text(f"UPDATE syncd.entries SET staged_at = {ago}, settled_at = {ago}"))
+    kept = await syncd("outbox", "prune", "--json", cwd=tmp_path, **settings)
+    assert kept.json()["default"]["entries"] == 0, kept.both
+    pruned = await syncd("outbox", "prune", "--older-than", "2", cwd=tmp_path, **settings)
+    assert pruned.out == "default: deleted what is older than 2 days: 1 changes, 1 tries\n"
+    assert (await syncd("outbox", "prune", "--older-than", "0.5", cwd=tmp_path, **settings)).code == 2
+
+
+async def test_what_waits_is_listed_by_reason(tmp_path: Path, sandbox: Sandbox, database: str, store: Store) -> None:
+    """Forty dead entries, one trouble."""
+    settings = account(sandbox, database, guard_relations="0")
+    await syncd("pull", cwd=tmp_path, **settings)
+    sandbox.faults.add("status", operation="relation_upsert", status=400, times=0)
+    touched = await _slip(store)
+    assert (await syncd("drain", cwd=tmp_path, **settings)).code == 1
+    (group,) = (await syncd("outbox", "list", "--by-reason", "--json", cwd=tmp_path, **settings)).json()
+    assert (group["entries"], group["operation"], group["status"]) == (touched, "update_profile", "dead")
+    listed = await syncd("outbox", "list", "--limit", "3", cwd=tmp_path, **settings)
+    assert listed.out.startswith(f"{touched} dead\n")
+    shown = await syncd("outbox", "show", str(group["entry_id"]), cwd=tmp_path, **settings)
+    assert "Decisions" not in shown.out
+    await syncd(
+        "outbox", "skip", str(group["entry_id"]), "--reason", "left", "--actor", "jan", cwd=tmp_path, **settings
+    )
+    shown = await syncd("outbox", "show", str(group["entry_id"]), cwd=tmp_path, **settings)
+    assert "Decisions" in shown.out
+    assert "jan" in shown.out
