@@ -81,7 +81,9 @@ class LowWater:
     def seen(self, sight: Sight, start: Mark, began: float, ended: float) -> LowWater:
         """Take in what a look from ``start`` saw that lasted from ``began`` to ``ended``."""
         lowest = sight.next_capture_id if sight.capture_id is None else sight.capture_id
-        past = tuple((at, min(id_, lowest), sight.next_xact if xact is None else xact) for at, id_, xact in self.past)
+        past: tuple[tuple[float, int, int | None], ...] = tuple(
+            (at, min(id_, lowest), sight.next_xact if xact is None else xact) for at, id_, xact in self.past
+        )
         if not past or began - past[-1][0] >= LAG_S / 4:
             past = (*past, (began, lowest, None))
         ripe = [(id_, xact) for at, id_, xact in past if began - at >= LAG_S and xact is not None]
