@@ -19,11 +19,19 @@ _FIND = text("SELECT lane_id FROM syncd.entries WHERE id = :entry_id")
 _LOCK = text("SELECT id FROM syncd.lanes WHERE id = :lane_id FOR UPDATE")
 _READ = text("SELECT id, lane_id, seq, facet, status FROM syncd.entries WHERE id = :entry_id")
 
+# Two profile edits undo each other in the columns that both name, and nowhere else. What was folded into a delivered
+# profile edit was delivered with it.
 _LATER = text(
     """
-    SELECT id FROM syncd.entries
-    WHERE lane_id = :lane_id AND facet = :facet AND seq > :seq AND status IN ('verified', 'accepted', 'diverged')
-    ORDER BY seq LIMIT 1
+    SELECT later.id
+    FROM syncd.entries this
+    JOIN syncd.entries later ON later.lane_id = this.lane_id AND later.facet = this.facet AND later.seq > this.seq
+    WHERE this.id = :entry_id
+      AND CASE WHEN this.facet = 'profile'
+               THEN later.status IN ('verified', 'accepted', 'diverged', 'superseded')
+                    AND jsonb_exists_any(later.payload -> 'new', ARRAY(SELECT jsonb_object_keys(this.payload -> 'new')))
+               ELSE later.status IN ('verified', 'accepted', 'diverged') END
+    ORDER BY later.seq LIMIT 1
     """
 )
 
@@ -66,8 +74,7 @@ async def retry_entry(connection: Connection, entry_id: int, *, as_new: bool = F
     entry = await _lock(connection, entry_id)
     if not may_move(EntryStatus(entry.status), EntryStatus.PENDING):
         raise UserError(f"entry {entry_id} is {entry.status}; only dead, parked, diverged and held ones can be retried")
-    binds = {"lane_id": entry.lane_id, "facet": entry.facet, "seq": entry.seq}
-    later = (await connection.execute(_LATER, binds)).scalar_one_or_none()
+    later = (await connection.execute(_LATER, {"entry_id": entry_id})).scalar_one_or_none()
     if later is not None:
         raise UserError(
             f"entry {entry_id} cannot be retried: entry {later} changed {entry.facet} after it and was delivered; "

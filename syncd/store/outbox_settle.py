@@ -103,7 +103,7 @@ async def settle(
 
 
 async def _advance(connection: Connection, worker: str, lanes: Sequence[LaneSettlement]) -> frozenset[tuple[int, int]]:
-    """Move the lanes that are still ours; return each with its epoch: an older result of a lane is not the newer one's."""
+    """Move the lanes that are still ours; return each with its epoch: an older result is not the newer one's."""
     if not lanes:
         return frozenset()
     rows = await connection.execute(

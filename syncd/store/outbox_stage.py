@@ -11,8 +11,8 @@ from sqlalchemy import text
 
 from syncd.store.engine import Connection
 
-# Nobody else stages while this lock is held, so a stager that stands still in mid-transaction (stopped, swapped out, cut
-# off) is let go by the server after seconds. It is for the one transaction, and costs no statement of its own.
+# Nobody else stages while this lock is held, so the server lets go of a stager that stands still in mid-transaction
+# (stopped, swapped out, cut off) after seconds. It is for the one transaction, and costs no statement of its own.
 _ALONE = text(
     """
     SELECT pg_try_advisory_xact_lock(hashtextextended('syncd.stage', 0)) AS is_ours,
