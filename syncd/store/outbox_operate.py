@@ -37,13 +37,20 @@ _READ = text(
     """
 )
 
-# One that is not delivered was certainly not applied only if no worker has it and every answer to it was a no.
+# One that is not delivered was certainly not applied only if no worker has it and every answer to it was a no. Two
+# profile edits undo each other in the columns that both name, and nowhere else; what was folded into a delivered
+# profile edit was delivered with it.
 _LATER = text(
     """
     SELECT e.id, CASE WHEN e.status = 'pending' AND e.seq <= l.sending_upto THEN 'in_hand' ELSE e.status END AS status
-    FROM syncd.entries e JOIN syncd.lanes l ON l.id = e.lane_id
-    WHERE e.lane_id = :lane_id AND e.facet = :facet AND e.seq > :seq
+    FROM syncd.entries this
+    JOIN syncd.entries e ON e.lane_id = this.lane_id AND e.facet = this.facet AND e.seq > this.seq
+    JOIN syncd.lanes l ON l.id = e.lane_id
+    WHERE this.id = :entry_id
+      AND (this.facet <> 'profile'
+           OR jsonb_exists_any(e.payload -> 'new', ARRAY(SELECT jsonb_object_keys(this.payload -> 'new'))))
       AND (e.status IN ('verified', 'accepted', 'diverged', 'skipped')
+           OR (e.status = 'superseded' AND this.facet = 'profile')
            OR (e.status = 'pending' AND e.seq <= l.sending_upto)
            OR (e.status IN ('pending', 'dead', 'parked') AND (e.is_uncertain OR EXISTS (
                   SELECT FROM syncd.attempts a
@@ -108,8 +115,7 @@ async def retry_entry(
     entry = await _lock(connection, entry_id)
     if not may_move(EntryStatus(entry.status), EntryStatus.PENDING):
         raise UserError(f"entry {entry_id} is {entry.status}; only dead, parked, diverged and held ones can be retried")
-    binds = {"lane_id": entry.lane_id, "facet": entry.facet, "seq": entry.seq}
-    later = (await connection.execute(_LATER, binds)).one_or_none()
+    later = (await connection.execute(_LATER, {"entry_id": entry_id})).one_or_none()
     if later is not None:
         why = _WHY_NOT.get(later.status, "was delivered; skip this one, or edit the row again")
         raise UserError(

@@ -29,12 +29,12 @@ from tests.support.world_weather import Climate
 
 pytestmark = pytest.mark.xdist_group("postgres under it")
 
-# Such that the simulator's patience bounds the rate, and this machine is idle three quarters of the time.
-LATENCY_S = 0.04
+# Such that the simulator's patience bounds the rate: what a busy machine adds to an answer is little against it.
+LATENCY_S = 0.25
 WINDOW_S = 4.0 if is_long() else 1.5
 ROUNDS = 5 if is_long() else 1
-RELATIONS = 600 if is_long() else 130
-LIMITS = replace(QUICK, concurrency=3, lease_s=4.0, timeout_s=2.0, poll_interval_s=0.05)
+RELATIONS = 300 if is_long() else 100
+LIMITS = replace(QUICK, concurrency=10, lease_s=6.0, timeout_s=3.0, poll_interval_s=0.05)
 
 
 @dataclass(slots=True)

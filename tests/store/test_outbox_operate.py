@@ -31,7 +31,7 @@ from tests.support.claims import (
     lane_of,
     settled,
 )
-from tests.support.lanes import NOW, add, create, email, field, remove, sent, subscribe
+from tests.support.lanes import NOW, add, create, email, field, profile, remove, sent, subscribe
 from tests.support.outbox import new_account, rows
 
 
@@ -66,6 +66,31 @@ async def test_a_retry_that_would_undo_a_later_change_is_refused(store: Store) -
     with pytest.raises(UserError, match="after it and was delivered"):
         await _retry(store, (await entry_of(store, 1, 1))["id"])
     assert (await entry_of(store, 1, 1))["status"] == "dead"
+
+
+async def test_a_later_edit_of_another_column_is_no_obstacle(store: Store) -> None:
+    """A last name that a first name overtook is still to be delivered, and the same value cannot be written again."""
+    account = await account_with(store)
+    await changed(store, account, 1, profile(last_name="Dead"), subscribe())
+    await settled(store, account, failed(await claimed_one(store, account), "dead"))
+    await settled(store, account, failed(await claimed_one(store, account), "parked"))
+    await changed(store, account, 1, profile(first_name="New"))
+    await settled(store, account, delivered(await claimed_one(store, account)))
+    await _retry(store, (await entry_of(store, 1, 1))["id"])
+    assert sent((await claimed_one(store, account)).plan) == [profile(last_name="Dead")]
+
+
+@pytest.mark.parametrize("last", ["last_name", "first_name"])
+async def test_a_later_edit_of_the_same_column_is_one(store: Store, last: str) -> None:
+    """Also when it was folded into an edit that ended with another column."""
+    account = await account_with(store)
+    await changed(store, account, 1, profile(last_name="Old"), subscribe())
+    await settled(store, account, failed(await claimed_one(store, account), "dead"))
+    await settled(store, account, failed(await claimed_one(store, account), "parked"))
+    await changed(store, account, 1, profile(last_name="New"), profile(**{last: "Last"}))
+    await settled(store, account, delivered(await claimed_one(store, account)))
+    with pytest.raises(UserError, match="after it and was delivered"):
+        await _retry(store, (await entry_of(store, 1, 1))["id"])
 
 
 async def test_a_delivered_entry_can_be_neither_retried_nor_skipped(store: Store) -> None:

@@ -1,8 +1,8 @@
 """The drainers of a faulty world, and what befalls them: killed, stalled past their lease, cut off from Postgres.
 
 A hand is a drainer, as a task of this process or as a process of its own. It can be killed as SIGKILL does (nothing is
-settled, nothing given back), and stalled: a process by SIGSTOP, a task by a door before the database that keeps its
-settles until its lease is over. ``dropped`` names the relations whose lanes a hand held when that happened; ``found``
+settled, nothing given back), and stalled: a process by SIGSTOP, a task by a door before the database that stays shut
+until its lease is over. ``dropped`` names the relations whose lanes a hand held when that happened; ``found``
 the entries that a person skipped, because the CRM had them.
 """
 
@@ -12,7 +12,7 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -65,7 +65,7 @@ class Hand(Protocol):
 
 
 class _Door:
-    """A store whose settles can be kept waiting: our own code and the database behind it are real."""
+    """A store that can be kept waiting: our own code and the database behind it are real."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -79,12 +79,15 @@ class _Door:
         self._open.set()
 
     def begin(self) -> AbstractAsyncContextManager[Connection]:
-        return self._store.begin()
+        return self._through(self._store.begin)
+
+    def begin_remote(self) -> AbstractAsyncContextManager[Connection]:
+        return self._through(self._store.begin_remote)
 
     @asynccontextmanager
-    async def begin_remote(self) -> AsyncIterator[Connection]:
+    async def _through(self, begin: Callable[[], AbstractAsyncContextManager[Connection]]) -> AsyncIterator[Connection]:
         await self._open.wait()
-        async with self._store.begin_remote() as connection:
+        async with begin() as connection:
             yield connection
 
 

@@ -25,11 +25,10 @@ from syncd.store.embedded.layout import Layout
 from syncd.store.embedded.program import run
 from tests.support.embedded import gone, postmaster
 from tests.support.outbox import run_sql
-from tests.support.proving import is_long
 
 RECOVERS_WITHIN_S = 10.0
-# The short form runs beside everything else: it sees a drainer that does not recover, not one that lost a tenth.
-SHARE = 0.95 if is_long() else 0.85
+
+SHARE = 0.95
 
 
 class Cluster:
