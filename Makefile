@@ -24,7 +24,7 @@ check: $(VENV)/.dev  ## lint, formats and types alone
 fmt: $(VENV)/.dev  ## format and mend what can be mended by machine
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-bench: $(VENV)/.dev  ## print the figures of the README, measured on this machine
+bench: $(VENV)/.dev  ## print the figures of the README and which targets are met (ARGS=--strict: fail on a miss)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 prove: $(VENV)/.dev  ## the long forms of the proofs; the sample is set by SYNCD_TEST_SEED=7, counts are printed at the end

@@ -22,6 +22,7 @@ from typing import Any, cast
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
+from benchmarks.figures import Figure, note, peak_mb
 from syncd.clock import SystemClock
 from syncd.domain.account import Account
 from syncd.outbound import Drainer, DrainLimits
@@ -187,6 +188,7 @@ async def settled(given: argparse.Namespace) -> None:
         )
     print(f"claims, no settled entries        {without:8.0f} lanes/s")
     print(f"claims, {given.settled:9d} settled       {beside:8.0f} lanes/s   ratio {beside / without:.2f}")
+    tell(f"claims with {given.settled} settled entries", beside, without, 0.9, "lanes/s")
 
 
 async def claim_all(ground: Ground, lanes: int) -> float:
@@ -230,6 +232,7 @@ async def stuck(given: argparse.Namespace) -> None:
         without, beside = await alternate(given.rounds, lambda: deliver(free, given.lanes), beside_stuck)
     print(f"live, nothing stuck               {without:8.0f} deliveries/s")
     print(f"live, {given.stuck:7d} stuck on {lanes:5d} lanes {beside:6.0f} deliveries/s   ratio {beside / without:.2f}")
+    tell(f"live with {given.stuck} entries stuck on {lanes} lanes", beside, without, 0.98)
 
 
 async def deliver(ground: Ground, lanes: int) -> float:
@@ -255,6 +258,7 @@ async def wide(given: argparse.Namespace) -> None:
     )
     print(f"small lanes alone                 {_fare(without)}")
     print(f"beside one lane of {given.wide:6d}         {_fare(with_it)}   ratio {with_it[0] / without[0]:.2f}")
+    tell(f"small lanes beside one of {given.wide}", with_it[0], without[0])
 
 
 async def small_lanes(ground: Ground, given: argparse.Namespace) -> tuple[float, float, float]:
@@ -322,6 +326,11 @@ async def held(given: argparse.Namespace) -> None:
             f"live, one open {given.seconds:.0f} s, {name:10s} {during:8.0f} deliveries/s, none open {without:8.0f}"
             f"   ratio {during / without:.2f}"
         )
+        tell(f"live, a transaction open {given.seconds:.0f} s, {name}", during, without, 0.9 if part is found else None)
+
+
+def tell(what: str, beside: float, without: float, target: float | None = None, unit: str = "deliveries/s") -> None:
+    note(Figure(what, f"{beside:.0f} {unit}", f"{without:.0f} without", beside / without, target))
 
 
 SCENES = {"settled": settled, "stuck": stuck, "wide": wide, "held": held}
@@ -330,6 +339,7 @@ SCENES = {"settled": settled, "stuck": stuck, "wide": wide, "held": held}
 async def measure(given: argparse.Namespace) -> None:
     for name in given.only or SCENES:
         await SCENES[name](given)
+    print(f"peak memory                       {peak_mb():8.0f} MB")
 
 
 def main() -> None:

@@ -1,10 +1,12 @@
 """Commits a second of an application, with capture and without: what the outbox costs those who edit.
 
 Clients edit the mirror as applications do: one row a transaction (a name changed, a tag added, a name, a tag taken
-away), each client its own relations. Capture is switched on and off between short rounds of one run, so that what else
-the machine does falls on both alike; the ratio is of their sums, and the spread is that of neighbouring rounds. "Off"
-disables the capture triggers alone: the guards, which refuse impossible edits, stay. Once more with a stager beside it
-in a process of its own, which takes its share of the processors. Last, one bulk UPDATE. Needs ``SYNCD_TEST_SERVER``.
+away), each client its own relations. The least that an application can do is one such statement and nothing else: there
+capture weighs most. As a rule it also reads the relation first and writes a row of its own, in one transaction: that is
+measured too. Capture is switched on and off between short rounds of one run, so that what else the machine does falls
+on both alike; the ratio is of their sums, and the spread is that of neighbouring rounds. "Off" disables the capture
+triggers alone: the guards, which refuse impossible edits, stay. Once more with a stager beside it in a process of its
+own, which takes its share of the processors. Last, one bulk UPDATE. Needs ``SYNCD_TEST_SERVER``.
 """
 
 from __future__ import annotations
@@ -42,6 +44,31 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
+class Scene:
+    """``is_whole``: a read, a row of the application's own and the edit in one transaction, not the edit alone."""
+
+    clients: int
+    is_whole: bool = False
+    is_staged: bool = False
+
+    @property
+    def name(self) -> str:
+        kind = "transactions" if self.is_whole else "bare edits"
+        clients = "1 client" if self.clients == 1 else f"{self.clients} clients"
+        return f"{kind} of {clients}{' with a stager' if self.is_staged else ''}"
+
+    @property
+    def target(self) -> float | None:
+        return TARGET if self.clients == 16 and not self.is_staged else None
+
+
+SCENES = (
+    Scene(1), Scene(16), Scene(16, is_staged=True), Scene(1, is_whole=True), Scene(16, is_whole=True),
+    Scene(16, is_whole=True, is_staged=True),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class Rates:
     """Commits a second, round by round, without capture and with it."""
 
@@ -61,12 +88,11 @@ class Rates:
 async def measure(terms: Terms) -> None:
     async with database() as (url, account):
         await fill(url, account.id, max(16 * EACH, terms.bulk))
-        for clients in (1, 16):
-            for is_staged in (False, True):
-                with beside(stager, url) if is_staged else nullcontext() as pipe:
-                    if pipe is not None:
-                        await told(pipe)
-                    tell(clients, is_staged, await alternate(url, clients, terms))
+        for scene in SCENES:
+            with beside(stager, url) if scene.is_staged else nullcontext() as pipe:
+                if pipe is not None:
+                    await told(pipe)
+                tell(scene, await alternate(url, scene, terms))
         await bulk(url, terms.bulk)
     print(f"peak memory {peak_mb():.0f} MB")
 
@@ -84,6 +110,7 @@ async def fill(url: str, account_id: int, relations: int) -> None:
             "INSERT INTO crm.tags (id, account_id, remote_id, name) VALUES (1, $1, 1, 'a')", account_id
         )
     async with connected(url) as connection:
+        await connection.execute("CREATE TABLE public.visits (id bigserial PRIMARY KEY, relation_id bigint, said text)")
         await connection.execute("VACUUM ANALYZE")
 
 
@@ -111,14 +138,14 @@ def stager(pipe: Pipe, url: str) -> None:
     asyncio.run(run())
 
 
-async def alternate(url: str, clients: int, terms: Terms) -> Rates:
+async def alternate(url: str, scene: Scene, terms: Terms) -> Rates:
     """Measure off, on, on, off and so on: a machine that slowly gets slower favours neither."""
     rates: dict[bool, list[float]] = {False: [], True: []}
-    await one_round(url, clients, terms.round_s / 4)
+    await one_round(url, scene, terms.round_s / 4)
     for pair in range(terms.pairs):
         for is_captured in (False, True) if pair % 2 == 0 else (True, False):
             await switch(url, is_captured)
-            rates[is_captured].append(await one_round(url, clients, terms.round_s))
+            rates[is_captured].append(await one_round(url, scene, terms.round_s))
     await switch(url, True)
     return Rates(tuple(rates[False]), tuple(rates[True]))
 
@@ -134,13 +161,13 @@ async def switch(url: str, is_captured: bool) -> None:
         await connection.execute("CHECKPOINT")
 
 
-async def one_round(url: str, clients: int, seconds: float) -> float:
+async def one_round(url: str, scene: Scene, seconds: float) -> float:
     """Return the commits a second of so many clients at once."""
-    connections = [await asyncpg.connect(url, server_settings={"jit": "off"}) for _ in range(clients)]
+    connections = [await asyncpg.connect(url, server_settings={"jit": "off"}) for _ in range(scene.clients)]
     try:
-        edits = [await Editor.of(connection, place) for place, connection in enumerate(connections)]
+        editors = [await Editor.of(connection, place) for place, connection in enumerate(connections)]
         started = time.perf_counter()
-        done = await asyncio.gather(*(editor.work(started + seconds) for editor in edits))
+        done = await asyncio.gather(*(editor.work(started + seconds, scene.is_whole) for editor in editors))
         return sum(done) / (time.perf_counter() - started)
     finally:
         await asyncio.gather(*(connection.close() for connection in connections))
@@ -150,41 +177,53 @@ async def one_round(url: str, clients: int, seconds: float) -> float:
 class Editor:
     """One client: its statements, prepared, and the first of its relations."""
 
-    rename: asyncpg.prepared_stmt.PreparedStatement
-    tag: asyncpg.prepared_stmt.PreparedStatement
-    untag: asyncpg.prepared_stmt.PreparedStatement
+    connection: asyncpg.Connection
+    edits: tuple[asyncpg.prepared_stmt.PreparedStatement, ...]
+    read: asyncpg.prepared_stmt.PreparedStatement
+    write: asyncpg.prepared_stmt.PreparedStatement
     first: int
 
     @classmethod
     async def of(cls, connection: asyncpg.Connection, place: int) -> Editor:
-        return cls(
-            await connection.prepare("UPDATE crm.relations SET first_name = $2 WHERE id = $1"),
-            await connection.prepare("INSERT INTO crm.relation_tags (relation_id, tag_id) VALUES ($1, 1)"),
-            await connection.prepare("DELETE FROM crm.relation_tags WHERE relation_id = $1 AND tag_id = 1"),
-            place * EACH + 1,
+        rename = await connection.prepare(
+            "UPDATE crm.relations SET first_name = 'name ' || $2::bigint WHERE id = $1::bigint"
         )
+        tag = await connection.prepare(
+            "INSERT INTO crm.relation_tags (relation_id, tag_id) SELECT $1::bigint, 1 WHERE $2::bigint > 0"
+        )
+        untag = await connection.prepare(
+            "DELETE FROM crm.relation_tags WHERE relation_id = $1::bigint AND tag_id = 1 AND $2::bigint > 0"
+        )
+        read = await connection.prepare("SELECT * FROM crm.relations WHERE id = $1")
+        write = await connection.prepare("INSERT INTO public.visits (relation_id, said) VALUES ($1, 'hello')")
+        return cls(connection, (rename, tag, rename, untag), read, write, place * EACH + 1)
 
-    async def work(self, until: float) -> int:
+    async def work(self, until: float, is_whole: bool) -> int:
         """Edit until then; return how many transactions were committed. What was tagged is untagged again."""
         commits = 0
         while time.perf_counter() < until:
-            relation = self.first + commits // 4 % EACH
-            await self.rename.fetch(relation, f"name {commits}")
-            await self.tag.fetch(relation)
-            await self.rename.fetch(relation, f"again {commits}")
-            await self.untag.fetch(relation)
-            commits += 4
+            relation = self.first + commits // len(self.edits) % EACH
+            for edit in self.edits:
+                commits += 1
+                if is_whole:
+                    await self._whole(edit, relation, commits)
+                else:
+                    await edit.fetch(relation, commits)
         return commits
 
+    async def _whole(self, edit: asyncpg.prepared_stmt.PreparedStatement, relation: int, number: int) -> None:
+        async with self.connection.transaction():
+            await self.read.fetch(relation)
+            await self.write.fetch(relation)
+            await edit.fetch(relation, number)
 
-def tell(clients: int, is_staged: bool, rates: Rates) -> None:
+
+def tell(scene: Scene, rates: Rates) -> None:
     off, on = (sum(each) / len(each) for each in (rates.off, rates.on))
-    beside_it = " with a stager beside it" if is_staged else ""
-    what = f"commits of {clients} client{'s' if clients > 1 else ''}{beside_it}"
     least, most = rates.spread
-    print(f"{what:42} capture on {on:7.0f}/s   off {off:7.0f}/s   ratio {rates.ratio:.2f} ({least:.2f} to {most:.2f})")
-    target = TARGET if clients == 16 and not is_staged else None
-    note(Figure(what, f"{on:.0f} commits/s", f"{off:.0f} without capture", rates.ratio, target))
+    both = f"capture on {on:7.0f}/s   off {off:7.0f}/s"
+    print(f"{scene.name:40} {both}   ratio {rates.ratio:.2f} ({least:.2f} to {most:.2f})", flush=True)
+    note(Figure(scene.name, f"{on:.0f} commits/s", f"{off:.0f} without capture", rates.ratio, scene.target))
 
 
 async def bulk(url: str, rows: int) -> None:

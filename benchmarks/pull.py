@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import multiprocessing
 import os
-import resource
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import asyncpg
 
+from benchmarks.figures import Figure, note, peak_mb
 from syncd.clock import SystemClock
 from syncd.domain.reports import RunReport
 from syncd.inbound import Puller, PullPolicy
@@ -125,14 +125,16 @@ async def measure(crm: Crm, server_url: str, rounds: int) -> None:
     found = [await one_round(crm, server_url) for _ in range(rounds)]
     load_s, again_s, copy_s = (min(getattr(r, name) for r in found) for name in ("load_s", "again_s", "copy_s"))
     orders = found[0].orders
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"orders, with lines and relations {orders:10}")
     print(f"raw COPY of the same rows        {orders / copy_s:10.0f} orders/s")
     print(f"first load over HTTP             {orders / load_s:10.0f} orders/s, {copy_s / load_s:.2f} of COPY")
     print(
         f"unchanged re-pull over HTTP      {orders / again_s:10.0f} orders/s, {load_s / again_s:.2f} x the first load"
     )
-    print(f"peak memory                      {peak_mb:10.0f} MB")
+    print(f"peak memory                      {peak_mb():10.0f} MB")
+    load, again = f"{orders / load_s:.0f} orders/s", f"{orders / again_s:.0f} orders/s"
+    note(Figure(f"first load of {orders} orders", load, f"{orders / copy_s:.0f} by COPY", copy_s / load_s, 0.5))
+    note(Figure("unchanged re-pull of them", again, f"{load} at first", load_s / again_s, 4.0, "x"))
 
 
 def main() -> None:

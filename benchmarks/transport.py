@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 import aiohttp
 import httpx
 
+from benchmarks.figures import Figure, note, peak_mb
 from syncd.clock import SystemClock
 from syncd.providers.contract import Answered, Auth, Request
 from syncd.transport import AiohttpTransport, Transport, TransportLimits, Wire
@@ -127,6 +128,9 @@ async def measure(port: int, requests: int) -> None:
     }
     for name, found in rates.items():
         print(f"{name:28}{found:10,.0f} requests/s{found / bare:8.2f} of bare aiohttp")
+    print(f"peak memory                 {peak_mb():10.0f} MB")
+    ours = rates["Transport.send"]
+    note(Figure("transport, small POSTs", f"{ours:.0f} /s", f"{bare:.0f} of a bare aiohttp session", ours / bare))
 
 
 def main() -> None:

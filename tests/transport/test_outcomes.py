@@ -248,3 +248,23 @@ async def test_counters_are_sums_of_what_happened(open_transport: Opener) -> Non
     assert transport.counters.requests == transport.counters.answered == 2
     assert transport.counters.received_bytes == 10
     assert transport.counters.sent_bytes == sum(len(request) for request in server.requests)
+
+
+@pytest.mark.parametrize("timeout_s", [0.0, -1.0])
+async def test_no_time_at_all_is_not_sent(open_transport: Opener, timeout_s: float) -> None:
+    """A deadline that has passed must not let a request out on a kept connection, only to give it up as unknown."""
+    async with raw_server(answering(answer())) as server:
+        transport = open_transport(server.base_url)
+        assert isinstance(await transport.send(call()), Answered)
+        assert await transport.send(call(), timeout_s=timeout_s) == NotSent("no connection in time")
+    assert len(server.requests) == 1
+
+
+async def test_the_time_for_one_answer_does_not_end_the_next(open_transport: Opener) -> None:
+    """The timer of an exchange is on its connection, which is kept: it must go with its exchange."""
+    async with raw_server(answering(answer())) as server:
+        transport = open_transport(server.base_url)
+        assert isinstance(await transport.send(call(), timeout_s=0.05), Answered)
+        await asyncio.sleep(0.1)  # past that time
+        assert isinstance(await transport.send(call()), Answered)
+    assert server.connections == 1
