@@ -81,6 +81,9 @@ class _Door:
     def begin(self) -> AbstractAsyncContextManager[Connection]:
         return self._through(self._store.begin)
 
+    def reading(self) -> AbstractAsyncContextManager[Connection]:
+        return self._through(self._store.reading)
+
     def begin_remote(self) -> AbstractAsyncContextManager[Connection]:
         return self._through(self._store.begin_remote)
 
