@@ -81,13 +81,12 @@ class LowWater:
     def seen(self, sight: Sight, start: Mark, began: float, ended: float) -> LowWater:
         """Take in what a look from ``start`` saw that lasted from ``began`` to ``ended``."""
         lowest = sight.next_capture_id if sight.capture_id is None else sight.capture_id
-        past: tuple[tuple[float, int, int | None], ...] = tuple(
-            (at, min(id_, lowest), sight.next_xact if xact is None else xact) for at, id_, xact in self.past
-        )
+        past = [(at, min(id_, lowest), sight.next_xact if xact is None else xact) for at, id_, xact in self.past]
+        newest: list[tuple[float, int, int | None]] = []
         if not past or began - past[-1][0] >= LAG_S / 4:
-            past = (*past, (began, lowest, None))
-        ripe = [(id_, xact) for at, id_, xact in past if began - at >= LAG_S and xact is not None]
+            newest.append((began, lowest, None))
+        ripe = [(id_, xact) for at, id_, xact in past if began - at >= LAG_S]
         capture_id, xact = ripe[-1] if ripe else (min(self.mark.capture_id, lowest), self.mark.xact)
         mark = Mark(capture_id, min(sight.now - timedelta(seconds=LAG_S), sight.ready_at or sight.now), xact)
-        moved = replace(self, mark=mark, past=past[max(0, len(ripe) - 1) :])
+        moved = replace(self, mark=mark, past=(*past[max(0, len(ripe) - 1) :], *newest))
         return replace(moved, whole_at=ended, whole_cost_s=ended - began) if start == WHOLE else moved

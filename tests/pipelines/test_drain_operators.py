@@ -27,7 +27,14 @@ SEEDS = range(40 if os.environ.get("SYNCD_HYPOTHESIS_PROFILE") == "prove" else 4
 PEOPLE, EDITS, VERBS = 4, 100, 100
 VERB_WEIGHTS = [*["retry"] * 8, *["skip"] * 4, *["approve"] * 3, "reject", "pause", *["resume"] * 3]
 GUARD = Guard(relations=2, share=0, window_s=0.2)
-LIMITS = {"lease_s": 1.0, "timeout_s": 0.4, "max_attempts": 2, "guard": GUARD, "breaker_failures": 1000}
+LIMITS = {
+    "lease_s": 1.0,
+    "timeout_s": 0.4,
+    "max_attempts": 2,
+    "guard": GUARD,
+    "breaker_failures": 1000,
+    "settle_window_s": 0.5,
+}
 
 
 async def _edits(c: Circle, random: Random, people: list[int]) -> None:
