@@ -201,6 +201,11 @@ def _foot(plan: Plan) -> Iterator[Text]:
         reasons = ", ".join(f"{_number(n)} {_REASONS.get(why, why)}" for why, n in sorted(totals.by_reason.items()))
         yield Text(f"{_number(totals.waiting)} {'change waits' if totals.waiting == 1 else 'changes wait'}: {reasons}.")
 
+    if totals.reassertions:
+        noun = "value is" if totals.reassertions == 1 else "values are"
+        told = f"{_number(totals.reassertions)} {noun} said once more by the drain: an earlier try may still land."
+        yield Text(told, style=QUIET)
+
 
 _REASONS = {"back_off": "backing off", "behind": "behind another", "refused": "to be refused unsent"}
 

@@ -104,7 +104,8 @@ class CallCount:
 @dataclass(slots=True)
 class PlanTotals:
     """Exact, however little is shown. ``relations`` are lanes with a call to send; ``captured`` are changes that are
-    not staged yet; ``requests`` is the least number that the calls take, reads included."""
+    not staged yet; ``requests`` is the least number that the calls take, reads included; ``reassertions`` are values
+    that the drain says once more, because an earlier try of them may still land: no change, and no part of a plan."""
 
     relations: int = 0
     calls: int = 0
@@ -114,6 +115,7 @@ class PlanTotals:
     removed: int = 0
     superseded: int = 0
     captured: int = 0
+    reassertions: int = 0
     waiting: int = 0
     by_reason: dict[str, int] = field(default_factory=dict)
     by_call: dict[str, CallCount] = field(default_factory=dict)

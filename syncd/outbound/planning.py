@@ -80,6 +80,9 @@ class Planner:
         async with snapshot(self._store) as connection:
             now = await read_account_now(connection, self._account.id)
             async for lane in waiting_lanes(connection, self._account.id, self._is_repeat_safe, email=wish.email):
+                totals.reassertions += lane.reassertions
+                if not lane.entries:
+                    continue
                 made = self._course(lane, now)
                 self._count(made, totals, now)
                 if wish.is_filed and made.steps:

@@ -44,6 +44,7 @@ class WaitingLane:
 
     What is captured and not staged yet comes last, under the sequence numbers that it will get; its ``Entry.id`` is
     the capture's id, negative; ``tail_seq`` counts it. ``sender`` is the worker that holds the lane now, if one does.
+    What only says a delivered value once more is no change: it is counted in ``reassertions``, and left out.
     """
 
     lane_id: int | None
@@ -53,6 +54,7 @@ class WaitingLane:
     sender: str | None
     tail_seq: int
     entries: tuple[Entry, ...]
+    reassertions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,13 +185,9 @@ async def waiting_lanes(
         entries = await read_entries(connection, [row.lane_id for row in batch if row.lane_id is not None], WHOLE)
         captures = await _read_captures(connection, account_id, [row for row in batch if row.is_captured])
         for row in batch:
-            staged = changes_alone(_doubted(entries.get(row.lane_id, []), row, is_repeat_safe))
+            staged = _doubted(entries.get(row.lane_id, []), row, is_repeat_safe)
             captured = _numbered(captures.get(row.relation_id, []), row.tail_seq)
-            tail_seq = row.tail_seq + len(captured)
-            if entries_of_lane := (*staged, *captured):
-                yield WaitingLane(
-                    row.lane_id, row.relation_id, row.remote_id, row.email, row.sender, tail_seq, entries_of_lane
-                )
+            yield _lane(row, staged, captured)
 
 
 async def read_notes(connection: Connection, entries: Sequence[Entry]) -> dict[int, EntryNote]:
@@ -214,6 +212,20 @@ async def read_names(
     statuses = {(row.relation_id, row.list_id): row.status for row in rows}
     ends = await connection.execute(_ENDS, {"account_id": account_id, "ids": list(subscriptions)})
     return Names(named, listed, statuses, {row.subscription_id: row.ends_on for row in ends})
+
+
+def _lane(row: Any, staged: Sequence[Entry], captured: Sequence[Entry]) -> WaitingLane:
+    changes = changes_alone(staged)
+    return WaitingLane(
+        lane_id=row.lane_id,
+        relation_id=row.relation_id,
+        remote_id=row.remote_id,
+        email=row.email,
+        sender=row.sender,
+        tail_seq=row.tail_seq + len(captured),
+        entries=(*changes, *captured),
+        reassertions=len(staged) - len(changes),
+    )
 
 
 async def _read_captures(

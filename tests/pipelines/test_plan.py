@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 
 from syncd.domain.changes import LocalChange
+from syncd.outbound.applying import Fate
 from syncd.providers.contract import ProviderOptions
 from syncd.store import Store, account_states
 from tests.support.claims import changed
 from tests.support.lanes import add, email, field, join, profile, remove, subscribe, unsubscribe
 from tests.support.outbox import Circle, circle, remote_sql, rows, run_sql, stage_all
-from tests.support.planning import ALONE, calls_of, planned, sent_by_lane, told_by_lane, writes
+from tests.support.planning import ALONE, applied, calls_of, filed, planned, sent_by_lane, told_by_lane, writes
 
 
 def people(c: Circle) -> list[int]:
@@ -274,3 +275,19 @@ async def test_two_accounts_are_not_mixed(store: Store) -> None:
         await remote_sql(store, "INSERT INTO crm.accounts (id, name, provider) VALUES (99, 'other', 'autorespond')")
         await run_sql(store, "INSERT INTO crm.relations (account_id, email) VALUES (99, 'o@x.example')")
         assert (await planned(c)).totals.relations == 1
+
+
+async def test_what_is_only_said_once_more_is_counted_and_is_no_part_of_a_plan(store: Store) -> None:
+    """A plan is about changes; a delivered value that is said again is the drain's own care."""
+    async with circle(store) as c:
+        one, two = people(c)[:2]
+        await changed(store, c.account, one, add(301), add(302))
+        await changed(store, c.account, two, add(301))
+        again = "UPDATE syncd.entries SET reasserts = id WHERE relation_id = :two OR facet = 'tag:302'"
+        await run_sql(store, again, two=two)
+        plan = await planned(c)
+        assert [(lane.relation_id, [call.call for call in lane.calls]) for lane in plan.lanes] == [(one, ["tag_add"])]
+        assert (plan.totals.calls, plan.totals.waiting, plan.totals.reassertions) == (1, 0, 2)
+        (lane,) = (await applied(c, await filed(c))).lanes
+        assert (lane.fate, lane.sent) == (Fate.SENT, 1)
+        assert writes(c) == ["tag_add"]
