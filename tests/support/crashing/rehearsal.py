@@ -22,7 +22,7 @@ from sqlalchemy.engine import make_url
 from syncd.sandbox import Sandbox
 from syncd.store import Store
 from syncd.store.outbox_operate import retry_entry, skip_entry
-from tests.conftest import admin, database_url
+from tests.conftest import database_url
 from tests.support.crashing import story, witness
 from tests.support.crashing.doors import CrmLine, DatabaseLine, Door, Streams
 from tests.support.crashing.forks import KILLED, Forks
@@ -80,18 +80,24 @@ class Stage:
     server_url: str
     prepared: str
     warm: Forks
+    server: asyncpg.Connection
+    turn: asyncio.Lock
 
     async def play(self, script: Script) -> Take:
         """Play one take from the first edit to the last complaint."""
         take = Take(script)
         name = f"syncd_crash_{uuid.uuid4().hex[:12]}"
-        await admin(self.server_url, f'CREATE DATABASE "{name}" TEMPLATE "{self.prepared}" STRATEGY FILE_COPY')
+        await self._tell(f'CREATE DATABASE "{name}" TEMPLATE "{self.prepared}" STRATEGY FILE_COPY')
         try:
             async with _scene(self, database_url(self.server_url, name), take) as scene:
                 await scene.play()
         finally:
-            await admin(self.server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+            await self._tell(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         return take
+
+    async def _tell(self, statement: str) -> None:
+        async with self.turn:
+            await self.server.execute(statement)
 
     async def play_all(self, scripts: Iterable[Script], *, width: int = 2) -> list[Take]:
         """Play takes side by side, and each whose points were not all there up to twice again."""
@@ -115,12 +121,14 @@ class Stage:
 async def stage(server_url: str, template: str, warm: Forks) -> AsyncIterator[Stage]:
     """Prepare a database with the mirror of the world and the first edits committed, for takes to clone."""
     name = f"syncd_story_{uuid.uuid4().hex[:12]}"
-    await admin(server_url, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
+    server = await asyncpg.connect(server_url)
+    await server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
     try:
         await prepare(database_url(server_url, name))
-        yield Stage(server_url, name, warm)
+        yield Stage(server_url, name, warm, server, asyncio.Lock())
     finally:
-        await admin(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        await server.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        await server.close()
 
 
 @dataclass(slots=True)
