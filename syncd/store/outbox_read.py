@@ -115,8 +115,9 @@ _BACKLOG = text(
     WITH undelivered AS (
         SELECT e.lane_id, e.seq, e.facet, e.status, e.operation, e.reasserts IS NOT NULL AS is_again,
                e.facet = 'identity' AND e.status IN ('held', 'dead', 'parked') AND e.reasserts IS NULL AS bars_all,
-               e.status = 'dead' AND e.operation NOT IN ('add_tag', 'remove_tag', 'join_group', 'leave_group',
-                                                         'set_field', 'update_profile') AS is_in_the_way,
+               e.status = 'dead' AND e.facet <> 'identity' AND e.operation NOT IN (
+                   'add_tag', 'remove_tag', 'join_group', 'leave_group', 'set_field', 'update_profile'
+               ) AS is_in_the_way,
                {was_refused("e")} AS is_refused
         FROM syncd.entries e
         WHERE e.account_id = :account_id AND e.status IN ('pending', 'held', 'dead', 'parked')

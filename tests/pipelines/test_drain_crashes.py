@@ -203,6 +203,9 @@ class _Gate:
     def begin(self) -> object:
         return self._through(self._real.begin())
 
+    def reading(self) -> object:
+        return self._through(self._real.reading())
+
     def begin_remote(self) -> object:
         return self._through(self._real.begin_remote())
 

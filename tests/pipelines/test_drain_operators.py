@@ -33,7 +33,7 @@ LIMITS = {
     "max_attempts": 2,
     "guard": GUARD,
     "breaker_failures": 1000,
-    "settle_window_s": 0.5,
+    "settle_window_s": 0.0,
 }
 
 
