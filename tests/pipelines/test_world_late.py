@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.support.proving import Say, is_long
 from tests.support.throwaway import cloned_store
 from tests.support.world_play import Schedule, play
@@ -12,7 +10,6 @@ from tests.support.world_verdict import complaints
 SEEDS = range(1001, 1061) if is_long() else range(1001, 1004)
 
 
-@pytest.mark.xfail(strict=True, reason="the last value is not asserted again yet after a request that may land late")
 async def test_late_requests_do_not_have_the_last_word(server_url: str, template: str, proof: Say) -> None:
     """A value that was overtaken may come and go; what was committed last must be there when all has landed."""
     wrong: list[str] = []

@@ -77,8 +77,8 @@ class Schedule:
         lease_s = LEASE_S if self.incidents else CALM_LEASE_S
         quick = {"backoff_s": 0.02, "backoff_max_s": 0.15, "max_attempts": 500, "throttle_s": 0.05, "probe_s": 0.05}
         breaker = {"breaker_pause_s": 0.05, "breaker_pause_max_s": 0.2, "breaker_failures": 6}
-        # As long as the latest request is late, and a moment. Where nothing is late nothing need be said again, and what
-        # is said again may stand between two newer values: the order would not be that of the commits.
+        # As long as the latest request is late, and a moment. Where nothing is late nothing need be said again, and
+        # what is said again may stand between two newer values: the order would not be that of the commits.
         settling = {"settle_window_s": LATEST_S + 0.5 if self.climate.is_late else 0.0}
         return replace(QUICK, lease_s=lease_s, timeout_s=lease_s / 2, concurrency=4, **quick, **breaker, **settling)
 
