@@ -230,9 +230,10 @@ class _Walk:
         self.next_at = instant if self.next_at is None else min(self.next_at, instant)
 
     def _fence(self, entry: Entry) -> None:
-        """Let calls that are planned go out as they are; what is dead on this side stays on this side."""
+        """Let calls that are planned go out as they are; what is dead on this side stays on this side. A reassertion is
+        on no side: a newer change of its facet, wherever it stands, supersedes it or keeps it waiting."""
         self.trails = {facet: trail for facet, trail in self.trails.items() if _is_sendable(trail)}
-        self.closed.update(self.trails)
+        self.closed.update(facet for facet, trail in self.trails.items() if not all(e.is_reassertion for e in trail))
         self.closed.add(entry.facet)
 
     def _is_due(self, entry: Entry) -> bool:

@@ -31,7 +31,7 @@ _FIND = text("SELECT lane_id FROM syncd.entries WHERE id = :entry_id")
 _LOCK = text("SELECT id FROM syncd.lanes WHERE id = :lane_id FOR UPDATE")
 _READ = text(
     """
-    SELECT e.id, e.account_id, e.lane_id, e.seq, e.facet, e.status,
+    SELECT e.id, e.account_id, e.lane_id, e.seq, e.facet, e.status, e.reasserts IS NOT NULL AS is_again,
            e.status = 'pending' AND e.seq <= coalesce(l.sending_upto, 0) AS is_in_hand
     FROM syncd.entries e JOIN syncd.lanes l ON l.id = e.lane_id WHERE e.id = :entry_id
     """
@@ -66,10 +66,11 @@ _WHY_NOT = {
     "parked": "may have been applied; retry that one, or edit the row again",
 }
 
+# A re-assertion says an older value again, whatever its place.
 _EARLIER = text(
     """
     SELECT id FROM syncd.entries
-    WHERE lane_id = :lane_id AND facet = :facet AND seq < :seq
+    WHERE lane_id = :lane_id AND facet = :facet AND (seq < :seq OR (reasserts IS NOT NULL AND seq > :seq))
       AND status IN ('pending', 'held', 'dead', 'parked', 'diverged')
     ORDER BY seq LIMIT 1
     """
@@ -141,7 +142,7 @@ async def skip_entry(
         raise UserError(f"entry {entry_id} is {entry.status} already; there is nothing to skip")
     binds = {"lane_id": entry.lane_id, "facet": entry.facet, "seq": entry.seq}
     earlier = (await connection.execute(_EARLIER, binds)).scalar_one_or_none()
-    if earlier is not None:
+    if earlier is not None and not entry.is_again:
         raise UserError(
             f"entry {entry_id} cannot be skipped alone: entry {earlier} changed {entry.facet} before it and could be"
             " sent after it; skip that one as well"

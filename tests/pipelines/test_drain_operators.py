@@ -33,7 +33,9 @@ LIMITS = {
     "max_attempts": 2,
     "guard": GUARD,
     "breaker_failures": 1000,
-    "settle_window_s": 0.0,
+    "settle_window_s": 0.5,
+    "breaker_pause_s": 0.05,
+    "breaker_pause_max_s": 0.2,
 }
 
 

@@ -254,6 +254,21 @@ async def test_a_refused_create_is_not_retried_while_its_correction_is_being_sen
         await _retry(store, (await entry_of(store, 1, 1))["id"])
 
 
+async def test_a_change_is_not_given_up_while_an_older_value_waits_to_be_said_again(store: Store) -> None:
+    """A re-assertion that nothing newer supersedes any more would be sent after what a worker may just have brought."""
+    account = await account_with(store)
+    await changed(store, account, 1, field("a"))
+    await settled(store, account, delivered(await claimed_one(store, account)))
+    await changed(store, account, 1, field("b"), field("a"))
+    async with store.begin() as connection:
+        await connection.exec_driver_sql("UPDATE syncd.entries SET reasserts = 1 WHERE seq = 3")
+    second, again = (await entry_of(store, 1, 2))["id"], (await entry_of(store, 1, 3))["id"]
+    with pytest.raises(UserError, match=f"entry {again} changed"):
+        await _skip(store, second)
+    await _skip(store, again)
+    await _skip(store, second)
+
+
 @pytest.mark.parametrize("is_claimed", [True, False])
 async def test_an_older_value_is_not_retried_while_a_newer_one_is_on_its_way(store: Store, is_claimed: bool) -> None:
     """In a worker's hands, or backing off after a lost answer: a barrier between the two could send the older alone."""

@@ -277,3 +277,20 @@ def test_the_cursor_passes_dead_and_parked_entries_and_stops_before_pending_and_
     assert watermark(entries, {4}, 9) == 4
     assert watermark(entries, {4, 5}, 9) == 9
     assert EARLIER < NOW
+
+
+def test_a_barrier_that_waits_does_not_part_a_reassertion_from_a_newer_change() -> None:
+    """The newer one may have been applied already: the older value must not be said after it, barrier or not."""
+    parked, newer = entry(1, unsubscribe(), "parked"), field("b")
+    again = entry(3, field("a"), reasserts=900, next_attempt_at=EARLIER)
+    waiting = entry(2, newer, attempts=1, is_uncertain=True, next_attempt_at=LATER)
+    assert sent(plan(parked, waiting, again)) == []
+    assert sent(plan(parked, entry(2, newer), again)) == [newer]
+
+
+def test_a_lane_with_a_reassertion_behind_a_parked_call_goes_on() -> None:
+    """Else the e-mail change, and all that waits behind it, would sleep for ever."""
+    again = entry(3, email("a@x.example"), reasserts=900, next_attempt_at=EARLIER)
+    made = plan(entry(1, unsubscribe(), "parked"), entry(2, email("b@x.example")), again)
+    assert sent(made) == [email("b@x.example")]
+    assert made.steps[0].superseded == (again,)
