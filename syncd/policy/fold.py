@@ -254,7 +254,11 @@ class _Walk:
 
 
 def _is_sendable(trail: Sequence[Entry]) -> bool:
-    return any(entry.status == _PENDING for entry in trail)
+    """Whether something is pending that no newer entry stands behind which was given up and may have been applied."""
+    for entry in reversed(trail):
+        if entry.status == _PENDING or entry.is_uncertain:
+            return entry.status == _PENDING
+    return False
 
 
 def _place(step: Step) -> int:

@@ -24,7 +24,7 @@ from tests.support.holds import carried_out, decided, holds
 from tests.support.outbox import QUICK, Circle, circle, rows
 
 SEEDS = range(40 if os.environ.get("SYNCD_HYPOTHESIS_PROFILE") == "prove" else 4)
-PEOPLE, EDITS, VERBS = 4, 100, 100
+PEOPLE, EDITS, VERBS = 4, 80, 80
 VERB_WEIGHTS = [*["retry"] * 8, *["skip"] * 4, *["approve"] * 3, "reject", "pause", *["resume"] * 3]
 GUARD = Guard(relations=2, share=0, window_s=0.2)
 LIMITS = {

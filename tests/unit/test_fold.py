@@ -294,3 +294,11 @@ def test_a_lane_with_a_reassertion_behind_a_parked_call_goes_on() -> None:
     made = plan(entry(1, unsubscribe(), "parked"), entry(2, email("b@x.example")), again)
     assert sent(made) == [email("b@x.example")]
     assert made.steps[0].superseded == (again,)
+
+
+def test_a_value_is_not_said_again_after_a_newer_one_that_may_have_been_applied() -> None:
+    """It was given up in doubt: only a newer change, or a person, can follow it."""
+    again, given_up = entry(3, field("a"), reasserts=900, next_attempt_at=EARLIER), field("b")
+    assert sent(plan(entry(2, given_up, "dead", is_uncertain=True), again)) == []
+    assert sent(plan(entry(2, given_up, "dead"), again)) == [field("a")]
+    assert sent(plan(entry(2, given_up, "dead", is_uncertain=True), again, entry(4, field("c")))) == [field("c")]
