@@ -20,6 +20,7 @@ from syncd.store import Store
 from syncd.store.engine import async_url
 from syncd.store.migrate import upgrade
 from tests.support import proving
+from tests.support.proving import is_long
 
 # A busy machine must not fail a law: no deadlines. `make prove` runs the long form.
 settings.register_profile("quick", deadline=None)
@@ -106,5 +107,11 @@ async def store(database: str) -> AsyncIterator[Store]:
     yield opened
     await opened.close()
 
+
+# These kill and stop real processes and servers, and time what comes after: `make prove` runs them, where nothing else
+# shares the machine.
+collect_ignore_glob = (
+    [] if is_long() else ["process/test_world_*.py", "process/test_crash_points.py", "pipelines/test_world_defects.py"]
+)
 
 __all__ = ["admin", "async_url", "database_url"]
