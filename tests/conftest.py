@@ -111,7 +111,7 @@ async def store(database: str) -> AsyncIterator[Store]:
 # These kill and stop real processes and servers, and time what comes after: `make prove` runs them, where nothing else
 # shares the machine.
 collect_ignore_glob = (
-    [] if is_long() else ["process/test_world_*.py", "process/test_crash_points.py", "pipelines/test_world_defects.py"]
+    [] if is_long() else ["process/test_world_*.py", "process/test_crash_points.py", "pipelines/test_world_[dl]*.py"]
 )
 
 __all__ = ["admin", "async_url", "database_url"]
