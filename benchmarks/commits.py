@@ -14,14 +14,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
 
 import asyncpg
 
-from benchmarks.databases import beside, database, told
+from benchmarks.databases import beside, connected, database, mirrored, told
 from benchmarks.figures import Figure, note, peak_mb
 from syncd.store import Store
 from syncd.store.outbox import stage
@@ -97,29 +95,10 @@ async def measure(terms: Terms) -> None:
 
 
 async def fill(url: str, account_id: int, relations: int) -> None:
-    async with connected(url) as connection, connection.transaction():
-        await connection.execute("SELECT set_config('syncd.origin', 'remote', true)")
-        await connection.execute(
-            """INSERT INTO crm.relations (id, account_id, remote_id, email)
-               SELECT n, $1, n, n || '@relation.example' FROM generate_series(1, $2::bigint) n""",
-            account_id,
-            relations,
-        )
-        await connection.execute(
-            "INSERT INTO crm.tags (id, account_id, remote_id, name) VALUES (1, $1, 1, 'a')", account_id
-        )
+    await mirrored(url, account_id, relations)
     async with connected(url) as connection:
         await connection.execute("CREATE TABLE public.visits (id bigserial PRIMARY KEY, relation_id bigint, said text)")
         await connection.execute("VACUUM ANALYZE")
-
-
-@asynccontextmanager
-async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(url, server_settings={"jit": "off"})
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 def stager(pipe: Pipe, url: str) -> None:

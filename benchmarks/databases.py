@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
+import asyncpg
 from sqlalchemy import text
 
 from syncd.domain.account import Account
@@ -39,6 +40,30 @@ async def database() -> AsyncIterator[tuple[str, Account]]:
             plain = await connection.execution_options(isolation_level="AUTOCOMMIT")
             await plain.execute(text(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
         await admin.close()
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(url, server_settings={"jit": "off"})
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def mirrored(url: str, account_id: int, relations: int) -> None:
+    """Fill a mirror as a pull would: so many relations and one tag, none of it captured."""
+    async with connected(url) as connection, connection.transaction():
+        await connection.execute("SELECT set_config('syncd.origin', 'remote', true)")
+        await connection.execute(
+            """INSERT INTO crm.relations (id, account_id, remote_id, email)
+               SELECT n, $1, n, n || '@relation.example' FROM generate_series(1, $2::bigint) n""",
+            account_id,
+            relations,
+        )
+        await connection.execute(
+            "INSERT INTO crm.tags (id, account_id, remote_id, name) VALUES (1, $1, 1, 'a')", account_id
+        )
 
 
 @contextmanager

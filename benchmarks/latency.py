@@ -22,8 +22,7 @@ from pathlib import Path
 import asyncpg
 from aiohttp import web
 
-from benchmarks.commits import connected
-from benchmarks.databases import beside, database, told
+from benchmarks.databases import beside, connected, database, mirrored, told
 from benchmarks.figures import Figure, note, peak_mb
 from syncd.clock import SystemClock
 from syncd.domain.account import Account
@@ -82,7 +81,7 @@ def drain(pipe: Pipe, url: str, account: Account, base_url: str, poll_s: float) 
 
 async def measure(terms: Terms) -> None:
     async with database() as (url, account):
-        await fill(url, account.id, terms.rested + terms.edits + 1)
+        await mirrored(url, account.id, terms.rested + terms.edits + 1)
         with beside(serve) as server:
             base_url = await told(server)
             with beside(drain, url, account, base_url, terms.poll_s) as drainer:
@@ -92,20 +91,6 @@ async def measure(terms: Terms) -> None:
                 often = [await waited_ms(url, server, next(relations)) for _ in range(terms.edits)]
                 idling = await idle(url, drainer, terms.idle_s)
     tell(rested, often, idling, terms)
-
-
-async def fill(url: str, account_id: int, relations: int) -> None:
-    async with connected(url) as connection:
-        await connection.execute("SELECT set_config('syncd.origin', 'remote', false)")
-        await connection.execute(
-            """INSERT INTO crm.relations (id, account_id, remote_id, email)
-               SELECT n, $1, n, n || '@relation.example' FROM generate_series(1, $2::bigint) n""",
-            account_id,
-            relations,
-        )
-        await connection.execute(
-            "INSERT INTO crm.tags (id, account_id, remote_id, name) VALUES (1, $1, 1, 'a')", account_id
-        )
 
 
 async def waited_ms(url: str, server: Pipe, relation: int, rest_s: tuple[float, float] = (0.1, 0.4)) -> float:

@@ -10,8 +10,6 @@ A call that fails is settled as the drain would settle it, and its lane goes no 
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +17,6 @@ from enum import StrEnum
 
 from syncd.clock import Clock
 from syncd.domain.account import Account
-from syncd.domain.changes import LocalChange
 from syncd.domain.errors import InfrastructureError
 from syncd.domain.reports import DeliveryReport
 from syncd.log import get
@@ -35,8 +32,9 @@ from syncd.outbound.plan_file import FiledPlan
 from syncd.outbound.planned_lane import LaneOnItsWay
 from syncd.outbound.tally import Tally
 from syncd.outbound.watch import Watch
+from syncd.outbound.worker import worker_name
 from syncd.policy.states import EntryStatus
-from syncd.providers.contract import Effect, Provider
+from syncd.providers.contract import Provider
 from syncd.store import Store
 from syncd.store.outbox import ClaimedLane, Terms, stage
 from syncd.store.outbox_apply import Moved, changes_alone
@@ -99,15 +97,14 @@ class Applier:
         self._clock = clock
         self._account = account
         self._limits = limits
-        reads = frozenset(name for name, row in provider.endpoints.items() if row.effect is Effect.SAFE)
-        line = Line(provider, transport, clock, Pace(limits, clock), reads)
+        line = Line.to(provider, transport, clock, Pace(limits, clock))
         self._desk = Desk(line, limits)
-        worker = f"{socket.gethostname()}/{os.getpid()}/{int(clock.random() * 0xFFFFFFFF):08x}"
+        worker = worker_name(clock)
         lookout = Lookout(store, account.id, clock, within_s=0.0)
         self._watch = Watch(store, lookout, line, account, limits, is_eager=True, worker=worker)
         self._gate = Gate(self._watch, line.pace, clock, limits)
         self._tally = Tally(account, report)
-        terms = Terms(worker, limits.lease_s, limits.window, self._is_repeat_safe)
+        terms = Terms(worker, limits.lease_s, limits.window, line.is_repeat_safe)
         self._handover = Handover(store, account, clock, terms)
 
     async def apply(self, plan: FiledPlan, stop: asyncio.Event | None = None) -> Applied:
@@ -128,9 +125,6 @@ class Applier:
         await self._watch.leave()
         lanes = tuple(ended[number] for number in sorted(ended))
         return Applied(self._account.name, self._clock.monotonic() - started, lanes, self._tally.requests)
-
-    def _is_repeat_safe(self, change: LocalChange) -> bool:
-        return self._desk.line.provider.effect(change) in (Effect.REPEAT_SAFE, Effect.SAFE)
 
     async def _heed(self, stop: asyncio.Event) -> None:
         await stop.wait()

@@ -24,6 +24,7 @@ from syncd.outbound.pace import Pace
 from syncd.providers.contract import (
     Answered,
     Delivered,
+    Effect,
     MaybeApplied,
     NotSent,
     Outcome,
@@ -51,6 +52,16 @@ class Line:
     clock: Clock
     pace: Pace
     reads: AbstractSet[str]
+
+    @classmethod
+    def to(cls, provider: Provider, transport: Transport, clock: Clock, pace: Pace) -> Line:
+        """Open the line to a provider, whose rows say what only reads."""
+        reads = frozenset(name for name, row in provider.endpoints.items() if row.effect is Effect.SAFE)
+        return cls(provider, transport, clock, pace, reads)
+
+    def is_repeat_safe(self, change: LocalChange) -> bool:
+        """Tell whether delivering a change twice does no more than delivering it once."""
+        return self.provider.effect(change).is_repeat_safe
 
 
 @dataclass(slots=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from collections.abc import Callable
 
 from syncd.clock import Clock
@@ -16,7 +14,8 @@ from syncd.outbound.limits import DrainLimits
 from syncd.outbound.pace import Pace
 from syncd.outbound.shift import Post, Shift
 from syncd.outbound.tally import Tally
-from syncd.providers.contract import Effect, Provider
+from syncd.outbound.worker import worker_name
+from syncd.providers.contract import Provider
 from syncd.store import Store
 from syncd.store.outbox import count_backlog
 from syncd.transport import Transport
@@ -47,7 +46,7 @@ class Drainer:
         self._limits = limits
         self._report = report
         self._on_share = on_share
-        self._worker = f"{socket.gethostname()}/{os.getpid()}/{int(clock.random() * 0xFFFFFFFF):08x}"
+        self._worker = worker_name(clock)
 
     async def drain(self, stop: asyncio.Event | None = None) -> DrainReport:
         """Send until nothing can be sent now; back-offs up to the limits' patience are sat out.
@@ -68,8 +67,7 @@ class Drainer:
         await self._shift(Tally(self._account, self._report), is_endless=True).work(stop)
 
     def _shift(self, tally: Tally, *, is_endless: bool) -> Shift:
-        reads = frozenset(name for name, row in self._provider.endpoints.items() if row.effect is Effect.SAFE)
         pace = Pace(self._limits, self._clock, self._on_share)
-        line = Line(self._provider, self._transport, self._clock, pace, reads)
+        line = Line.to(self._provider, self._transport, self._clock, pace)
         post = Post(self._store, self._account, self._worker, self._limits)
         return Shift(post, Desk(line, self._limits), tally, is_endless=is_endless)

@@ -32,7 +32,7 @@ from syncd.outbound.rehearsal import Rehearsed, rehearse
 from syncd.policy.fold import Step
 from syncd.policy.rounds import course
 from syncd.policy.waits import waits
-from syncd.providers.contract import Effect, Provider, Target
+from syncd.providers.contract import Provider, Target
 from syncd.store import Store
 from syncd.store.outbox_plan import AccountNow, WaitingLane, read_account_now, snapshot, waiting_lanes
 from syncd.transport import Transport
@@ -98,7 +98,7 @@ class Planner:
         return plan, FiledPlan(FORMAT, VERSION, account.name, name, now.now, tuple(filed))
 
     def _is_repeat_safe(self, change: LocalChange) -> bool:
-        return self._provider.effect(change) in (Effect.REPEAT_SAFE, Effect.SAFE)
+        return self._provider.effect(change).is_repeat_safe
 
     def _course(self, lane: WaitingLane, now: AccountNow) -> LaneCourse:
         """Fold the lane to its end, asking of every step whether its conversation would send anything at all."""

@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from syncd.domain.account import Account
-from syncd.domain.changes import LocalChange
 from syncd.domain.errors import InfrastructureError
 from syncd.log import get
 from syncd.outbound.lane import Desk, LaneResult, send_lane, untouched
@@ -24,7 +23,6 @@ from syncd.outbound.settler import Settler
 from syncd.outbound.tally import Tally
 from syncd.outbound.waiting import wait_for
 from syncd.outbound.watch import Watch
-from syncd.providers.contract import Effect
 from syncd.store import Store
 from syncd.store.outbox import Claim, Sightings, Terms, claim, set_guard, stage
 
@@ -192,7 +190,7 @@ class Shift:
         # What is known already is written down before anything is claimed: it may be about the very same lanes.
         wanted = 0 if self._settler.is_delayed else self._queue.wanted
         mark = self._lookout.mark
-        terms = Terms(self._post.worker, limits.lease_s, limits.window, self._is_repeat_safe, mark)
+        terms = Terms(self._post.worker, limits.lease_s, limits.window, self._desk.line.is_repeat_safe, mark)
         claimed = Claim((), 0)
         lease_until = self._clock.monotonic() + limits.lease_s
         await self._set_guard()
@@ -224,10 +222,6 @@ class Shift:
         for incident in self._sightings.news:
             log.warning("hold.opened", reason=incident.summary, **incident.detail)
         self._sightings.news.clear()
-
-    def _is_repeat_safe(self, change: LocalChange) -> bool:
-        effect = self._desk.line.provider.effect(change)
-        return effect is Effect.REPEAT_SAFE or effect is Effect.SAFE
 
     async def _send(self, place: int) -> None:
         """One worker: take a lane, send it, hand over what came of it."""

@@ -16,18 +16,7 @@ from sqlalchemy import text
 
 from syncd.domain.ids import AccountId
 from syncd.store.engine import Connection
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """One conversation with the CRM about an entry."""
-
-    started_at: datetime
-    elapsed_s: float
-    requests: int
-    status_code: int | None
-    outcome: str
-    detail: str | None
+from syncd.store.outbox_read import PastAttempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +67,7 @@ class LocalEdit:
     prove_until: datetime | None
     proved_at: datetime | None
     proved_run_id: int | None
-    tries: tuple[Tried, ...] = ()
+    tries: tuple[PastAttempt, ...] = ()
     decisions: tuple[Decided, ...] = ()
     hold: Held | None = None
 
@@ -355,10 +344,10 @@ async def _told(connection: Connection, rows: Sequence[Any]) -> tuple[LocalEdit,
     """Put tries, decisions and holds beside the entries that they are about."""
     ids = [row["id"] for row in rows if row["id"] is not None]
     hold_ids = sorted({row["hold_id"] for row in rows if row["hold_id"] is not None})
-    tries: dict[int, list[Tried]] = {}
+    tries: dict[int, list[PastAttempt]] = {}
     for row in (await connection.execute(_TRIES, {"ids": ids})).mappings():
         told = dict(row)
-        tries.setdefault(told.pop("entry_id"), []).append(Tried(**told))
+        tries.setdefault(told.pop("entry_id"), []).append(PastAttempt(**told))
     decisions = (await connection.execute(_DECISIONS, {"ids": ids, "hold_ids": hold_ids})).mappings().all()
     holds = {row["id"]: Held(**row) for row in (await connection.execute(_HOLDS, {"hold_ids": hold_ids})).mappings()}
     return tuple(_edit(row, tries, decisions, holds) for row in rows)
@@ -366,7 +355,7 @@ async def _told(connection: Connection, rows: Sequence[Any]) -> tuple[LocalEdit,
 
 def _edit(
     row: Any,
-    tries: Mapping[int, Sequence[Tried]],
+    tries: Mapping[int, Sequence[PastAttempt]],
     decisions: Sequence[Any],
     holds: Mapping[int, Held],
 ) -> LocalEdit:

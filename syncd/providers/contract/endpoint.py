@@ -23,6 +23,11 @@ class Effect(StrEnum):
     ONCE = "once"  # every call has an effect of its own
     CONSENT = "consent"  # as once, and it records a person's consent or mails them
 
+    @property
+    def is_repeat_safe(self) -> bool:
+        """Whether a call whose fate is unknown may simply be sent again."""
+        return self is Effect.REPEAT_SAFE or self is Effect.SAFE
+
 
 class Place(StrEnum):
     """Where an endpoint's parameters go."""
