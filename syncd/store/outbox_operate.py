@@ -39,7 +39,7 @@ _READ = text(
 
 # One that is not delivered was certainly not applied only if no worker has it and every answer to it was a no. Two
 # profile edits undo each other in the columns that both name, and nowhere else; what was folded into a delivered
-# profile edit was delivered with it.
+# profile edit was delivered with it. (CASE, because only of a profile edit "new" is certainly an object.)
 _LATER = text(
     """
     SELECT e.id, CASE WHEN e.status = 'pending' AND e.seq <= l.sending_upto THEN 'in_hand' ELSE e.status END AS status
@@ -47,8 +47,9 @@ _LATER = text(
     JOIN syncd.entries e ON e.lane_id = this.lane_id AND e.facet = this.facet AND e.seq > this.seq
     JOIN syncd.lanes l ON l.id = e.lane_id
     WHERE this.id = :entry_id
-      AND (this.facet <> 'profile'
-           OR jsonb_exists_any(e.payload -> 'new', ARRAY(SELECT jsonb_object_keys(this.payload -> 'new'))))
+      AND CASE WHEN this.facet = 'profile'
+               THEN jsonb_exists_any(e.payload -> 'new', ARRAY(SELECT jsonb_object_keys(this.payload -> 'new')))
+               ELSE true END
       AND (e.status IN ('verified', 'accepted', 'diverged', 'skipped')
            OR (e.status = 'superseded' AND this.facet = 'profile')
            OR (e.status = 'pending' AND e.seq <= l.sending_upto)
