@@ -279,7 +279,9 @@ async def test_a_pull_killed_inside_its_transaction_leaves_no_half_window(store:
             async with store.begin() as connection:
                 await connection.execute(KILL_THE_WRITER)
 
-        killed = await _killed_after_rows(it, 10, kill)
+        async with store.begin() as holder:  # a quick pull must not be done before it is killed
+            await holder.execute(text("LOCK TABLE syncd.coverage IN SHARE MODE"))
+            killed = await _killed_after_rows(it, 10, kill)
         assert killed
         assert await it.value("SELECT count(*) FROM crm.orders") == 0
         assert await it.value("SELECT count(*) FROM syncd.coverage") == 0
