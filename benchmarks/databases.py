@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -70,13 +71,21 @@ async def mirrored(url: str, account_id: int, relations: int) -> None:
 def beside(work: Callable[..., None], *given: Any) -> Iterator[Pipe]:
     """Run ``work(pipe, *given)`` in a process of its own while the block runs; yield our end of the pipe."""
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=work, args=(theirs, *given), daemon=True)
+    process = multiprocessing.get_context("spawn").Process(target=_attended, args=(work, theirs, *given), daemon=True)
     process.start()
     try:
         yield ours
     finally:
         process.terminate()
         process.join()
+
+
+def _attended(work: Callable[..., None], *given: Any) -> None:
+    """Work, but not past the life of the process that asked for it: killed, it could not stop us."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    work(*given)
 
 
 async def told(pipe: Pipe, timeout_s: float = 60.0) -> Any:

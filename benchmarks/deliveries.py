@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import multiprocessing
-import socket
 import time
 from dataclasses import dataclass
+from multiprocessing.connection import Connection as Pipe
 
 import aiohttp
 from aiohttp import web
 from sqlalchemy import text
 
-from benchmarks.databases import database
+from benchmarks.databases import beside, database
 from benchmarks.figures import Figure, note, peak_mb
 from syncd.clock import SystemClock
 from syncd.outbound import Drainer, DrainLimits
@@ -45,8 +44,8 @@ class Job:
         return self.relations * TAGS
 
 
-def serve(port: int, latency_s: float) -> None:
-    """Answer everything with yes."""
+def serve(pipe: Pipe, latency_s: float) -> None:
+    """Answer everything with yes; say first where."""
 
     async def answer(_: web.BaseRequest) -> web.StreamResponse:
         if latency_s:
@@ -56,7 +55,8 @@ def serve(port: int, latency_s: float) -> None:
     async def run() -> None:
         runner = web.ServerRunner(web.Server(answer, access_log=None))
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port, backlog=1024).start()
+        await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
+        pipe.send(f"http://127.0.0.1:{runner.addresses[0][1]}/api/1.0/")
         await asyncio.Event().wait()
 
     asyncio.run(run())
@@ -135,7 +135,6 @@ async def fill(store: Store, account_id: int, relations: int) -> None:
 
 
 async def measure(job: Job, rounds: int) -> None:
-    await until_served(job.base_url)
     found = [(await bare(job), await outbox(job)) for _ in range(rounds)]
     loop, delivered = (_best(side) for side in zip(*found, strict=True))
     ratio, by_cpu = delivered.per_s / loop.per_s, loop.cpu_us / delivered.cpu_us
@@ -155,21 +154,6 @@ def _best(side: tuple[Pace, ...]) -> Pace:
     return Pace(max(pace.per_s for pace in side), min(pace.cpu_us for pace in side))
 
 
-async def until_served(base_url: str) -> None:
-    async with aiohttp.ClientSession() as session:
-        while True:
-            try:
-                async with session.get(base_url):
-                    return
-            except aiohttp.ClientConnectorError:
-                await asyncio.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--relations", type=int, default=5000)
@@ -184,14 +168,8 @@ def main() -> None:
 
 
 def one_latency(relations: int, concurrency: int, latency_s: float, rounds: int) -> None:
-    port = free_port()
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(port, latency_s), daemon=True)
-    server.start()
-    try:
-        asyncio.run(measure(Job(relations, concurrency, latency_s, f"http://127.0.0.1:{port}/api/1.0/"), rounds))
-    finally:
-        server.terminate()
-        server.join()
+    with beside(serve, latency_s) as server:
+        asyncio.run(measure(Job(relations, concurrency, latency_s, server.recv()), rounds))
 
 
 if __name__ == "__main__":

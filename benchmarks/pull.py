@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import multiprocessing
 import os
 import tempfile
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import asyncpg
 
+from benchmarks.databases import beside
 from benchmarks.figures import Figure, note, peak_mb
 from syncd.clock import SystemClock
 from syncd.domain.reports import RunReport
@@ -56,7 +56,7 @@ class Round:
     copy_s: float
 
 
-def simulate(orders: int, pipe: Pipe) -> None:
+def simulate(pipe: Pipe, orders: int) -> None:
     """Serve a seeded world until killed; say where first."""
 
     def ready(sandbox: Sandbox) -> None:
@@ -144,14 +144,8 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="a small size: shows that it works, measures little")
     options = parser.parse_args()
     orders, rounds = (2_000, 1) if options.short else (options.orders, options.rounds)
-    ours, theirs = multiprocessing.Pipe()
-    simulator = multiprocessing.get_context("spawn").Process(target=simulate, args=(orders, theirs), daemon=True)
-    simulator.start()
-    try:
-        asyncio.run(measure(ours.recv(), os.environ["SYNCD_TEST_SERVER"], rounds))
-    finally:
-        simulator.kill()
-        simulator.join()
+    with beside(simulate, orders) as simulator:
+        asyncio.run(measure(simulator.recv(), os.environ["SYNCD_TEST_SERVER"], rounds))
 
 
 if __name__ == "__main__":

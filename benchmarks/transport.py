@@ -6,7 +6,6 @@ Run it as ``python -m benchmarks.transport [--short]``. A bare asyncio server in
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -15,6 +14,7 @@ from multiprocessing.connection import Connection
 import aiohttp
 import httpx
 
+from benchmarks.databases import beside
 from benchmarks.figures import Figure, note, peak_mb
 from syncd.clock import SystemClock
 from syncd.providers.contract import Answered, Auth, Request
@@ -135,14 +135,8 @@ async def measure(port: int, requests: int) -> None:
 
 def main() -> None:
     requests = 400 if "--short" in sys.argv else 4000
-    ours, theirs = multiprocessing.Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs,), daemon=True)
-    server.start()
-    try:
-        asyncio.run(measure(ours.recv(), requests))
-    finally:
-        server.terminate()
-        server.join()
+    with beside(_serve) as server:
+        asyncio.run(measure(server.recv(), requests))
 
 
 if __name__ == "__main__":
