@@ -309,6 +309,7 @@ async def held(given: argparse.Namespace) -> None:
         burdened = Live(await stack.enter_async_context(ground(given.lanes)))
         somebody = await stack.enter_async_context(burdened.ground.store.engine.connect())
         await somebody.execution_options(isolation_level="REPEATABLE READ")
+        await somebody.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # an application's, not ours
         # It has read, and it has edited: the one keeps what is deleted, the other will commit a low id late.
         await somebody.execute(text("SELECT count(*) FROM crm.relations"))
         await somebody.execute(CAPTURE, burdened.ground.captures(1, 1))

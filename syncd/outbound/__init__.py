@@ -56,6 +56,11 @@ it or not.
 | proving, not committed | what awaits proof as it was | it is read back by the next drainer |
 | proving, committed | taken for the length of a lease, or proved | what was taken and is not proved is read again |
 
+If only the connection dies in a COMMIT, the drainer itself finds out (``leases``, ``store.outbox_lease``). Lanes of a
+claim in doubt are asked for by their epochs, and sent if they are ours. A settle in doubt is settled again; a lane that
+refuses is read, and counts as settled if the first try was what moved it on. The lease governs sending alone: it is
+renewed by the database's time, and no request begins that it does not cover. The epoch governs settling, however late.
+
 A barrier is in doubt when the intent of a dropped claim names it, also if its call had not begun: the intent is written
 for a whole claim at once, and to be wrong on this side costs a look at the CRM, on the other a second mail. A new field
 is the exception among the calls that are not repeat-safe: the CRM takes each name once, so it is sent again when the
