@@ -1,10 +1,10 @@
 """Stage: move committed captures into the outbox, under dense sequence numbers per lane.
 
 Single-file, under a transaction-level advisory lock, so that numbers are given in one order; whoever stands still with
-it loses it. Captures are deleted as
-they are moved and never skipped by "id greater than the last": ids are taken before commit, and a late commit would
-be lost for ever. (The mark to read from is no such cursor: ``policy.lowwater``.) A lane is woken by the same statement
-that lengthens it, at the clock's time and not the transaction's: what is written must not lie below anybody's mark.
+it loses it. Captures are deleted as they are moved and never skipped by "id greater than the last": ids are taken
+before commit, and a late commit would be lost for ever. (The mark to read from is no such cursor: ``policy.lowwater``.)
+A lane is woken by the same statement that lengthens it, at the clock's time and not the transaction's: what is written
+must not lie below anybody's mark.
 
 What belongs to a transaction that a hold names follows that hold: it is staged as held, as pending once the hold is
 approved, as skipped once it is rejected. What is left is the guard's to judge (``outbox_guard``), before this
@@ -22,8 +22,9 @@ from syncd.store.engine import Connection
 from syncd.store.outbox_guard import Sightings, Staged, guard_staged, read_guard
 
 # Nobody else stages while this lock is held, so a stager that stands still in mid-transaction (stopped, swapped out,
-# cut off) is let go by the server after seconds (or by ``end_still_stager``). And no plan may read captures or lanes from end to end: what a held
-# transaction keeps of them is never little. Both are for the one transaction, and cost no statement of their own.
+# cut off) is let go by the server after seconds, or by ``end_still_stager``. And no plan may read captures or lanes
+# from end to end: what a held transaction keeps of them is never little. Both are for the one transaction, and cost no
+# statement of their own.
 _ALONE = text(
     """
     SELECT pg_try_advisory_xact_lock(hashtextextended('syncd.stage', 0)) AS is_ours,

@@ -13,6 +13,7 @@ import pytest
 from syncd.sandbox import RequestLine
 from syncd.store import Store
 from tests.support.outbox import QUICK, Circle, circle, rows
+from tests.support.proving import is_long
 from tests.support.world_crew import Ground, ProcessHand
 
 SHORT = replace(QUICK, lease_s=1.5, timeout_s=0.75, concurrency=2)
@@ -63,30 +64,26 @@ async def settled(store: Store) -> list[str]:
     return [row["name"] for row in await rows(store, sql)]
 
 
-@pytest.mark.parametrize(
-    ("kind", "operation", "is_answered"),
-    [
-        ("hold", "relation_by_id", False),
-        ("hold", "relation_by_id", True),
-        ("hold", "relation_upsert", False),
-        ("hold_answer", "relation_upsert", False),
-        ("hold_answer", "relation_upsert", True),
-    ],
-    ids=[
-        "reading before its write",
-        "having read before its write",
-        "writing",
-        "having written",
-        "having written and been answered",
-    ],
-)
-async def test_a_stuck_drainer_is_fenced_and_changes_nothing(
-    store: Store, database: str, kind: str, operation: str, is_answered: bool
-) -> None:
+# The fault that it is stopped in, of which operation, and whether its answer comes while it stands still.
+PLACES = {
+    "reading before its write": ("hold", "relation_by_id", False),
+    "having read before its write": ("hold", "relation_by_id", True),
+    "writing": ("hold", "relation_upsert", False),
+    "having written": ("hold_answer", "relation_upsert", False),
+    "having written and been answered": ("hold_answer", "relation_upsert", True),
+}
+SHORT_PLACES = ("having read before its write", "having written")
+IN_MID_TRANSACTION = {"between two statements": False, "inside a statement": True}
+SHORT_IN_MID_TRANSACTION = ("inside a statement",)
+
+
+@pytest.mark.parametrize("place", PLACES if is_long() else SHORT_PLACES)
+async def test_a_stuck_drainer_is_fenced_and_changes_nothing(store: Store, database: str, place: str) -> None:
     """Its lane moved on: no row is written, and the CRM gets nothing from it but what was on the wire already.
 
     An answer may come while it stands still: it is the first thing that it meets when it goes on.
     """
+    kind, operation, is_answered = PLACES[place]
     async with circle(store) as c:
         who, other = list(c.sandbox.world.relations)[:2]
         c.sandbox.faults.add(kind, operation=operation)
@@ -118,15 +115,16 @@ async def test_a_stuck_drainer_is_fenced_and_changes_nothing(
         assert [line.parameters["firstName"] for line in written(c)] == on_the_wire + names
 
 
-@pytest.mark.parametrize("is_new", [False, True], ids=["between two statements", "inside a statement"])
+@pytest.mark.parametrize("place", IN_MID_TRANSACTION if is_long() else SHORT_IN_MID_TRANSACTION)
 async def test_a_drainer_stuck_in_mid_transaction_does_not_stop_the_others(
-    store: Store, database: str, is_new: bool
+    store: Store, database: str, place: str
 ) -> None:
     """It holds the stager's lock and stands still: it must lose it, or nobody stages for any account.
 
     What it executed while it was stopped ends, and the server ends an idle transaction. A statement that its connection
     has not prepared stops half way, where the server sees nothing idle: there the others end it.
     """
+    is_new = IN_MID_TRANSACTION[place]
     async with circle(store) as c, stuck(c, database) as hand:
         who = next(iter(c.sandbox.world.relations))
         names = [] if is_new else ["One", "Two", "Three"]
@@ -173,6 +171,7 @@ async def until_staging(store: Store, name: str) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.skipif(not is_long(), reason="the short form is made of the others: make prove")
 async def test_a_stuck_drainer_does_not_subscribe_twice(store: Store, database: str) -> None:
     """The other one looks, finds the subscription, and the stuck one's own answer is dropped."""
     async with circle(store) as c:

@@ -1,4 +1,4 @@
-"""Refused or not: what the answers to a dead identity change say about it, for whoever would send another in its place."""
+"""Refused or not: what the answers to a dead identity change say to whoever would send another in its place."""
 
 import pytest
 from sqlalchemy import text
