@@ -61,6 +61,10 @@ claim in doubt are asked for by their epochs, and sent if they are ours. A settl
 refuses is read, and counts as settled if the first try was what moved it on. The lease governs sending alone: it is
 renewed by the database's time, and no request begins that it does not cover. The epoch governs settling, however late.
 
+A drainer that stands still instead (stopped, swapped out, cut off with its host) may do so inside a transaction. The
+server ends one that is idle for seconds. Inside a statement it is not idle; if it has the stager's lock there, which
+would stop every account, whoever has asked for that lock in vain for as long ends its session.
+
 A barrier is in doubt when the intent of a dropped claim names it, also if its call had not begun: the intent is written
 for a whole claim at once, and to be wrong on this side costs a look at the CRM, on the other a second mail. A new field
 is the exception among the calls that are not repeat-safe: the CRM takes each name once, so it is sent again when the

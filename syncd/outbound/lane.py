@@ -112,7 +112,7 @@ def _empty(lane: ClaimedLane, *, is_more: bool) -> LaneSettlement:
 
 
 class _LaneWork:
-    __slots__ = ("_deliveries", "_desk", "_done", "_lane", "_lease", "_place", "_settled", "_settlement")
+    __slots__ = ("_deliveries", "_desk", "_done", "_given_up", "_lane", "_lease", "_place", "_settled", "_settlement")
 
     def __init__(self, desk: Desk, lease: Lease, place: int) -> None:
         lane = lease.lane
@@ -124,6 +124,7 @@ class _LaneWork:
         self._settlement.again_at = lane.plan.next_at
         self._deliveries: list[Delivery] = []
         self._settled: set[int] = set()
+        self._given_up = {e.facet: e.id for e in lane.entries if e.is_uncertain and e.status == _DEAD}
         self._done = 0
 
     def bury_broken(self) -> None:
@@ -239,6 +240,8 @@ class _LaneWork:
         """Let the facet's value be said once more, if an earlier try of this call may still land behind it."""
         window_s = self._desk.limits.settle_window_s
         root = next((entry.reasserts or entry.id for entry in _parts(step) if entry.is_uncertain), None)
+        if root is None and not step.carrier.is_reassertion:  # given up behind a barrier, it was not folded into this
+            root = self._given_up.get(step.carrier.facet)
         if root is None or window_s <= 0:
             return
         if (again := reassertion(step.change)) is not None:
@@ -264,7 +267,8 @@ class _LaneWork:
             delay_s = self._desk.limits.retry.delay_s(carrier.attempts + 1, jitter, asked_s)
             self._look_again(delay_s)
         status = result.status.value
-        self._put(EntrySettlement(carrier.seq, status, result.is_tried, delay_s, result.is_uncertain, told))
+        is_uncertain = result.is_uncertain or (result.status is EntryStatus.DEAD and _inherits_doubt(step))
+        self._put(EntrySettlement(carrier.seq, status, result.is_tried, delay_s, is_uncertain, told))
         if result.status is not EntryStatus.PENDING:
             self._give_up_with(step, status, told)
         if result.status is EntryStatus.PARKED:
@@ -336,6 +340,13 @@ class _LaneWork:
         settlement.acked_seq = watermark(lane.entries, self._settled, lane.seen_seq)
         settlement.is_more = settlement.is_more or self._done < len(lane.plan.steps)
         return LaneResult(lane, settlement, self._lease, self._deliveries)
+
+
+def _inherits_doubt(step: Step) -> bool:
+    """Tell whether a call that is given up takes entries with it whose own first try may still land: nobody else will
+    remember them, and what is delivered next has to be said once more for their sake."""
+    moot = (e for e in step.superseded if e.status == _PENDING and not e.is_reassertion)
+    return not keeps_all(step.change) and any(entry.is_uncertain for entry in moot)
 
 
 def _parts(step: Step) -> tuple[Entry, ...]:

@@ -232,7 +232,7 @@ class _Walk:
     def _fence(self, entry: Entry) -> None:
         """Let calls that are planned go out as they are; what is dead on this side stays on this side. A reassertion is
         on no side: a newer change of its facet, wherever it stands, supersedes it or keeps it waiting."""
-        self.trails = {facet: trail for facet, trail in self.trails.items() if _is_sendable(trail)}
+        self.trails = {facet: _upto_pending(trail) for facet, trail in self.trails.items() if _is_sendable(trail)}
         self.closed.update(facet for facet, trail in self.trails.items() if not all(e.is_reassertion for e in trail))
         self.closed.add(entry.facet)
 
@@ -254,11 +254,20 @@ class _Walk:
 
 
 def _is_sendable(trail: Sequence[Entry]) -> bool:
-    """Whether something is pending that no newer entry stands behind which was given up and may have been applied."""
+    """Whether something is pending that no newer entry stands behind which was given up and may have been applied. A
+    reassertion says what was delivered after the entry that it is about: no older one is newer than that."""
+    root = (trail[0].reasserts or 0) if trail else 0
     for entry in reversed(trail):
-        if entry.status == _PENDING or entry.is_uncertain:
+        if entry.status == _PENDING or (entry.is_uncertain and entry.id > root):
             return entry.status == _PENDING
     return False
+
+
+def _upto_pending(trail: list[Entry]) -> list[Entry]:
+    """Take what is dead at the end off a trail that something is pending in."""
+    while trail[-1].status != _PENDING:
+        trail.pop()
+    return trail
 
 
 def _place(step: Step) -> int:
@@ -267,9 +276,7 @@ def _place(step: Step) -> int:
 
 def _step(trail: list[Entry]) -> Step:
     """Fold one facet's trail up to its last pending entry; what is dead behind that one stays as it is."""
-    while trail[-1].status != _PENDING:
-        trail.pop()
-    carrier = trail[-1]
+    carrier = _upto_pending(trail)[-1]
     assert carrier.change is not None
     if len(trail) == 1:
         return Step(carrier, carrier.change)

@@ -21,7 +21,7 @@ from syncd.store.outbox_read import (
 )
 from syncd.store.outbox_results import AttemptRow, EntrySettlement, LaneSettlement, Reassertion, Settled
 from syncd.store.outbox_settle import settle
-from syncd.store.outbox_stage import stage
+from syncd.store.outbox_stage import end_still_stager, stage
 from syncd.store.outbox_summary import HoldRow, HoldSummary, list_holds, summarise
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "count_backlog",
     "count_entries",
     "decide",
+    "end_still_stager",
     "group_by_reason",
     "list_entries",
     "list_holds",

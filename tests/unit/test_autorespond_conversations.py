@@ -72,6 +72,14 @@ def test_create_is_tried_again_when_the_id_cannot_be_read():
         assert isinstance(hold(CRM, CreateRelation("a@b.nl", {}), NEW, "TRUE", given).outcome, Retryable)
 
 
+def test_a_create_that_the_crm_took_is_not_refused_by_a_read_after_it():
+    """An entry that counts as refused may be created under another address: here that would make a second relation."""
+    for given in (answer('{"error":"no"}'), answer("", 401), answer("", 429)):
+        held = hold(CRM, CreateRelation("a@b.nl", {}), NEW, "TRUE", given)
+        assert held.operations == ["relation_upsert", "relation_by_email"]
+        assert isinstance(held.outcome, Retryable)
+
+
 def test_create_of_a_known_relation_is_an_edit():
     """Its address in the CRM may be another by now; an upsert by ours would make a second relation."""
     held = hold(CRM, CreateRelation("new@b.nl", {"first_name": "Jan"}), target(), RELATION, RELATION)

@@ -302,3 +302,14 @@ def test_a_value_is_not_said_again_after_a_newer_one_that_may_have_been_applied(
     assert sent(plan(entry(2, given_up, "dead", is_uncertain=True), again)) == []
     assert sent(plan(entry(2, given_up, "dead"), again)) == [field("a")]
     assert sent(plan(entry(2, given_up, "dead", is_uncertain=True), again, entry(4, field("c")))) == [field("c")]
+
+
+def test_a_value_is_said_again_after_an_older_one_that_may_still_land() -> None:
+    """It was delivered after that one, behind a barrier, and for its sake it is said again."""
+    given_up, parked = entry(1, field("a"), "dead", is_uncertain=True), entry(2, unsubscribe(), "parked")
+    again = entry(4, field("b"), reasserts=given_up.id, next_attempt_at=EARLIER)
+    made = plan(given_up, parked, again)
+    assert sent(made) == [field("b")]
+    assert made.steps[0].superseded == (), "what is dead before the barrier stays there"
+    newer = entry(5, field("c"), attempts=1, is_uncertain=True, next_attempt_at=LATER)
+    assert sent(plan(given_up, parked, again, newer)) == [], "not after one that may have been applied"
