@@ -110,8 +110,6 @@ async def store(database: str) -> AsyncIterator[Store]:
 
 # These kill and stop real processes and servers, and time what comes after: `make prove` runs them, where nothing else
 # shares the machine.
-collect_ignore_glob = (
-    [] if is_long() else ["process/test_world_*.py", "process/test_crash_points.py", "pipelines/test_world_[dl]*.py"]
-)
+collect_ignore_glob = [] if is_long() else ["process/test_world_*.py", "pipelines/test_world_l*.py"]
 
 __all__ = ["admin", "async_url", "database_url"]

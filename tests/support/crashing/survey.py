@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from random import Random
 
 import syncd.outbound
 from tests.support.crashing.gate import Event, Kind, Moment, Point
@@ -45,9 +46,15 @@ class Survey:
         """Every event before and after; torn too, where a half could matter; what only prepares, before."""
         return list(self.called)
 
+    def one_of_each(self, chance: Random) -> list[Point]:
+        """Draw a point of each boundary."""
+        boundaries = dict.fromkeys(self.called.values())
+        return [chance.choice([p for p in self.points if self.called[p] == name]) for name in boundaries]
+
     @property
     def dangerous(self) -> list[Point]:
-        """Where a drainer that is wrong does harm, the kinds of places in turn: around every call, claim and settle."""
+        """Where a drainer that is wrong does harm, the kinds of places in turn: around every call, claim and settle.
+        The first nine are one of each kind."""
         calls = [p for p in self.points if p.text.startswith("POST ")]
         once = [p for p in calls if _CALL.search(p.text)]
         kinds = [
