@@ -19,7 +19,7 @@ from syncd.store import Store
 from tests.pipelines.test_drain_late import SCENARIOS
 from tests.support.commands import ROOT
 from tests.support.crashing.rehearsal import Script, Stage
-from tests.support.crashing.survey import Survey
+from tests.support.crashing.survey import DANGEROUS, Survey
 from tests.support.cutting import Moment
 from tests.support.defects import DEFECTS, Defect, planted
 from tests.support.defects.planting import in_class, in_sql, instead
@@ -42,9 +42,9 @@ CASES: dict[str, object] = {
     "most": 7,
     "scenario": SCENARIOS["tag"],
 }
-# A planted bug may make a drainer run in circles; one that raises is a plant gone bad, and catches nothing.
+# A planted bug may make a drainer run in circles until it is stopped; one that raises is a plant gone bad.
 ENDED, ALARM = "a drainer ended with", f"a drainer ended with {-signal.SIGALRM}:"
-PATIENCE_S, WORLD_PATIENCE_S = 40.0, 6.0
+PATIENCE_S, WORLD_PATIENCE_S = 40.0, 20.0
 
 
 @pytest.mark.parametrize("name", BY_A_TEST)
@@ -102,12 +102,13 @@ async def end(tasks: set[asyncio.Task[Any]]) -> None:
 async def test_a_planted_bug_is_caught_where_a_drainer_dies(
     crash_stage: Stage, crash_survey: Survey, proof: Say, name: str
 ) -> None:
-    """At one of the dangerous points; of each kind of them the short form of the crash proof plays one."""
-    for tried, point in enumerate(crash_survey.dangerous, start=1):
+    """At one of the dangerous points that the short form of the crash proof plays as well."""
+    for tried, point in enumerate(crash_survey.dangerous[:DANGEROUS], start=1):
         take = await crash_stage.play(Script((point,), defects=(name,)))
-        assert not (broken := [each for each in take.complaints if ALARM not in each and ENDED in each]), broken
-        found = [each for each in take.complaints if ENDED not in each]
-        if found:
+        ended = [each for each in take.complaints if ENDED in each]
+        assert all(ALARM in each for each in ended), ended
+        if take.complaints:
+            found = [*(each for each in take.complaints if each not in ended), "it runs in circles"]
             proof(f"planted {name}: caught at point {tried} ({point}): {found[0]}")
             return
     pytest.fail(f"{name} is not caught: {DEFECTS[name].says}")
@@ -122,13 +123,20 @@ async def test_a_planted_bug_is_caught_in_the_faulty_world(
     server_url: str, template: str, proof: Say, name: str
 ) -> None:
     """What the machine does between two of a schedule's events is not in its seed: the next is tried when one does
-    not catch it, and how many it took is told, so that a law that grows blind is seen to."""
-    for tried, seed in enumerate(DEFECTS[name].seeds, start=1):
+    not catch it, and how many it took is told, so that a law that grows blind is seen to. A world that does not come
+    to rest must do so without the bug: on a busy machine it may be late, and that is nobody's mistake."""
+
+    async def wrong(seed: int) -> list[str]:
         async with cloned_store(server_url, template) as (store, url):
-            with planted(DEFECTS[name]):
-                played = await play(store, url, replace(Schedule.of(seed), patience_s=WORLD_PATIENCE_S), complaints)
-        if played.wrong:
-            proof(f"planted {name}: caught by seed {seed} of the faulty world, tried {tried}: {played.wrong[0]}")
+            schedule = replace(Schedule.of(seed), patience_s=WORLD_PATIENCE_S)
+            return (await play(store, url, schedule, complaints)).wrong
+
+    for tried, seed in enumerate(DEFECTS[name].seeds, start=1):
+        with planted(DEFECTS[name]):
+            found = await wrong(seed)
+        is_late = any("come to rest" in each for each in found)
+        if found and not (is_late and await wrong(seed)):
+            proof(f"planted {name}: caught by seed {seed} of the faulty world, the {tried}. tried: {found[0]}")
             return
     pytest.fail(f"{name} is not caught by seeds {DEFECTS[name].seeds}: {DEFECTS[name].says}")
 

@@ -225,13 +225,13 @@ LANES: dict[str, Defect] = {
         "Captures are copied in one transaction and deleted in the next.",
         _CRASHES,
         instead(outbox_stage, "stage", _stage_copies),
-        points=1,
+        points=3,
     ),
     "bind_apart": Defect(
         "A new relation's remote id is written after the settle's commit.",
         _CRASHES,
         instead(outbox_settle, "settle", _bind_apart),
-        points=1,
+        points=3,
     ),
     "exists_wake_up": Defect(
         "Whether a lane sleeps is decided by whether entries exist: one that is being staged is not seen.",

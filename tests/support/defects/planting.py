@@ -29,7 +29,7 @@ class Defect:
     """``says`` in one sentence what is wrong with it in; ``test`` is the test that must fail then.
 
     ``changes`` computes what to put where. ``seeds`` of the faulty world were seen to catch it as well, the quickest
-    first, and so many of the dangerous crash ``points`` were played until one did (0: crash points are not asked).
+    first, and at most so many of the dangerous crash ``points`` until one did (0: crash points are not asked).
     """
 
     says: str

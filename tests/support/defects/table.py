@@ -13,8 +13,8 @@ alone (`tests/support/defects`), and the test of the suite that fails when it is
 plants them one by one and wants that failure: every row in `make test`, and in `make prove` also at crash points and in
 schedules of the faulty world, where the last column names any.
 
-The last column says what it took. "nothing is drawn": the test has no seed, and catches it each time. "crash point
-n": so many of the dangerous points (`tests/support/crashing/survey.py`) were played until one caught it. "world,
+The last column says what it took. "nothing is drawn": the test has no seed, and catches it each time. "crash points":
+so many of the dangerous ones (`tests/support/crashing/survey.py`) were played at most until one caught it. "world,
 seeds": these schedules of the faulty world (`tests/support/world_play.py`) caught it, the quickest first.
 
 | defect | what is wrong with it in | the test that fails | what it took |
@@ -35,7 +35,7 @@ def _rows() -> Iterator[str]:
 def _took(defect: Defect) -> str:
     took = [] if "test_crash_points" in defect.test else ["nothing is drawn"]
     if defect.points:
-        took.append(f"crash point {defect.points}")
+        took.append(f"crash points, {defect.points} at most")
     if defect.seeds:
         took.append(f"world, seeds {', '.join(map(str, defect.seeds))}")
     return "; ".join(took)
