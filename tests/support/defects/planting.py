@@ -21,6 +21,11 @@ Undo: TypeAlias = Callable[[], None]
 Change: TypeAlias = tuple[Any, str, object]
 Changes: TypeAlias = Callable[[], Sequence[Change]]
 
+
+class NothingToBreak(Exception):
+    """A defect has gone out of date. No assertion: that would look like a test that has caught it."""
+
+
 _HERE = __name__.rpartition(".")[0]
 
 
@@ -40,10 +45,10 @@ class Defect:
 
     def plant(self) -> Undo:
         """Break it, here and now; return how to mend it."""
-        made = [(holder, name, getattr(holder, name), wrong) for holder, name, wrong in self.changes()]
-        assert made, f"nothing to break: {self.says}"
-        for holder, name, right, wrong in made:
-            assert right is not wrong, f"nothing to break: {holder}.{name} is so already"
+        made = [(holder, name, getattr(holder, name, wrong), wrong) for holder, name, wrong in self.changes()]
+        if not made or any(right is wrong for _, _, right, wrong in made):
+            raise NothingToBreak(f"{self.says} {made}")
+        for holder, name, _, wrong in made:
             setattr(holder, name, wrong)
 
         def undo() -> None:
@@ -67,7 +72,7 @@ def in_sql(module: ModuleType, name: str, *swaps: tuple[str, str]) -> Changes:
     """Replace patterns in a statement that a module holds."""
 
     def changes() -> Sequence[Change]:
-        right: TextClause | str = getattr(module, name)
+        right: TextClause | str = _known(module, name)
         wrong = _without(right, *swaps)
         return ((module, name, wrong if isinstance(right, str) else text(wrong)),)
 
@@ -78,7 +83,7 @@ def instead(home: ModuleType, name: str, broken: Callable[[Any], Callable[..., A
     """Put a function that is built around a sound one in its place, in every module that knows it by a name."""
 
     def changes() -> Sequence[Change]:
-        sound = getattr(home, name)
+        sound = _known(home, name)
         wrong = broken(sound)
         return tuple((module, known_as, wrong) for module, known_as in _holders(sound))
 
@@ -87,7 +92,7 @@ def instead(home: ModuleType, name: str, broken: Callable[[Any], Callable[..., A
 
 def in_class(holder: type, name: str, broken: Callable[[Any], object]) -> Changes:
     """Put a method or property that is built around the sound one in its place."""
-    return lambda: ((holder, name, broken(vars(holder)[name])),)
+    return lambda: ((holder, name, broken(_known(holder, name))),)
 
 
 def together(*parts: Changes) -> Changes:
@@ -95,11 +100,18 @@ def together(*parts: Changes) -> Changes:
     return lambda: tuple(change for part in parts for change in part())
 
 
+def _known(holder: ModuleType | type, name: str) -> Any:
+    if name not in vars(holder):
+        raise NothingToBreak(f"{holder} has no {name}")
+    return vars(holder)[name]
+
+
 def _without(statement: TextClause | str, *swaps: tuple[str, str]) -> str:
     sql = statement if isinstance(statement, str) else statement.text
     for pattern, wrong in swaps:
         sql, count = re.subn(pattern, wrong, sql)
-        assert count, f"nothing to break: {pattern!r} does not occur in {sql}"
+        if not count:
+            raise NothingToBreak(f"{pattern!r} does not occur in {sql}")
     return sql
 
 
@@ -111,5 +123,6 @@ def _holders(sound: Callable[..., Any]) -> list[tuple[ModuleType, str]]:
         if path.startswith(("syncd.", "tests.")) and not path.startswith(_HERE)
     ]
     found = [(module, name) for module in ours for name, value in tuple(vars(module).items()) if value is sound]
-    assert found, f"nothing to break: nobody holds {sound}"
+    if not found:
+        raise NothingToBreak(f"nobody holds {sound}")
     return found
