@@ -12,7 +12,7 @@ from sqlalchemy import text
 from syncd.outbound.leases import Lease, Leases
 from syncd.policy import fold as folding
 from syncd.policy.fold import Entry, Plan, RepeatSafe
-from syncd.policy.lowwater import LowWater
+from syncd.policy.lowwater import WHOLE, LowWater, Mark
 from syncd.store import Connection, outbox_bind, outbox_claim, outbox_settle, outbox_stage
 from tests.support.defects.planting import Defect, in_class, in_sql, instead, together
 
@@ -55,15 +55,11 @@ def _drain_by_id(sound: Callable[..., Any]) -> Callable[..., Any]:
     """What is above the last id of a database is asked for, and nothing else."""
     last = dict[str, int]()
 
-    async def stage(connection: Connection, *given: Any, **named: Any) -> int | None:
+    async def stage(connection: Connection, start: Mark = WHOLE, **named: Any) -> int | None:
         database = str((await connection.exec_driver_sql("SELECT current_database()")).scalar_one())
         highest = (await connection.exec_driver_sql("SELECT max(id) FROM syncd.captures")).scalar_one()
-        above = in_sql(outbox_stage, "_STAGE", (r"(id >= :capture_id)", rf"\1 AND id > {last.get(database, 0)}"))
-        undo = Defect("", "", above).plant()
-        try:
-            staged: int | None = await sound(connection, *given, **named)
-        finally:
-            undo()
+        above = max(start.capture_id, last.get(database, 0) + 1)
+        staged: int | None = await sound(connection, start._replace(capture_id=above), **named)
         if staged is not None and highest is not None:
             last[database] = max(last.get(database, 0), highest)
         return staged
