@@ -144,7 +144,7 @@ async def test_a_planted_bug_is_caught_in_the_faulty_world(
             found = await wrong(seed)
         is_late = any("come to rest" in each for each in found)
         if found and not (is_late and await wrong(seed)):
-            proof(f"planted {name}: caught by seed {seed} of the faulty world, the {tried}. tried: {found[0]}")
+            proof(f"planted {name}: caught by seed {seed} of the faulty world, try {tried}: {found[0]}")
             return
     pytest.fail(f"{name} is not caught by seeds {DEFECTS[name].seeds}: {DEFECTS[name].says}")
 
