@@ -108,9 +108,8 @@ async def store(database: str) -> AsyncIterator[Store]:
     await opened.close()
 
 
-# These run hundreds of crash points and defects, or restart servers of their own: `make prove` runs them.
-_LONG = ["process/test_crash_points.py", "pipelines/test_world_defects.py"]
-_LONG += ["process/test_world_daemon.py", "process/test_world_postgres.py"]
-collect_ignore_glob = [] if is_long() else _LONG
+# These restart servers of their own and time what comes after: `make prove` runs them, where nothing else shares the
+# machine.
+collect_ignore_glob = [] if is_long() else ["process/test_world_daemon.py", "process/test_world_postgres.py"]
 
 __all__ = ["admin", "async_url", "database_url"]
