@@ -1,0 +1,23 @@
+"""The mirror, complete: each part of it in an SQL file of its own, named ``<part>_003.sql``.
+
+Revision ID: 0003
+"""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+SQL = Path(__file__).resolve().parents[1] / "sql"
+
+
+def upgrade() -> None:
+    bind = op.get_bind()
+    bind.exec_driver_sql("SELECT 1")  # the transaction must be open before the driver is used below SQLAlchemy
+    for part in sorted(SQL.glob("*_003.sql")):
+        body = part.read_text(encoding="utf-8")
+        bind.connection.dbapi_connection.run_async(lambda driver, body=body: driver.execute(body))
