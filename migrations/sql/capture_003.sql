@@ -10,7 +10,7 @@
 --   key, have no other way than a nested loop and keep it.)
 -- * The two captures that an edit may make are two constants and one condition, not two queries appended.
 --
--- What is left is mostly the floor, an INSERT from a trigger: see benchmarks/commits.py.
+-- benchmarks/commits.py says what is left, and how much of it any INSERT from a trigger costs.
 
 CREATE OR REPLACE FUNCTION syncd.capture_relation_update() RETURNS trigger LANGUAGE plpgsql
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_nestloop = off AS $$
