@@ -6,7 +6,9 @@ in the locking statement would be wrong: it may return a lane as another worker 
 were before, and deliver them twice.
 
 A lane whose last claim left its intent behind was dropped in mid-sending. Whatever may have been sent is marked
-uncertain here, before anybody sends again: a barrier will be read back, anything else said once more afterwards.
+uncertain here, before anybody sends again: a barrier will be read back, anything else said once more afterwards. An
+intent that is still negative says that the call, which is not repeat-safe, had not begun (``outbox_intent``): it is in
+nobody's doubt, and is sent as if for the first time.
 """
 
 from __future__ import annotations
@@ -219,8 +221,8 @@ async def doubt(
 
 def doubtful(entries: Sequence[Entry], upto: int | None, is_repeat_safe: RepeatSafe) -> list[tuple[int, Entry]]:
     """Return the entries, with their places, that a dropped claim with this intent may have sent: a barrier alone, or
-    else anything up to the intent that is no barrier."""
-    if upto is None:
+    else anything up to the intent that is no barrier; none while the intent says that nothing had begun."""
+    if upto is None or upto < 0:
         return []
     is_alone = any(entry.seq == upto and _is_barrier(entry, is_repeat_safe) for entry in entries)
     return [

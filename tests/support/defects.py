@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import text
 
-from syncd.outbound import lane, settler, shift
+from syncd.outbound import intents, lane, settler, shift
 from syncd.store import outbox_claim, outbox_settle
 from syncd.store.engine import Connection
 
@@ -56,6 +56,16 @@ def _after_claim(statement: str) -> Callable[[], None]:
         return claim
 
     return lambda: _replace(shift, "claim", broken)
+
+
+def _intent_dropped() -> None:
+    def broken(_: Any) -> Callable[..., Any]:
+        async def write_begun(*_: Any, **__: Any) -> bool:
+            return True
+
+        return write_begun
+
+    _replace(intents, "write_begun", broken)
 
 
 def _doubt_ignored() -> None:
@@ -138,9 +148,7 @@ def _bind_apart() -> None:
 
 
 DEFECTS: dict[str, Defect] = {
-    "intent_dropped": Defect(
-        "The claim does not write down what is about to be sent.", _after_claim("sending_upto = NULL")
-    ),
+    "intent_dropped": Defect("A call that is not repeat-safe begins without being written down.", _intent_dropped),
     "lane_asleep_while_claimed": Defect(
         "The claim sets no lease: a lane whose drainer dies is never looked at again.", _after_claim("ready_at = NULL")
     ),
