@@ -146,7 +146,7 @@ class _LaneWork:
         if self._is_suspended(step):
             return True
         is_repeat = step.carrier.is_uncertain or step.carrier.is_reassertion
-        target = Target(lane.remote_id, lane.email, None, is_repeat, step.carrier.captured_at)
+        target = Target(lane.remote_id, lane.email, None, is_repeat, step.carrier.captured_at, lane.stood_at)
         deadline = desk.line.clock.monotonic() + desk.limits.conversation_s
         talk = await converse(desk.line, step.change, target, deadline, lambda request: self._may_go(step, request))
         if talk.outcome is None:

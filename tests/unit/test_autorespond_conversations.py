@@ -305,6 +305,8 @@ def test_a_standing_from_before_the_change_proves_nothing():
     assert isinstance(hold(OPEN, Subscribe(1, "5", False), again, shown).outcome, Unknown)
     fresh = replace(REPEAT, since=datetime(2026, 1, 1, 9, tzinfo=UTC))
     assert hold(OPEN, Subscribe(1, "5", False), fresh, shown).outcome.proof is Proof.VERIFIED
+    known = replace(fresh, stood_at=datetime(2026, 1, 1, 8, tzinfo=UTC))
+    assert isinstance(hold(OPEN, Subscribe(1, "5", False), known, shown).outcome, Unknown)
 
 
 def test_what_has_diverged_names_both_values_apart_from_its_words():
