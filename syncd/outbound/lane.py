@@ -233,7 +233,7 @@ class _LaneWork:
         self._tell(step, talk, proof, detail and _told(detail), proof)
 
     def _await_proof(self, carrier: Entry, outcome: Delivered) -> None:
-        """Let a later read show what the CRM said yes to; the dice choose what is read on purpose."""
+        """Let a later read show what the CRM said yes to; on purpose where a first read did not, or the dice say so."""
         line, limits = self._desk.line, self._desk.limits
         readable = Readable.NEVER if carrier.change is None else line.provider.readable(carrier.change)
         if readable is not Readable.NEVER:
@@ -241,7 +241,7 @@ class _LaneWork:
         if outcome.proof is Proof.DIVERGED:
             seen = outcome.difference or Showing(Sight.OTHER)
             self._settlement.incidents.append(diverged(carrier.id, carrier.operation, carrier.facet, seen))
-        elif readable is Readable.BY_CALL and limits.read_back_share > line.clock.random():
+        elif readable is Readable.BY_CALL and (outcome.is_unshown or limits.read_back_share > line.clock.random()):
             self._settlement.read_back.append((carrier.seq, limits.read_back_after_s))
 
     def _reassert_later(self, step: Step) -> None:

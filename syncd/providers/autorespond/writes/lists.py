@@ -3,11 +3,15 @@
 On a repeat the relation's subscriptions are read first. Showing the wanted state, they prove that an earlier try
 arrived, unless the relation may have stood so before that: a second subscription to the same list looks like the first.
 Not showing it, they prove nothing: a mail may be out and a delayed call may still land. That is for a person.
+
+A list call that the CRM said yes to and does not show at once may still be under way there: it is read once more when
+that is over, and has diverged if it is not shown then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TypeAlias
 
 from syncd.domain.changes import Subscribe, SubscribeWithConsent, Unsubscribe
@@ -66,7 +70,7 @@ def _write(
     if not dialogue.verify_writes:
         return accepted(reply, who.learned)
     seen = yield from _read_back(dialogue, who, change, target)
-    return seen if isinstance(seen, Delivered) else accepted(reply, who.learned)
+    return seen if isinstance(seen, Delivered) else replace(accepted(reply, who.learned), is_unshown=True)
 
 
 def _read_back(dialogue: Dialogue, who: Whom, change: ListCall, target: Target) -> Asking[Outcome]:
