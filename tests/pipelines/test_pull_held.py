@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from syncd.policy.alike import kind_of
 from syncd.store import Store, account_pace, account_states
 from syncd.store.account_pace import Breaking
 from tests.support.pulling import Circle, circle
@@ -43,6 +44,30 @@ async def test_a_pull_finds_out_when_the_breaker_may_close(store: Store) -> None
         assert (await it.pull("tags")).is_success
         assert [line.operation for line in it.box.requests] == ["groups", "tags"]
         assert await it.rows(_BREAKER) == [("closed", "true", "1")]
+
+
+async def test_a_pull_that_closes_the_breaker_takes_back_what_the_refusals_killed(store: Store) -> None:
+    """As whoever closes it: the drainer that opened it may have crashed before it did so."""
+    async with circle(store) as it:
+        reason, kind = "closed for maintenance", kind_of("closed for maintenance", 400)
+        await it.edit(
+            f"""WITH lane AS (
+                    INSERT INTO syncd.lanes (account_id, relation_id, tail_seq, acked_seq)
+                    VALUES ({it.account.id}, 1, 1, 1) RETURNING id
+                ), dead AS (
+                    INSERT INTO syncd.entries (lane_id, seq, account_id, relation_id, operation, facet, payload, status,
+                                               attempts, xact, captured_at, settled_at, error)
+                    SELECT id, 1, {it.account.id}, 1, 'add_tag', 'tag:1', '{{}}', 'dead', 1, pg_current_xact_id(),
+                           now(), now(), '{reason}' FROM lane RETURNING id, lane_id
+                )
+                INSERT INTO syncd.attempts (account_id, lane_id, epoch, entry_id, operation, started_at, elapsed_s,
+                                            requests, status_code, outcome, detail)
+                SELECT {it.account.id}, lane_id, 1, id, 'add_tag', now(), 0.1, 2, 400, 'rejected', '{reason}'
+                FROM dead"""
+        )
+        await _opens(it, probe_in_s=-1, kind=kind)
+        assert (await it.pull("tags")).is_success
+        assert await it.rows("SELECT status, attempts FROM syncd.entries") == [("pending", 0)]
 
 
 async def test_a_canary_that_fails_opens_the_breaker_for_longer(store: Store) -> None:
