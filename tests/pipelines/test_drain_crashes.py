@@ -128,8 +128,10 @@ async def test_a_drainer_that_slept_past_its_lease_begins_nothing(store: Store) 
         await _nameless(c)
         c.sandbox.faults.add("hold", operation="relation_by_email")
         await _subscribe(c)
-        sleeping = asyncio.create_task(c.drainer(lease_s=3600.0).drain())
+        stop = asyncio.Event()
+        sleeping = asyncio.create_task(c.drainer(lease_s=3600.0).drain(stop))
         await c.sandbox.until_held()
+        stop.set()  # or it would claim the lane anew itself
         await c.wake()
         assert (await c.drain()).delivered == 1
         c.sandbox.release()
