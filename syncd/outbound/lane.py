@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from syncd.domain.changes import operation_of
 from syncd.log import redact
 from syncd.outbound.converse import Line, Talk, converse, is_the_crms
+from syncd.outbound.intents import Intents
 from syncd.outbound.leases import Lease
 from syncd.outbound.limits import DrainLimits
 from syncd.policy.fold import IDENTITY, Entry, Step, watermark
@@ -27,6 +28,7 @@ from syncd.providers.contract import (
     Proof,
     Readable,
     Rejected,
+    Request,
     Retryable,
     Target,
     Throttled,
@@ -72,6 +74,7 @@ class Desk:
 
     line: Line
     limits: DrainLimits
+    intents: Intents
 
 
 async def send_lane(desk: Desk, lease: Lease, place: int = 0) -> LaneResult:
@@ -144,13 +147,19 @@ class _LaneWork:
         if self._is_suspended(step):
             return True
         is_repeat = step.carrier.is_uncertain or step.carrier.is_reassertion
-        target = Target(lane.remote_id, lane.email, None, is_repeat, step.carrier.captured_at)
+        target = Target(lane.remote_id, lane.email, None, is_repeat, step.carrier.captured_at, lane.stood_at)
         deadline = desk.line.clock.monotonic() + desk.limits.conversation_s
-        talk = await converse(desk.line, step.change, target, deadline, lambda: self._lease.is_lost)
+        talk = await converse(desk.line, step.change, target, deadline, lambda request: self._may_go(step, request))
         if talk.outcome is None:
             return False
         self._done += 1
         return self._note(step, talk, talk.outcome)
+
+    async def _may_go(self, step: Step, request: Request) -> bool:
+        """Tell, right before a request, whether it may go out; of what is not repeat-safe it is written down first."""
+        if self._lease.is_lost or not step.is_once or request.operation in self._desk.line.reads:
+            return not self._lease.is_lost
+        return await self._desk.intents.begin(self._lease, step.carrier.seq)
 
     def _note(self, step: Step, talk: Talk, outcome: Outcome) -> bool:
         match outcome:
@@ -225,7 +234,7 @@ class _LaneWork:
         self._tell(step, talk, proof, detail and _told(detail), proof)
 
     def _await_proof(self, carrier: Entry, outcome: Delivered) -> None:
-        """Let a later read show what the CRM said yes to; the dice choose what is read on purpose."""
+        """Let a later read show what the CRM said yes to; on purpose where a first read did not, or the dice say so."""
         line, limits = self._desk.line, self._desk.limits
         readable = Readable.NEVER if carrier.change is None else line.provider.readable(carrier.change)
         if readable is not Readable.NEVER:
@@ -233,7 +242,7 @@ class _LaneWork:
         if outcome.proof is Proof.DIVERGED:
             seen = outcome.difference or Showing(Sight.OTHER)
             self._settlement.incidents.append(diverged(carrier.id, carrier.operation, carrier.facet, seen))
-        elif readable is Readable.BY_CALL and limits.read_back_share > line.clock.random():
+        elif readable is Readable.BY_CALL and (outcome.is_unshown or limits.read_back_share > line.clock.random()):
             self._settlement.read_back.append((carrier.seq, limits.read_back_after_s))
 
     def _reassert_later(self, step: Step) -> None:

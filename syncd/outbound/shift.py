@@ -111,12 +111,12 @@ class Shift:
             self._queue.put(await self._leases.adopt())
 
     async def _prove(self, stop: asyncio.Event) -> None:
-        if self._is_endless and self._post.limits.read_back_share > 0:
+        if self._is_endless:
             await self._prover.run(stop)
 
     async def _catch_up(self) -> None:
         """A one-shot drain reads back what is due once everything is delivered."""
-        if not self._is_endless and self._post.limits.read_back_share > 0:
+        if not self._is_endless:
             await self._prover.catch_up()
 
     async def _heed(self, stop: asyncio.Event) -> None:

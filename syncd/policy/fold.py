@@ -66,12 +66,15 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
-    """One call: ``change`` after folding, the entry that carries it, and the earlier entries that it supersedes."""
+    """One call: ``change`` after folding, the entry that carries it, and the earlier entries that it supersedes.
+
+    ``is_once``: the call is not repeat-safe, so that it must be known of it whether it had begun."""
 
     carrier: Entry
     change: LocalChange
     superseded: tuple[Entry, ...] = ()
     is_barrier: bool = False
+    is_once: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -90,8 +93,14 @@ class Plan(msgspec.Struct, frozen=True):
 
     @property
     def sending_upto(self) -> int | None:
-        """The intent: the highest sequence number that these steps try to deliver."""
-        return self.steps[-1].carrier.seq if self.steps else None
+        """The intent: the highest sequence number that these steps try to deliver, negative while nothing has begun.
+
+        A call that is not repeat-safe is alone in its plan. Right before it goes out its number is written down anew.
+        """
+        if not self.steps:
+            return None
+        last = self.steps[-1]
+        return -last.carrier.seq if last.is_once else last.carrier.seq
 
     @property
     def is_idle(self) -> bool:
@@ -245,7 +254,7 @@ class _Walk:
         if barrier is not None and barrier.change is not None:
             change = readdressed([entry.change for entry in self.refused], barrier.change)
             passed = (entry for entry in self.passed if entry.facet == barrier.facet)
-            step = Step(barrier, change, (*self.refused, *passed), True)
+            step = Step(barrier, change, (*self.refused, *passed), True, not self.is_repeat_safe(change))
             is_more = self.is_more or barrier.seq < last_seq or bool(self.refused)
             return Plan((step,), tuple(self.broken), self.next_at, is_more, self.is_barred)
         steps = [_step(trail) for trail in self.trails.values() if _is_sendable(trail)]

@@ -3,6 +3,7 @@
 from syncd.store.outbox_claim import Claim, ClaimedLane, Terms, claim
 from syncd.store.outbox_guard import Sightings, set_guard
 from syncd.store.outbox_hold import carry_out, decide, unfinished
+from syncd.store.outbox_intent import write_begun
 from syncd.store.outbox_lease import Renewal, already_settled, renew
 from syncd.store.outbox_operate import pause_accounts, resume_accounts, retry_entry, skip_entry
 from syncd.store.outbox_prune import Pruned, prune
@@ -66,4 +67,5 @@ __all__ = [
     "stage",
     "summarise",
     "unfinished",
+    "write_begun",
 ]

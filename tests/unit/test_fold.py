@@ -11,12 +11,14 @@ from tests.support.lanes import (
     add,
     create,
     email,
+    end,
     entry,
     field,
     is_repeat_safe,
     join,
     lane,
     leave,
+    new_field,
     plan,
     profile,
     remove,
@@ -65,6 +67,14 @@ def test_a_barrier_is_sent_alone(barrier: object) -> None:
     assert sent(made) == [barrier]
     assert made.steps[0].is_barrier
     assert made.is_more
+
+
+def test_the_intent_of_a_call_that_is_not_repeat_safe_says_that_it_has_not_begun() -> None:
+    """It is written for the whole claim; only what may simply be sent again may count as begun from there on."""
+    assert [plan(*lane(add(1), change)).sending_upto for change in (remove(1), create(), subscribe())] == [2, 1, 1]
+    assert plan(*lane(create())).sending_upto == 1
+    assert [plan(*lane(change)).sending_upto for change in (subscribe(), end(), new_field())] == [-1, -1, -1]
+    assert plan().sending_upto is None
 
 
 def test_what_stands_before_a_barrier_goes_first() -> None:

@@ -25,12 +25,14 @@ class Delivered:
     """The CRM took the change. ``remote_id`` is set when the answer named the relation (bind it with the settle).
 
     ``difference`` holds both values where the proof is ``DIVERGED``: for the database alone, it may hold addresses.
+    ``is_unshown``: a read right after did not show it, which may be too early: it is to be read back later.
     """
 
     proof: Proof
     remote_id: str | None = None
     detail: str = ""
     difference: Showing | None = field(default=None, compare=False, repr=False)
+    is_unshown: bool = False
 
 
 @dataclass(frozen=True, slots=True)

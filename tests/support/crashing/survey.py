@@ -31,6 +31,9 @@ _TRANSACTIONS: tuple[tuple[str, str], ...] = (
     ("pausing or resuming", r"^(INSERT INTO|UPDATE) syncd\.account_states"),
     ("proving", r"^(UPDATE syncd\.entries|WITH due) .*\bprove_at\b|UPDATE syncd\.entries .*'verified'"),
 )
+# A statement that is committed by itself.
+_AT_ONCE = re.compile(r"^(prepare )?UPDATE syncd\.lanes SET sending_upto = ")
+_BEGINNING = "beginning what is not repeat-safe"
 _WRITES = re.compile(r"\b(INSERT INTO|(?<!FOR )(?<!DO )UPDATE|DELETE FROM|COPY)\b|advisory")
 _ENDS = ("COMMIT", "ROLLBACK")
 
@@ -68,6 +71,7 @@ class Survey:
             self._ends_of("staging and claiming", Moment.AFTER),
             [p for p in calls if p.moment is Moment.AFTER and p.text.endswith(("/relation", "/email"))],
             self._writes_of("staging and claiming"),
+            self._at(Moment.AFTER, f"{_BEGINNING}, committed"),
         ]
         assert len(kinds) == DANGEROUS
         assert all(kinds), "a kind of place is not met any more"
@@ -126,6 +130,10 @@ def _named(events: Sequence[Event]) -> dict[tuple[Event, Moment], str]:
     for event in events:
         if event.kind is Kind.HTTP:
             named |= {(event, moment): _call_name(event, moment) for moment in Moment}
+            continue
+        if _AT_ONCE.search(event.text):
+            named |= {(event, moment): f"{_BEGINNING}, not committed" for moment in Moment}
+            named[event, Moment.AFTER] = f"{_BEGINNING}, committed"
             continue
         transaction = open_ones.setdefault(event.line, [])
         transaction.append(event)

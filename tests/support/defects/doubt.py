@@ -11,9 +11,9 @@ from syncd.outbound import lane
 from syncd.policy import outcome
 from syncd.policy.outcome import Circumstances, Ending, Verdict
 from syncd.policy.states import EntryStatus
-from syncd.store import Connection, outbox_claim, outbox_lease, outbox_reassert
+from syncd.store import Connection, outbox_claim, outbox_intent, outbox_lease, outbox_reassert
 from syncd.store.outbox_claim import ClaimedLane
-from tests.support.defects.planting import Defect, in_class, in_sql, instead
+from tests.support.defects.planting import Defect, in_class, instead
 
 _SETTLED = text(
     """
@@ -41,6 +41,13 @@ def _silent(_: Callable[..., Any]) -> Callable[..., Any]:
         return None
 
     return nothing
+
+
+def _unwritten(_: Callable[..., Any]) -> Callable[..., Any]:
+    async def write_begun(*_: Any, **__: Any) -> bool:
+        return True
+
+    return write_begun
 
 
 def _none_settled(_: Callable[..., Any]) -> Callable[..., Any]:
@@ -80,9 +87,9 @@ DOUBT: dict[str, Defect] = {
         points=1,
     ),
     "intent_dropped": Defect(
-        "The claim does not write down what is about to be sent.",
+        "A call that is not repeat-safe begins without being written down.",
         _CRASHES + "test_a_drainer_that_dies_in_mid_subscription_never_mails_twice",
-        in_sql(outbox_claim, "_TAKE", (r"sending_upto = c\.sending_upto", "sending_upto = NULL")),
+        instead(outbox_intent, "write_begun", _unwritten),
         points=1,
     ),
     "doubt_ignored": Defect(
