@@ -12,7 +12,7 @@ from syncd.policy.erasure import Invoices
 from syncd.sandbox import World
 from syncd.service.erasing import Erased, Order, erase, look
 from syncd.store import Store
-from tests.support.outbox import rows, run_sql
+from tests.support.outbox import rows
 from tests.support.pulling import Circle
 
 EMAIL, FIRST, LAST, FORMER = "Zebedeus.Kwartel@Canary.example", "Zebedeus", "Kwartelslag", "Oudekwartel"
@@ -78,8 +78,8 @@ async def fill_every_table(it: Circle, number: int) -> int:
     )
     await it.edit(
         f"INSERT INTO syncd.lanes (account_id, relation_id, tail_seq, block_reason) VALUES (1, {ours}, 9, '{EMAIL}')",
-        "INSERT INTO syncd.entries (lane_id, seq, account_id, relation_id, operation, facet, payload, xact, captured_at,"
-        " status, error, reason, settled_at) SELECT l.id, row_number() OVER (ORDER BY c.id), c.account_id,"
+        "INSERT INTO syncd.entries (lane_id, seq, account_id, relation_id, operation, facet, payload, xact,"
+        " captured_at, status, error, reason, settled_at) SELECT l.id, row_number() OVER (ORDER BY c.id), c.account_id,"
         " c.relation_id, operation, facet, payload, xact, captured_at, 'accepted',"
         f" 'no {FIRST} here', 'asked by {EMAIL}', now() FROM syncd.captures c JOIN syncd.lanes l USING (relation_id)",
         "DELETE FROM syncd.captures",
@@ -108,9 +108,11 @@ def _of_the_machinery(ours: int) -> list[str]:
             (1, 'shape', 'somebody else', 'odd record of Ann', '{{"record": {{"e": "ann@x.example"}}}}')""",
         f"""INSERT INTO syncd.holds (account_id, status, reason) VALUES (1, 'open', 'mass change by {EMAIL}')""",
         f"""INSERT INTO syncd.decisions (account_id, verb, entry_id, actor, reason) VALUES
-            (1, 'retry', {entry}, 'jan', 'phoned {LAST} on 0612349876'), (1, 'pause', NULL, 'jan', 'mail by {EMAIL}')""",
+            (1, 'retry', {entry}, 'jan', 'phoned {LAST} on 0612349876'),
+            (1, 'pause', NULL, 'jan', 'mail by {EMAIL}')""",
         f"""INSERT INTO syncd.runs (account_id, stream, trigger, status, warnings, reason) VALUES
-            (1, 'orders', 'manual', 'failed', '["{FIRST} came twice", "an order has no date"]', 'stopped at {EMAIL}')""",
+            (1, 'orders', 'manual', 'failed', '["{FIRST} came twice", "an order has no date"]',
+             'stopped at {EMAIL}')""",
         f"UPDATE syncd.account_states SET pause_reason = 'refused while reading {LAST.upper()}'",
         f"""INSERT INTO syncd.changes (account_id, table_name, row_id, kind, origin, before, after) VALUES
             (1, 'relations', {other}, 'update', 'remote', '{{"email": "{EMAIL}"}}', '{{"email": "b@x.example"}}'),
@@ -153,5 +155,7 @@ def _in(value: str, told: str) -> bool:
     return re.search(re.escape(value), told, re.IGNORECASE) is not None
 
 
-async def drop_undelivered(store: Store) -> None:
-    await run_sql(store, "UPDATE syncd.entries SET status = 'skipped' WHERE status = 'parked'")
+async def until_suppressed(store: Store) -> None:
+    """Return as soon as an erasure under way has committed its hashes; each look is a round trip of its own."""
+    while not await rows(store, "SELECT id FROM syncd.suppressions LIMIT 1"):
+        continue
