@@ -32,7 +32,14 @@ from syncd.store.schema import require_current
 @click.option("--dry-run", is_flag=True, help="Show what would be removed; change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask; needed where there is no terminal.")
 @click.option("--drop-undelivered", "may_drop", is_flag=True, help="Give up local changes that the CRM does not have.")
-@click.option("--wait", "wait_s", metavar="SECONDS", default=60.0, show_default=True, type=click.FloatRange(0, 86400))
+@click.option(
+    "--wait",
+    "wait_s",
+    metavar="SECONDS",
+    default=60.0,
+    type=click.FloatRange(0, 86400),
+    help="How long to wait for whoever is in the way, such as a delivery of this person; default: 60.",
+)
 @click.option("--list", "as_list", is_flag=True, help="Show the receipts of all erasures instead.")
 @click.option("--readmit", metavar="HASH|EMAIL", help="Let pulls bring this person back instead.")
 @click.option(

@@ -6,6 +6,7 @@ The CRM's ids and the paths of files are shown, because somebody must act on the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from rich.text import Text
 
@@ -28,11 +29,12 @@ def show_found(found: Found, order: Order) -> None:
         console.print("This person was erased before, and nothing came back but perhaps words in reports.")
         return
     bearers = ([one.account, one.relation_id, one.remote_id] for one in person.bearers)
-    console.print(table("Relations with this address", ["account", "#id", "#CRM id"], bearers))
+    console.print(table("Relations", ["account", "#id", "#CRM id"], bearers))
     console.print(table("\nHeld", ["what", "#rows", "~becomes"], _held(found, order)))
     if person.undelivered:
         rows = ([one.account, one.entry_id, one.operation, one.status, one.captured_at] for one in person.undelivered)
         console.print(table("\nNot delivered", ["account", "#entry", "change", "status", "made"], rows))
+    console.print("\nReports and incidents that mention the person lose those words.")
     for account, remote_id in person.elsewhere:
         told = f"{account}: relation {remote_id} has another address now, and orders or invoices that bear this one."
         console.print(Text(f"{told} If it is the same person, erase that address too.", style=WARN))
@@ -55,8 +57,9 @@ def found_document(found: Found, order: Order) -> dict[str, object]:
 def show_receipt(erased: Erased, found: Found) -> None:
     """Print the receipt."""
     console, receipt = out(), erased.receipt
-    console.print(table(f"\nReceipt {receipt.id}", ["table", "#rows"], receipt.counts.items()))
+    console.print(table(f"\nReceipt {receipt.id}", ["table", "#rows"], sorted(receipt.counts.items())))
     console.print(Text(f"erased by {receipt.actor}, kept out under {receipt.hash}", style=GOOD))
+    console.print(Text(f"begun {_when(receipt.started_at)}, finished {_when(receipt.finished_at)}"))
     for line in _kept(receipt):
         console.print(line)
     console.print(Text("\nStill to be done by hand", style="bold"))
@@ -74,10 +77,14 @@ def show_list(receipts: Sequence[Receipt]) -> None:
     """Print all receipts, the latest first."""
     columns = ["#receipt", "hash", "account", "erased", "by", "#rows", "state"]
     rows = (
-        [one.id, one.hash[:16], one.account or "all", one.started_at, one.actor, sum(one.counts.values()), _state(one)]
+        [one.id, one.hash, one.account or "all", one.started_at, one.actor, sum(one.counts.values()), _state(one)]
         for one in receipts
     )
     out().print(table("Erasures", columns, rows) if receipts else "Nobody was erased.")
+
+
+def _when(instant: datetime | None) -> str:
+    return instant.astimezone().strftime("%Y-%m-%d %H:%M:%S") if instant else "never"
 
 
 def _state(receipt: Receipt) -> Text:
@@ -97,9 +104,7 @@ def _held(found: Found, order: Order) -> list[tuple[str, int, str]]:
 
 def _kept(receipt: Receipt) -> list[str]:
     kept = receipt.counts.get("crm.invoices (stand-ins)", 0)
-    return (
-        [f"kept, as the law asks: {kept} invoices, their numbers and amounts; nobody is named in them"] if kept else []
-    )
+    return [f"kept for the books: {kept} invoices with their numbers and amounts; they name nobody"] if kept else []
 
 
 def _by_hand(erased: Erased, found: Found) -> list[str]:
