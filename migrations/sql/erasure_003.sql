@@ -9,6 +9,8 @@ CREATE TABLE syncd.erasure_keys (
     salt bytea NOT NULL DEFAULT uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()),
     -- the HMAC of a word that everybody knows: by it a wrong or missing SYNCD_ERASE_KEY is told from the right one
     proof bytea,
+    -- goes up with every change of suppressions: who has read them at this version need not read them again
+    version bigint NOT NULL DEFAULT 0,
     made_at timestamptz NOT NULL DEFAULT now()
 );
 
@@ -53,13 +55,13 @@ COMMENT ON COLUMN crm.invoices.pseudonymised_at IS 'When its person was erased: 
 -- Asked by every transaction that writes what the CRM said, in its first statement. The lock is shared and held until
 -- the transaction ends: an erasure first writes its hashes, then waits for the holders that may not have seen them.
 -- Volatile, so that the second statement has a snapshot of its own, taken after the lock.
-CREATE FUNCTION syncd.has_erased() RETURNS boolean LANGUAGE plpgsql VOLATILE
+CREATE FUNCTION syncd.erased_version() RETURNS bigint LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(hashtextextended('syncd.erase', 0));
-    RETURN EXISTS (SELECT FROM syncd.suppressions);
+    RETURN COALESCE((SELECT version FROM syncd.erasure_keys), 0);
 END
 $$;
 
-COMMENT ON FUNCTION syncd.has_erased() IS 'Whether anybody was ever erased here; makes an erasure wait for the calling transaction.';
-REVOKE EXECUTE ON FUNCTION syncd.has_erased() FROM PUBLIC;
+COMMENT ON FUNCTION syncd.erased_version() IS 'How often suppressions changed, 0 if nobody was ever erased; makes an erasure wait for the calling transaction.';
+REVOKE EXECUTE ON FUNCTION syncd.erased_version() FROM PUBLIC;

@@ -29,14 +29,16 @@ _SETTINGS = {"jit": "off", "idle_in_transaction_session_timeout": "10s"}
 # much as a whole small transaction: what was used a moment ago is only looked at.
 _REST_S = 1.0
 
-_SET_ORIGIN = text("SELECT set_config('syncd.origin', 'remote', true), syncd.has_erased()")
+_SET_ORIGIN = text("SELECT set_config('syncd.origin', 'remote', true), syncd.erased_version()")
 _WATCH = "syncd_watch"
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What a transaction needs to know erased persons again (see ``suppression``), and what it has read so far."""
+    """What a transaction needs to know erased persons again (see ``suppression``): the secret part of their hashes, and
+    what was read of them at this ``version`` of theirs, for all transactions that saw the same one."""
 
+    version: int
     secret: str = field(repr=False)
     loaded: dict[int, object] = field(default_factory=dict, repr=False)
 
@@ -47,6 +49,7 @@ class Store:
     def __init__(self, engine: AsyncEngine, erase_key: str = "") -> None:
         self._engine = engine
         self._erase_key = erase_key
+        self._watch = Watch(0, erase_key)
         self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @classmethod
@@ -92,9 +95,11 @@ class Store:
     async def begin_remote(self) -> AsyncIterator[Connection]:
         """Open a transaction whose writes are the CRM's word: they are not captured as local changes."""
         async with self.begin() as connection:
-            _, has_erased = (await connection.execute(_SET_ORIGIN)).one()
-            if has_erased:
-                await connection.execution_options(**{_WATCH: Watch(self._erase_key)})
+            _, version = (await connection.execute(_SET_ORIGIN)).one()
+            if version:
+                if version != self._watch.version:
+                    self._watch = Watch(version, self._erase_key)
+                await connection.execution_options(**{_WATCH: self._watch})
             yield connection
 
     async def close(self) -> None:

@@ -1,8 +1,8 @@
 """Suppression: whom no pull may bring back, as one writing transaction sees it.
 
 ``Store.begin_remote`` asks in its first statement whether anybody was ever erased. If nobody was, ``suppressed``
-returns None without asking anything: a database without erasures pays nothing. Else the hashes are read once for each
-transaction, after the lock by which an erasure waits for it: what it reads cannot grow old before it commits.
+returns None without asking anything: a database without erasures pays nothing. Else that statement told, under the lock
+by which an erasure waits for the transaction, how often the hashes have changed; they are read when that is news.
 
 A database whose hashes were made with another SYNCD_ERASE_KEY recognises nobody. That is never taken for "nobody is
 erased": it is an error, and nothing is written.
@@ -72,7 +72,7 @@ async def suppressed(connection: Connection, account_id: int) -> Suppressed | No
     found = watch.loaded.get(account_id)
     if not isinstance(found, Suppressed):
         found = watch.loaded[account_id] = await _load(connection, account_id, watch)
-    return found
+    return found if found.fates else None
 
 
 async def _load(connection: Connection, account_id: int, watch: Watch) -> Suppressed:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from syncd.store import Store
 from syncd.store.erasure.columns import REGISTER, How, Never, texts
+from syncd.store.erasure.relation import STEPS
+from syncd.store.erasure.rows import TABLES
 from tests.support.outbox import rows
 
 # What can hold words of anybody. Numbers, times and flags of a row go or stay with it and name nobody.
@@ -32,6 +34,13 @@ async def test_a_new_column_fails_the_register(store: Store) -> None:
         await connection.exec_driver_sql("ALTER TABLE syncd.runs ADD COLUMN remark text")
         found = {row[0] for row in await connection.exec_driver_sql(_COLUMNS)}
     assert found - set(REGISTER) == {"syncd.runs.remark"}
+
+
+def test_every_table_whose_rows_are_a_persons_is_emptied_of_them() -> None:
+    """A column may be classified as going with its row only where somebody removes the row."""
+    personal = {name.rsplit(".", 1)[0] for name, fate in REGISTER.items() if fate in (How.ROW, How.OTHERS)}
+    by_cascade = {"crm.order_lines"}
+    assert personal - set(STEPS) - TABLES - by_cascade == set()
 
 
 def test_every_exception_says_why() -> None:

@@ -37,6 +37,8 @@ _SUPPRESS = text("""
                       WHERE s.erasure_id = :erasure_id AND s.hash = i.hash AND s.kind = i.kind
                         AND s.account_id IS NOT DISTINCT FROM i.account_id)
 """)
+# Locks the one row until the end: two changes of the hashes are never one version.
+_MOVE = text("UPDATE syncd.erasure_keys SET version = version + 1")
 # Waiting here is how two erasures of one person take turns.
 _COUNTS = text("SELECT CAST(counts AS text) FROM syncd.erasures WHERE id = :id FOR UPDATE")
 _COUNT = text("UPDATE syncd.erasures SET counts = CAST(CAST(:counts AS text) AS jsonb) WHERE id = :id")
@@ -174,7 +176,8 @@ async def _suppress(
         "kinds": [kind.value for _, kind, _ in hashed],
         "hashes": [value for _, _, value in hashed],
     }
-    await connection.execute(_SUPPRESS, values)
+    if (await connection.execute(_SUPPRESS, values)).rowcount:
+        await connection.execute(_MOVE)
 
 
 def _hashed(hasher: Hasher, account_id: int | None, one: tuple[int, Kind, str]) -> Hashed:
@@ -227,7 +230,10 @@ async def readmit(connection: Connection, secret: str, who: str, actor: str) -> 
         if hasher is None:
             return ()
         hashed = hasher.email(who)
-    return tuple((await connection.execute(_READMIT, {"hash": hashed, "actor": actor})).scalars())
+    readmitted = tuple((await connection.execute(_READMIT, {"hash": hashed, "actor": actor})).scalars())
+    if readmitted:
+        await connection.execute(_MOVE)
+    return readmitted
 
 
 def _receipt(row: dict[str, object]) -> Receipt:

@@ -37,7 +37,7 @@ _ENTRIES = text("""
     FROM syncd.entries e WHERE e.lane_id = :lane_id
 """)
 # By table, in this order: what names an entry before the entry, what hangs on the relation before the relation.
-_STEPS: Mapping[str, str] = {
+STEPS: Mapping[str, str] = {
     "syncd.incidents": """
         DELETE FROM syncd.incidents
         WHERE subject IN (SELECT 'entry:' || id FROM unnest(CAST(:entries AS bigint[])) AS e (id))
@@ -87,7 +87,7 @@ async def erase_relation(store: Store, goal: Goal, bearer: Bearer, *, may_drop: 
         if outbox.undelivered and not may_drop:
             raise UserError(refusal(outbox.undelivered))
         values["entries"] = list(outbox.ids or ())
-        gone = {table: (await connection.execute(text(step), values)).rowcount for table, step in _STEPS.items()}
+        gone = {table: (await connection.execute(text(step), values)).rowcount for table, step in STEPS.items()}
         await tell(connection, "relations", "delete", [(bearer.account_id, bearer.relation_id, None)])
         await count(connection, goal.erasure_id, before, gone)
     return True

@@ -20,6 +20,7 @@ from syncd.store.erasure.ledger import count, take_turn
 from syncd.store.erasure.waiting import impatient
 
 MOST = 200
+TABLES = frozenset({"crm.orders", "crm.invoices", "crm.invoice_files"})
 _ALTERED = ("relation_email", "full_name", "company", "address", "postal_code", "city", "vat_number", "description")
 
 _HOLD = "SELECT id FROM crm.{table} WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id FOR UPDATE NOWAIT"

@@ -1,8 +1,8 @@
 """Waiting: who must have ended before rows are removed.
 
-Every transaction that writes what the CRM said holds the lock of ``syncd.has_erased`` until it ends. One that has it
-now may have looked for hashes before ours were committed; one that takes it later has seen them. So those that hold it
-now are waited for, each by its own transaction, and nobody who comes later is held up.
+Every transaction that writes what the CRM said holds the lock of ``syncd.erased_version`` until it ends. One that has
+it now may have looked for hashes before ours were committed; one that takes it later has seen them. So those that hold
+it now are waited for, each by its own transaction, and nobody who comes later is held up.
 """
 
 from __future__ import annotations

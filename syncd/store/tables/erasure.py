@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     Column,
     Index,
@@ -30,6 +31,7 @@ erasure_keys = Table(
         server_default=text("uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())"),
     ),
     Column("proof", LargeBinary),
+    Column("version", BigInteger, nullable=False, server_default=text("0")),
     Column("made_at", Instant, nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("id"),
     CheckConstraint("id = 1", name="erasure_keys_only_check"),
