@@ -334,3 +334,25 @@ async def test_followers_of_the_history_are_told_to_forget(store: Store) -> None
         assert await it.rows(told.format("relations")) == [(ours,)]
         kept = "SELECT after ? 'full_name', before FROM syncd.changes WHERE table_name = 'invoices' AND kind = 'update'"
         assert (True, None) in await it.rows(kept)
+
+
+async def test_a_running_process_learns_of_each_erasure_and_readmission(database: str, store: Store) -> None:
+    """It keeps the hashes that it has read; somebody else's command changes them while it runs."""
+    await account_with(store, 3)
+    operator = Store.open(database, pool_size=2)
+
+    async def hidden() -> list[str]:
+        async with store.begin_remote() as connection:
+            found = await suppressed(connection, 1)
+            people = ("1@x.example", "2@x.example")
+            return [one for one in people if found is not None and found.relation(None, one) is not None]
+
+    assert await hidden() == []
+    await erased(operator, "1@x.example")
+    assert await hidden() == ["1@x.example"]
+    await erased(operator, "2@x.example")
+    assert await hidden() == ["1@x.example", "2@x.example"]
+    async with operator.begin() as connection:
+        await erasure.readmit(connection, "", "1@X.example", "jan")
+    assert await hidden() == ["2@x.example"]
+    await operator.close()
