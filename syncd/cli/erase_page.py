@@ -36,7 +36,7 @@ def show_found(found: Found, order: Order) -> None:
         console.print(table("\nNot delivered", ["account", "#entry", "change", "status", "made"], rows))
     console.print("\nReports and incidents that mention the person lose those words.")
     for account, remote_id in person.elsewhere:
-        told = f"{account}: relation {remote_id} has another address now, and orders or invoices that bear this one."
+        told = f"{account}: relation {remote_id} has another address, and orders or invoices that bear this one: kept."
         console.print(Text(f"{told} If it is the same person, erase that address too.", style=WARN))
 
 
@@ -117,7 +117,7 @@ def _by_hand(erased: Erased, found: Found) -> list[str]:
     if found.person.undelivered:
         lines.append(f"{len(found.person.undelivered)} local changes were given up; the CRM never got them.")
     lines += [
-        f"{account}: relation {remote_id} bore this address before; if it is the same person, erase it too."
+        f"{account}: relation {remote_id} has orders or invoices that bear this address; erase it too if it is them."
         for account, remote_id in found.person.elsewhere
     ]
     if erased.open_runs:

@@ -25,6 +25,7 @@ from tests.support.erasing import (
     erased,
     fill_every_table,
     left,
+    local_id,
     make_person,
 )
 from tests.support.lanes import add
@@ -356,3 +357,36 @@ async def test_a_running_process_learns_of_each_erasure_and_readmission(database
         await erasure.readmit(connection, "", "1@X.example", "jan")
     assert await hidden() == ["2@x.example"]
     await operator.close()
+
+
+async def test_what_is_another_relations_stays_though_it_bears_the_address(store: Store) -> None:
+    """A billing address of a whole family, a friend in a free field: theirs is not the erased person's."""
+    async with circle(store, world=world()) as it:
+        number = make_person(it.world)
+        await it.pull(*EVERYTHING)
+        other = next(order.relation_id for order in it.world.orders.values() if order.relation_id != number)
+        ours, theirs = await local_id(it, number), await local_id(it, other)
+        shared = f"SET relation_email = '{EMAIL}' WHERE relation_id = {theirs}"
+        async with store.begin_remote() as connection:
+            await connection.exec_driver_sql(f"UPDATE crm.orders {shared}")
+            await connection.exec_driver_sql(f"UPDATE crm.invoices {shared}")
+            await connection.exec_driver_sql(
+                "INSERT INTO syncd.changes (account_id, table_name, row_id, kind, origin, after)"
+                f" SELECT 1, 'relation_fields', {ours}, 'update', 'local', to_jsonb(o) FROM"
+                " (SELECT 'friend@x.example' AS value) o"
+            )
+        held = f"SELECT count(*) FROM crm.orders WHERE relation_id = {theirs}"
+        orders = await it.value(held)
+        found = await look(store, Order(EMAIL, None, Invoices.REMOVE, "tester"))
+        assert found.person.elsewhere == (("default", str(other)),)
+        await erased(store, invoices=Invoices.REMOVE)
+        assert await it.value(held) == orders > 0
+        async with store.begin_remote() as connection:
+            hidden = await suppressed(connection, 1)
+            assert hidden is not None
+            assert hidden.relation(None, "friend@x.example") is None
+        paid = next(order for order in it.world.orders.values() if order.relation_id == other)
+        it.world.change_order(paid.id, is_paid=not paid.is_paid)
+        await it.advance(7200)
+        assert (await it.pull(*EVERYTHING)).is_success
+        assert await it.value(f"SELECT is_paid FROM crm.orders WHERE remote_id = '{paid.id}'") is not paid.is_paid

@@ -1,8 +1,9 @@
 """The person: who bears an address, what is held of them, and by which values texts about them are known.
 
 Nothing is changed here. A person is the relations that have the address now, whatever its letter case, with the orders
-and invoices that are theirs or bear the address. Their other addresses (former ones, those on orders) count too, unless
-somebody else has them now. Who has this one on old orders only, and another now, is not erased but named.
+and invoices that are linked to them, or bear an address of theirs and are linked to nobody. Former addresses of the
+relations count too, unless somebody else has them now. Another relation whose orders or invoices bear the address is
+not erased but named: only a person can tell whether it is the same one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ _BEARERS = text("""
     WHERE r.account_id = ANY(CAST(:accounts AS bigint[])) AND lower(r.email) = ANY(CAST(:spelled AS text[]))
     ORDER BY a.name, r.id
 """)
-_THEIRS = """(t.relation_id = ANY(CAST(:ids AS bigint[])) OR lower(t.relation_email) = ANY(CAST(:spelled AS text[])))"""
+# What is linked to somebody else is theirs, whatever address it bears: a billing address may be many people's.
+_THEIRS = """(t.relation_id = ANY(CAST(:ids AS bigint[]))
+              OR t.relation_id IS NULL AND lower(t.relation_email) = ANY(CAST(:spelled AS text[])))"""
 _ORDERS = text(f"""
     SELECT t.id, t.account_id, t.relation_id, t.relation_remote_id, t.relation_email, t.relation_name
     FROM crm.orders t WHERE t.account_id = ANY(CAST(:accounts AS bigint[])) AND {_THEIRS} ORDER BY t.id
@@ -57,6 +60,26 @@ _FORMER = text("""
     SELECT CAST(c.payload AS text) FROM syncd.captures c
     WHERE c.relation_id = ANY(CAST(:ids AS bigint[]))
       AND c.operation IN ('create_relation', 'change_email', 'update_profile', 'set_field')
+""")
+# Former addresses of the relation itself; what a free field or an invoice says is perhaps somebody else's.
+_FORMER_ADDRESSES = text("""
+    SELECT told FROM syncd.changes c, unnest(ARRAY[c.before ->> 'email', c.after ->> 'email']) AS told
+    WHERE c.row_id = ANY(CAST(:ids AS bigint[])) AND c.table_name = 'relations'
+    UNION
+    SELECT told FROM syncd.lanes l JOIN syncd.entries e ON e.lane_id = l.id,
+        unnest(ARRAY[e.payload ->> 'email', e.payload ->> 'old', e.payload ->> 'new']) AS told
+    WHERE l.relation_id = ANY(CAST(:ids AS bigint[])) AND e.operation IN ('create_relation', 'change_email')
+    UNION
+    SELECT told FROM syncd.captures c,
+        unnest(ARRAY[c.payload ->> 'email', c.payload ->> 'old', c.payload ->> 'new']) AS told
+    WHERE c.relation_id = ANY(CAST(:ids AS bigint[])) AND c.operation IN ('create_relation', 'change_email')
+""")
+_ELSEWHERE = text("""
+    SELECT DISTINCT a.name, r.remote_id FROM crm.relations r JOIN crm.accounts a ON a.id = r.account_id
+    WHERE r.account_id = ANY(CAST(:accounts AS bigint[])) AND NOT r.id = ANY(CAST(:ids AS bigint[])) AND r.id IN (
+        SELECT relation_id FROM crm.orders WHERE lower(relation_email) = ANY(CAST(:spelled AS text[]))
+        UNION SELECT relation_id FROM crm.invoices WHERE lower(relation_email) = ANY(CAST(:spelled AS text[])))
+    ORDER BY 1, 2
 """)
 _TAKEN = text("""
     SELECT lower(email) FROM crm.relations
@@ -151,13 +174,12 @@ async def survey(connection: Connection, email: str, accounts: Mapping[int, str]
     former = [row.told for row in await connection.execute(_FORMER, {"ids": ids}) if row.told]
     told = [leaf for text_ in former for leaf in _leaves(msgspec.json.decode(text_))]
     scope = {"accounts": list(accounts), "ids": ids}
-    first = (await connection.execute(_ORDERS, {**scope, "spelled": spelled})).all()
-    first_invoices = (await connection.execute(_INVOICES, {**scope, "spelled": spelled})).all()
-    theirs = (row.relation_email for row in (*first, *first_invoices) if row.relation_id in ids or not ids)
-    addresses = await _own(connection, scope, [email, *(row.email for row in found), *told, *theirs])
+    old_addresses = (await connection.execute(_FORMER_ADDRESSES, {"ids": ids})).scalars()
+    addresses = await _own(connection, scope, [email, *(row.email for row in found), *old_addresses])
     spelled = _spelled(addresses)
     orders = (await connection.execute(_ORDERS, {**scope, "spelled": spelled})).all()
     invoices = (await connection.execute(_INVOICES, {**scope, "spelled": spelled})).all()
+    elsewhere = (await connection.execute(_ELSEWHERE, {**scope, "spelled": spelled})).all()
     fields = list((await connection.execute(_FIELDS, {"ids": ids})).scalars())
     undelivered = [Undelivered(**row) for row in (await connection.execute(_UNDELIVERED, {"ids": ids})).mappings()]
     held = dict((await connection.execute(_COUNTS, {"ids": ids})).one()._mapping)
@@ -173,10 +195,10 @@ async def survey(connection: Connection, email: str, accounts: Mapping[int, str]
         invoices=tuple(row.id for row in invoices),
         numbers=tuple((row.account_id, Kind.INVOICE, _number(row)) for row in invoices),
         files=tuple(row.path for row in invoices if row.path),
-        known=_known(accounts, addresses, found, ids, [*orders, *invoices]),
+        known=_known(accounts, addresses, found, [*orders, *invoices]),
         mentions=Mentions(tuple(addresses), tuple(names), tuple(values)),
         undelivered=tuple(undelivered),
-        elsewhere=_elsewhere(accounts, ids, [*orders, *invoices]),
+        elsewhere=tuple((account, remote_id or "?") for account, remote_id in elsewhere),
         held={name: count for name, count in held.items() if count},
     )
 
@@ -231,17 +253,10 @@ def _number(row: Any) -> str:
 
 
 def _known(
-    accounts: Iterable[int], addresses: Sequence[str], bearers: Iterable[Any], ids: Sequence[int], named: Iterable[Any]
+    accounts: Iterable[int], addresses: Sequence[str], bearers: Iterable[Any], named: Iterable[Any]
 ) -> tuple[tuple[int, Kind, str], ...]:
-    """Return by what the person is known. What is another relation's, though it bears the address, is not theirs."""
+    """Return by what the person is known: addresses, and the CRM's ids of relations that are here or are only named."""
     emails = [(account_id, Kind.EMAIL, address) for account_id in accounts for address in addresses]
     bound = [(row.account_id, Kind.REMOTE_ID, row.remote_id) for row in bearers if row.remote_id]
-    theirs = (row for row in named if row.relation_remote_id and (row.relation_id is None or row.relation_id in ids))
-    told = [(row.account_id, Kind.REMOTE_ID, row.relation_remote_id) for row in theirs]
+    told = [(row.account_id, Kind.REMOTE_ID, row.relation_remote_id) for row in named if row.relation_remote_id]
     return tuple(dict.fromkeys((*emails, *bound, *told)))
-
-
-def _elsewhere(accounts: Mapping[int, str], ids: Sequence[int], rows: Iterable[Any]) -> tuple[tuple[str, str], ...]:
-    """Return account and CRM id of relations that are not erased though their orders or invoices bear the address."""
-    others = (row for row in rows if row.relation_id is not None and row.relation_id not in ids)
-    return tuple(dict.fromkeys((accounts[row.account_id], row.relation_remote_id or "?") for row in others))

@@ -27,7 +27,7 @@ _OPEN_RUNS = text("""
     WHERE status = 'running' AND started_at < (SELECT max(started_at) FROM syncd.erasures WHERE id = :id)
 """)
 _PATIENCE = text("SELECT set_config('lock_timeout', '500ms', true)")
-_IN_THE_WAY = frozenset({"55P03", "40P01", "40001", "23503"})
+_IN_THE_WAY = frozenset({"55P03", "40P01", "40001"})
 
 
 class Busy(Exception):

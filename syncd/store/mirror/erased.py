@@ -10,7 +10,7 @@ It must never let a text of such a record through: not the JSON it came as, not 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +22,19 @@ from syncd.domain.records import Invoice, InvoiceDetail, Order, Relation, Row
 from syncd.policy.erasure import NAMING, Invoices, Pseudonym, pseudonymised
 from syncd.store.engine import Connection
 from syncd.store.mirror.scope import Scope
-from syncd.store.suppression import Fate, suppressed
+from syncd.store.suppression import Fate, Suppressed, suppressed
 
 _KEPT = text("""
     SELECT id, number, is_credit, relation_email, description, invoiced_on, amount_incl FROM crm.invoices
     WHERE account_id = :account_id AND number = ANY(CAST(:numbers AS text[])) AND pseudonymised_at IS NOT NULL
+""")
+_LIVING = text("""
+    SELECT remote_id FROM crm.relations
+    WHERE account_id = :account_id AND remote_id = ANY(CAST(:remote_ids AS text[]))
+""")
+_LINKED = text("""
+    SELECT number, is_credit FROM crm.invoices
+    WHERE account_id = :account_id AND number = ANY(CAST(:numbers AS text[])) AND relation_id IS NOT NULL
 """)
 _MARK = text("""
     UPDATE crm.invoices v SET pseudonymised_at = now()
@@ -79,7 +87,11 @@ async def of_orders(connection: Connection, scope: Scope, orders: Sequence[Order
     hidden = await suppressed(connection, scope.account_id)
     if hidden is None:
         return frozenset()
-    return frozenset(n for n, it in enumerate(orders) if hidden.relation(it.relation_remote_id, it.relation_email))
+    found = {n: it for n, it in enumerate(orders) if hidden.relation(it.relation_remote_id, it.relation_email)}
+    others = (
+        await _others(connection, hidden, [it.relation_remote_id for it in found.values()]) if found else frozenset()
+    )
+    return frozenset(n for n, it in found.items() if it.relation_remote_id not in others)
 
 
 async def of_invoices(connection: Connection, scope: Scope, rows: Sequence[Row[Invoice]]) -> Kept | None:
@@ -89,6 +101,9 @@ async def of_invoices(connection: Connection, scope: Scope, rows: Sequence[Row[I
         return None
     values = {"account_id": scope.account_id, "numbers": [row.record.number for row in rows]}
     standing = {(old.number, old.is_credit): old._asdict() for old in await connection.execute(_KEPT, values)}
+    named = [row.record.number for row in rows if hidden.relation(None, row.record.relation_email)]
+    linked = await connection.execute(_LINKED, {**values, "numbers": named}) if named else ()
+    others = {(one.number, one.is_credit) for one in linked}
     written: list[Row[Invoice]] = []
     same: list[int] = []
     stand_ins: set[Key] = set()
@@ -100,12 +115,22 @@ async def of_invoices(connection: Connection, scope: Scope, rows: Sequence[Row[I
         elif old is not None:
             written.append(_replaced(row, old))
             stand_ins.add(key)
-        elif fate is None and hidden.invoice(it.number, is_credit=it.is_credit) is None:
+        elif key in others or (fate is None and hidden.invoice(it.number, is_credit=it.is_credit) is None):
             written.append(row)
         elif fate is not None and fate.invoices is Invoices.KEEP:
             written.append(_replaced(row, _named_by_nobody(it, fate.person)))
             stand_ins.add(key)
     return Kept(tuple(written), tuple(same), frozenset(stand_ins))
+
+
+async def _others(connection: Connection, hidden: Suppressed, remote_ids: Iterable[object]) -> frozenset[object]:
+    """Return those of some CRM ids that are relations of the mirror and nobody erased: what is theirs stays theirs,
+    though it bears the address of somebody who was erased."""
+    named = [one for one in remote_ids if isinstance(one, str) and hidden.relation(one, None) is None]
+    if not named:
+        return frozenset()
+    values = {"account_id": hidden.account_id, "remote_ids": named}
+    return frozenset((await connection.execute(_LIVING, values)).scalars())
 
 
 async def mark_invoices(connection: Connection, scope: Scope, keys: frozenset[Key]) -> None:
@@ -124,7 +149,10 @@ async def of_detail(
     if hidden is None:
         return row
     old = (await connection.execute(_STANDING, {"id": invoice_id})).one_or_none()
-    fate = hidden.relation(row.record.relation_remote_id, row.record.relation_email)
+    named = row.record.relation_remote_id
+    fate = hidden.relation(named, row.record.relation_email)
+    if fate is not None and named in await _others(connection, hidden, [named]):
+        fate = None
     if old is None:
         return None
     if not old.has_stand_ins and fate is None:
