@@ -8,10 +8,14 @@ import msgspec
 import pytest
 
 from syncd.domain.errors import ConfigurationError, InfrastructureError, SyncdError, UserError
+from syncd.domain.ids import RunId
+from syncd.domain.records import Order as OrderRecord
 from syncd.policy.erasure import Invoices
 from syncd.sandbox import World
 from syncd.service.erasing import Order, look
 from syncd.store import Store, erasure
+from syncd.store.mirror import Scope
+from syncd.store.mirror import erased as hiding
 from syncd.store.suppression import suppressed
 from tests.support.claims import account_with, changed, claimed_one, delivered, expire, settled
 from tests.support.erasing import (
@@ -159,6 +163,7 @@ async def test_an_application_in_the_way_stops_an_erasure_that_goes_on_later(sto
         ours = await fill_every_table(it, number)
         orders = await it.value(f"SELECT count(*) FROM crm.orders WHERE relation_id = {ours}")
         async with store.begin() as application:
+            await application.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
             await application.exec_driver_sql(f"UPDATE crm.relations SET last_name = 'X' WHERE id = {ours}")
             with pytest.raises(InfrastructureError, match="run the same command again"):
                 await erased(store, wait_s=0.5)
@@ -385,6 +390,10 @@ async def test_what_is_another_relations_stays_though_it_bears_the_address(store
             hidden = await suppressed(connection, 1)
             assert hidden is not None
             assert hidden.relation(None, "friend@x.example") is None
+            theirs_still = OrderRecord("1", None, None, None, (), str(other), EMAIL)
+            come_again = OrderRecord("2", None, None, None, (), "999999", EMAIL.upper())
+            scope = Scope(it.account.id, RunId(1), NOON, NOON, NOON)
+            assert await hiding.of_orders(connection, scope, [theirs_still, come_again]) == {1}
         paid = next(order for order in it.world.orders.values() if order.relation_id == other)
         it.world.change_order(paid.id, is_paid=not paid.is_paid)
         await it.advance(7200)

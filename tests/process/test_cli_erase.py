@@ -141,6 +141,7 @@ async def test_a_killed_erasure_is_finished_by_the_same_command(
     orders = len(await rows(store, "SELECT id FROM crm.orders WHERE relation_email = :e", e=EMAIL))
     assert orders
     async with store.begin() as application:
+        await application.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
         await application.exec_driver_sql(f"UPDATE crm.relations SET suffix = 'x' WHERE email = '{EMAIL}'")
         process = await spawn("erase", EMAIL, "--yes", cwd=tmp_path, **settings)
         async with asyncio.timeout(60):
