@@ -35,6 +35,7 @@ DOORS = (
     Door(_SEE, "plan", "plan", "Show what would be sent now; change nothing."),
     Door(_SEE, "explain", "explain", "Tell how a relation's values came to be."),
     Door(_SEE, "check", "check", "Test settings, database, credentials, clocks; change nothing."),
+    Door(_MEND, "erase", "erase", "Remove a person for good, and keep them out."),
     Door(_MEND, "migrate", "migrate", "Create or upgrade the tables."),
     Door(_TRY, "demo", "demo", "Show the whole circle on a simulated CRM."),
     Door(_TRY, "sandbox", "sandbox", "Serve a simulated CRM to try an integration on."),

@@ -18,6 +18,7 @@ from syncd.store.followup import Due
 from syncd.store.mirror import (
     Scope,
     Written,
+    erased,
     group_members,
     orders,
     proving,
@@ -76,7 +77,12 @@ async def _write_links(
 async def write_shown(
     context: Context, connection: Connection, scope: Scope, stream: Stream, shown: Sequence[Shown]
 ) -> Written:
-    """Write the answers of a few relations; those that the CRM knows no more are noted as absent."""
+    """Write the answers of a few relations; those that the CRM knows no more are noted as absent.
+
+    Of those who were erased since they were asked for nothing is written.
+    """
+    hidden = await erased.of_keys(connection, scope, [answer.due.key for answer in shown])
+    shown = [answer for answer in shown if answer.due.key not in hidden]
     there = [answer for answer in shown if not _is_nothing(stream, answer)]
     gone = [answer.due.id for answer in shown if _is_nothing(stream, answer)]
     written = await _write(connection, scope, stream, there) if there else Written()

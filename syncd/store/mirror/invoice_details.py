@@ -12,6 +12,7 @@ from syncd.domain.records import InvoiceDetail, Row
 from syncd.policy.diff import diff
 from syncd.store.engine import Connection
 from syncd.store.history import Change, record
+from syncd.store.mirror import erased
 from syncd.store.mirror.normal import columns_of, raw_text, unsaid
 from syncd.store.mirror.scope import Scope, Seen, Written
 from syncd.store.mirror.stubs import relation_ids
@@ -58,7 +59,11 @@ _ADD_LINES = text(f"""
 
 
 async def write(connection: Connection, scope: Scope, invoice_id: int, row: Row[InvoiceDetail]) -> Written:
-    """Write the detail of an invoice, by our id."""
+    """Write the detail of an invoice, by our id. One of an erased person is written with stand-ins, or not at all."""
+    allowed = await erased.of_detail(connection, scope, invoice_id, row)
+    if allowed is None:
+        return Written(1, unchanged=1)
+    row = allowed
     detail = row.record
     if detail.relation_remote_id is not None:
         await relation_ids(connection, scope, {detail.relation_remote_id: detail.relation_email}, Seen())

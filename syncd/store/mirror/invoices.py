@@ -23,6 +23,7 @@ from syncd.policy.coverage import Interval
 from syncd.policy.diff import diff
 from syncd.store.engine import Connection
 from syncd.store.history import Change, record
+from syncd.store.mirror import erased
 from syncd.store.mirror.normal import columns_of, digest, last_of_each, raw_text, unsaid, warnings_of
 from syncd.store.mirror.scope import Gone, Scope, Seen, Written
 
@@ -135,6 +136,7 @@ async def write(connection: Connection, scope: Scope, batch: Batch, seen: Seen) 
 
     A row that was written since the answer was asked for knows better, and stays.
     """
+    batch, stand_ins = await _without_erased(connection, scope, batch, seen)
     values = {"account_id": scope.account_id, "touch_before": scope.touch_before, **_keys(batch)}
     values["asked_at"] = scope.asked_at
     compared = (await connection.execute(_COMPARE, {**values, "hashes": batch.hashes})).one()
@@ -144,6 +146,7 @@ async def write(connection: Connection, scope: Scope, batch: Batch, seen: Seen) 
     new, changed = _part(batch, compared.new), _part(batch, compared.changed)
     inserted = await _insert(connection, scope, new) if new.rows else 0
     updated = await _update(connection, scope, changed) if changed.rows else 0
+    await erased.mark_invoices(connection, scope, stand_ins)
     return Written(batch.received, inserted, updated, len(batch.rows) - inserted - updated, warnings=batch.warnings)
 
 
@@ -155,6 +158,18 @@ async def gone(connection: Connection, scope: Scope, span: Interval, seen: Seen,
     else:
         found = (await connection.execute(_GONE_CREATED, values)).one()
     return Gone(found.known, tuple(found.keys))
+
+
+async def _without_erased(
+    connection: Connection, scope: Scope, batch: Batch, seen: Seen
+) -> tuple[Batch, frozenset[Key]]:
+    """Put stand-ins where a batch names an erased person, or leave the invoice out; return those with stand-ins."""
+    found = await erased.of_invoices(connection, scope, batch.rows)
+    if found is None:
+        return batch, frozenset()
+    seen.ids.extend(found.same)
+    rebuilt = prepare(found.rows)
+    return replace(rebuilt, received=batch.received), found.stand_ins
 
 
 def _key(invoice: Invoice) -> Key:

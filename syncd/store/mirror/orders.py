@@ -25,6 +25,7 @@ from syncd.policy.diff import diff
 from syncd.store.bulk import copy_rows, json_array
 from syncd.store.engine import Connection
 from syncd.store.history import Change, record
+from syncd.store.mirror import erased
 from syncd.store.mirror.normal import columns_of, digest, last_of_each, raw_text, seal, unsaid, warnings_of
 from syncd.store.mirror.order_statements import (
     ADD_LINES,
@@ -93,6 +94,7 @@ async def write(connection: Connection, scope: Scope, batch: Batch, seen: Seen) 
 
     A row that was written since the answer was asked for knows better, and stays.
     """
+    batch = await _without_erased(connection, scope, batch)
     if not seen.is_locked:
         await connection.execute(LOCK, {"account_id": scope.account_id})
         seen.is_locked = True
@@ -134,6 +136,17 @@ async def gone(connection: Connection, scope: Scope, span: Interval, seen: Seen,
         return Gone()
     keys = (await connection.execute(GONE, {**values, "seen": seen.ids.tolist()})).scalars()
     return Gone(known, tuple(keys))
+
+
+async def _without_erased(connection: Connection, scope: Scope, batch: Batch) -> Batch:
+    """Leave out the orders of erased persons, and what their rows warn of."""
+    hidden = await erased.of_orders(connection, scope, [row.record for row in batch.rows])
+    if not hidden:
+        return batch
+    kept = _part(batch, [n for n in range(1, len(batch.rows) + 1) if n - 1 not in hidden])
+    unsaid_now = {warning for n in hidden for warning in batch.rows[n].warnings}
+    warnings = tuple(warning for warning in batch.warnings if warning not in unsaid_now)
+    return replace(kept, named=_named(kept.rows), warnings=warnings)
 
 
 def _part(batch: Batch, ordinals: Sequence[int] | None) -> Batch:

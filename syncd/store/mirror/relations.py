@@ -20,7 +20,7 @@ from syncd.policy.diff import Difference, diff
 from syncd.policy.merge import Conflict, bases, merge
 from syncd.store.engine import Connection
 from syncd.store.history import Change, record
-from syncd.store.mirror import proving
+from syncd.store.mirror import erased, proving
 from syncd.store.mirror.conflicts import notice
 from syncd.store.mirror.links import link_relations
 from syncd.store.mirror.normal import columns_of, digest, last_of_each, raw_text, warnings_of
@@ -82,7 +82,9 @@ class _Merge:
 
 
 async def write(connection: Connection, scope: Scope, rows: Sequence[Row[Relation]]) -> Written:
-    """Write what differs of the relations an answer showed."""
+    """Write what differs of the relations an answer showed. Erased persons are left out."""
+    received = len(rows)
+    rows = await erased.without_relations(connection, scope, rows)
     last, doubles = last_of_each(rows, lambda relation: relation.remote_id)
     known = {row.remote_id: row._asdict() for row in await connection.execute(_KNOWN, _keys(scope, last))}
     waiting = await _waiting(connection, scope, {name: row for name, row in last.items() if name not in known})
@@ -98,7 +100,7 @@ async def write(connection: Connection, scope: Scope, rows: Sequence[Row[Relatio
     await _touch(connection, scope, [row for name, row in known.items() if row["id"] not in differing])
     unchanged = len(last) - inserted - updated - deferred
     warnings = doubles + warnings_of(rows) + doubts
-    return Written(len(rows), inserted, updated, unchanged, deferred=deferred, warnings=warnings)
+    return Written(received, inserted, updated, unchanged, deferred=deferred, warnings=warnings)
 
 
 async def _waiting(connection: Connection, scope: Scope, rows: Mapping[str, Row[Relation]]) -> dict[str, int]:

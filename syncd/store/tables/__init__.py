@@ -5,6 +5,7 @@ text of constraints and indexes, so neither can drift.
 """
 
 from syncd.store.tables.columns import metadata
+from syncd.store.tables.erasure import erasure_keys, erasures, suppressions
 from syncd.store.tables.ledger import (
     account_states,
     attempts,
@@ -48,6 +49,8 @@ __all__ = [
     "coverage",
     "decisions",
     "entries",
+    "erasure_keys",
+    "erasures",
     "fields",
     "group_members",
     "groups",
@@ -67,5 +70,6 @@ __all__ = [
     "relation_tags",
     "relations",
     "runs",
+    "suppressions",
     "tags",
 ]

@@ -263,6 +263,7 @@ invoices = Table(
     Column("detail_raw", JSONB),
     *mirrored(),
     Column("missing_since", Instant),
+    Column("pseudonymised_at", Instant),
     one_of("detail_status", tuple(DetailStatus), name="invoices_detail_status_check"),
     UniqueConstraint("account_id", "number", "is_credit", name="invoices_number_key"),
     Index("invoices_invoiced_on_idx", "account_id", "invoiced_on"),
