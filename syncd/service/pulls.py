@@ -26,7 +26,6 @@ from syncd.store.account_states import look, note_clock
 
 LOOK_S = 1.0
 FIRST_RETRY_S, LONGEST_RETRY_S = 5.0, 120.0
-LATEST_FIRST_S = 3600.0  # a rung of a day must also be reached by a process that is restarted daily
 
 
 class AccountPulls:
@@ -40,7 +39,7 @@ class AccountPulls:
         self._is_stopping = False
 
     def jobs(self) -> tuple[Job, ...]:
-        """Return the cadence ladder as jobs: each stream often, windows more widely now and then."""
+        """Return each stream's cadence as a job; how far back a window reaches each time is the ladder's to say."""
         return tuple(self._jobs())
 
     async def lead(self) -> None:
@@ -64,18 +63,10 @@ class AccountPulls:
         for stream, every_s in cadences(pull).items():
             if stream in self._runtime.provider.streams:
                 yield Job(f"{name}/{stream}", every_s, self._round_of(stream), every_s)
-        rungs = (
-            ("reread", pull.reread_every_s, pull.reread_hours * 3600.0),
-            ("deep_reread", pull.deep_reread_every_s, pull.deep_reread_days * 86400.0),
-        )
-        for stream in (s.name for s in self._runtime.provider.streams.values() if s.kind is StreamKind.WINDOW):
-            for rung, every_s, reach_s in rungs:
-                pull_it = self._round_of(stream, reach_s)
-                yield Job(f"{name}/{stream}/{rung}", every_s, pull_it, min(every_s, LATEST_FIRST_S))
 
-    def _round_of(self, stream: str, reach_s: float = 0) -> Callable[[], Awaitable[None]]:
+    def _round_of(self, stream: str) -> Callable[[], Awaitable[None]]:
         async def round_of_stream() -> None:  # APScheduler runs coroutine functions alone on the loop
-            await self._round(stream, "schedule", reach_s)
+            await self._round(stream, "schedule")
 
         return round_of_stream
 
@@ -102,13 +93,13 @@ class AccountPulls:
                 return False
         return True
 
-    async def _round(self, stream: str, trigger: str, reach_s: float = 0) -> bool:
+    async def _round(self, stream: str, trigger: str) -> bool:
         """Run one round if it may run; tell whether it ran without trouble. The boundary at which a crash ends."""
         async with self._turn_of(stream):
             try:
                 if not await self._may_pull():
                     return False
-                report = await self._runtime.puller.pull(stream, trigger, reach_s=reach_s)
+                report = await self._runtime.puller.pull(stream, trigger, climbs=True)
                 await self._note_clock()
             except (InfrastructureError, ConfigurationError) as error:
                 self._postpone(error)
