@@ -58,11 +58,13 @@ class OverlapRule:
 
 @dataclass(frozen=True, slots=True)
 class Residue:
-    """What an overlap leaves to chance: ``later`` of ``rows`` measured ones came later than ``overlap_s``."""
+    """What an overlap leaves to chance: ``later`` of ``rows`` measured ones came later than ``overlap_s``, and
+    ``beyond`` of those later than the widest read of the ladder reaches."""
 
     overlap_s: float
     rows: int
     later: int
+    beyond: int
 
 
 def overlap_s(seen: Histogram, rule: OverlapRule) -> float:
@@ -73,7 +75,7 @@ def overlap_s(seen: Histogram, rule: OverlapRule) -> float:
     return min(ceiling_s, max(rule.floor_s, next(fitting, ceiling_s)))
 
 
-def residue(seen: Histogram, rule: OverlapRule) -> Residue:
-    """Return the overlap together with what it leaves to chance."""
+def residue(seen: Histogram, rule: OverlapRule, widest_s: float = 0) -> Residue:
+    """Return the overlap together with what it leaves to chance, and to reads of ``widest_s``."""
     reached_s = overlap_s(seen, rule)
-    return Residue(reached_s, seen.rows, seen.later_than(reached_s))
+    return Residue(reached_s, seen.rows, seen.later_than(reached_s), seen.later_than(max(reached_s, widest_s)))

@@ -21,14 +21,15 @@ class WindowRule:
     """``overlap_s`` is read again each time, more if rows were seen to come later: up to ``overlap_max_s``, until no
     more than the share ``overlap_risk`` of them is missed. Older time than ``horizon_s`` is left to a backfill;
     ``margin_s`` is not claimed at the young end; a clock further off than ``max_skew_s``, or that moved by half of it
-    during a run, proves nothing."""
+    during a run, proves nothing. That is less than an hour, because a server that is wrong by whole hours most likely
+    spells its local time as GMT, and counts its ``hours`` from the right time all the same."""
 
     overlap_s: float = 2 * 3600
     overlap_max_s: float = 86400
     overlap_risk: float = 0.001
     horizon_s: float = 90 * 86400
     margin_s: float = 60
-    max_skew_s: float = 3600
+    max_skew_s: float = 3000
 
     @property
     def overlap(self) -> OverlapRule:

@@ -17,12 +17,11 @@ from syncd.domain.reports import DeliveryReport, RunReport
 from syncd.inbound import Puller, PullPolicy
 from syncd.outbound import Drainer, DrainLimits
 from syncd.policy.guard import Guard
-from syncd.policy.ladder import Rung
-from syncd.policy.windows import WindowRule
 from syncd.providers.contract import Provider
+from syncd.service.cadences import rungs, window_rule
 from syncd.service.pacing import PacedTransport, Pacer
 from syncd.service.providers import build_provider
-from syncd.settings import AccountConfig, PullSettings
+from syncd.settings import AccountConfig
 from syncd.store import Store
 from syncd.store.accounts import ensure_account
 from syncd.store.outbox import set_guard
@@ -148,22 +147,4 @@ def pull_policy(config: AccountConfig) -> PullPolicy:
         grace_s=config.send.settle_window_s,
         sweep_budget=pull.sweep_budget,
         unpaid_days=pull.unsettled_days,
-    )
-
-
-def window_rule(pull: PullSettings) -> WindowRule:
-    """Translate the settings into the rule of windows."""
-    return WindowRule(
-        overlap_s=pull.overlap_s,
-        overlap_max_s=pull.overlap_max_s,
-        overlap_risk=pull.overlap_risk,
-        horizon_s=pull.horizon_days * 86400.0,
-    )
-
-
-def rungs(pull: PullSettings) -> tuple[Rung, ...]:
-    """Translate the settings into the cadence ladder above the plain cadence."""
-    return (
-        Rung(pull.reread_hours * 3600.0, pull.reread_every_s),
-        Rung(pull.deep_reread_days * 86400.0, pull.deep_reread_every_s),
     )

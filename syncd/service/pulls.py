@@ -10,7 +10,7 @@ enough. What a pull did is in its own report; what is logged here is only what b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 
 from syncd import log
 from syncd.clock import Clock
@@ -18,9 +18,9 @@ from syncd.domain.errors import ConfigurationError, InfrastructureError
 from syncd.inbound import ORDER
 from syncd.providers.contract import StreamKind
 from syncd.service.accounts import AccountRuntime
+from syncd.service.cadences import cadences
 from syncd.service.lease import Lease
 from syncd.service.schedule import Job
-from syncd.settings import PullSettings
 from syncd.store import Store
 from syncd.store.account_states import look, note_clock
 
@@ -139,13 +139,3 @@ class AccountPulls:
         if self._is_postponed:
             self._log.info("pulls.resumed")
         self._is_postponed = False
-
-
-def cadences(pull: PullSettings) -> Mapping[str, float]:
-    """Return seconds by stream name; 0 switches a stream off."""
-    prefix, suffix = "cadence_", "_s"
-    return {
-        name.removeprefix(prefix).removesuffix(suffix): float(getattr(pull, name))
-        for name in PullSettings.model_fields
-        if name.startswith(prefix)
-    }

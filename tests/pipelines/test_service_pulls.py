@@ -116,11 +116,13 @@ async def test_ladder_reaches_further_back_now_and_then(runtime: AccountRuntime,
 
     When one was last made is in the database: whoever pulls next goes on from there.
     """
-    pulls, lease = rounds(runtime, store)
+    _, lease = rounds(runtime, store)
     await lease.renew()
     for ago in ("0", "0", "2 hours", "2 days"):
         async with store.begin() as connection:
-            await connection.exec_driver_sql(f"UPDATE syncd.rungs SET read_at = read_at - interval '{ago}'")
+            await connection.exec_driver_sql(
+                f"UPDATE syncd.rungs SET read_at = read_at - interval '{ago}', tried_at = tried_at - interval '{ago}'"
+            )
         await orders_round(rounds_of(runtime, lease, store))
     spans = [
         (run.asked_upto - run.asked_from).total_seconds() for run in told.runs if run.asked_upto and run.asked_from
