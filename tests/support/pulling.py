@@ -83,7 +83,7 @@ async def circle(
     world: World | None = None,
     now: datetime = NOON,
 ) -> AsyncIterator[Circle]:
-    """Start a simulator with a seeded world at noon (or ``now``), and a puller that knows it under the account ``default``."""
+    """Start a simulator with a seeded world at noon (or ``now``), and a puller that knows it as account ``default``."""
     seeded = world or World.seeded(relations, orders, invoices, seed=7, now=now)
     async with Sandbox(seeded, switches) as box:
         crm = provider(ProviderOptions(administration=box.admin))
