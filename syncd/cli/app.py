@@ -31,6 +31,7 @@ DOORS = (
     Door(_KEEP, "drain", "drain", "Deliver edits until none is left that can be sent."),
     Door(_KEEP, "apply", "apply", "Send exactly what a saved plan names."),
     Door(_SEE, "status", "status", "Accounts, streams, holes and the outbox at a glance."),
+    Door(_SEE, "streams", "streams", "How stale the mirror may be, and what it costs in requests."),
     Door(_SEE, "outbox", "outbox", "List undelivered edits; show, retry or skip one."),
     Door(_SEE, "plan", "plan", "Show what would be sent now; change nothing."),
     Door(_SEE, "explain", "explain", "Tell how a relation's values came to be."),

@@ -12,7 +12,9 @@ from syncd.cli.page import BAD, GOOD, QUIET, WARN, json_option, out, print_json,
 from syncd.clock import SystemClock
 from syncd.ops.health import IN_ORDER, state_in_words
 from syncd.service.database import opened
+from syncd.service.outlook import Sureness, pulling_of, read_sureness
 from syncd.settings import Settings
+from syncd.store.holes import Hole, read_holes
 from syncd.store.incidents import IncidentRow, list_incidents
 from syncd.store.outbox import HoldRow, list_holds
 from syncd.store.schema import require_current
@@ -27,7 +29,7 @@ from syncd.store.status import (
     read_streams,
 )
 
-_MOST_INCIDENTS = 100
+_MOST_INCIDENTS, _MOST_HOLES = 100, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class Status:
     outbox: tuple[OutboxStatus, ...]
     incidents: tuple[IncidentRow, ...]
     holds: tuple[HoldRow, ...]
+    holes: tuple[Hole, ...]
+    overlaps: tuple[Sureness, ...]
 
 
 @click.command(name="status")
@@ -47,8 +51,10 @@ class Status:
 def command(as_json: bool) -> None:
     """Show accounts, streams, coverage holes, the outbox and open incidents.
 
-    A hole is time that has not been proven read; the daemon refills it by itself. A dead or parked change waits for
-    you: see `syncd outbox list`. An incident is open until what it is about is well again; --json shows all of it.
+    A hole is time that has not been proven read; the daemon refills it by itself. Below the holes stands how sure it is
+    that no row came too late to be seen; `syncd streams` tells how stale each kind of data may be. A dead or parked
+    change waits for you: see `syncd outbox list`. An incident is open until what it is about is well again; --json
+    shows all of it.
     """
     settings = session.begin().settings
     status = session.run(lambda: _read(settings))
@@ -59,8 +65,10 @@ def command(as_json: bool) -> None:
 
 
 async def _read(settings: Settings) -> Status:
+    own_horizons = {name: own.pull.horizon_days for name, own in pulling_of(settings).items()}
     async with opened(settings) as database:
         await require_current(database.store)
+        overlaps = await read_sureness(database.store, settings, SystemClock().now())
         async with database.store.begin() as connection:
             return Status(
                 await read_accounts(connection),
@@ -69,6 +77,8 @@ async def _read(settings: Settings) -> Status:
                 await read_outbox(connection),
                 await list_incidents(connection, most=_MOST_INCIDENTS),
                 await list_holds(connection, is_open=True),
+                await read_holes(connection, settings.horizon_days, own_horizons),
+                overlaps,
             )
 
 
@@ -81,6 +91,10 @@ def _show(status: Status) -> None:
     for row in status.streams:
         if row.reason and row.status != "succeeded":
             console.print(Text(f"{row.account} {row.stream}: {row.reason}", style=BAD))
+    if any(not hole.is_young for hole in status.holes):
+        console.print("", _holes(status), sep="\n")
+    for sure in status.overlaps:
+        console.print(Text(f"{sure.account}: {sure.words}", style=WARN if sure.beyond else QUIET))
     console.print("", _outbox(status), sep="\n")
     if status.incidents:
         console.print("", _incidents(status), sep="\n")
@@ -124,6 +138,23 @@ def _streams(status: Status) -> object:
         for row in status.streams
     ]
     return table("Streams", columns, rows) if rows else Text("Nothing pulled yet.", style=QUIET)
+
+
+def _holes(status: Status) -> object:
+    columns = ["account", "hole in", "#age", "#length", "from", "to"]
+    rows = [
+        [
+            hole.account,
+            hole.stream,
+            Text(span(hole.age_s), style=WARN),
+            span(hole.span_s),
+            hole.since,
+            "now" if hole.is_open else hole.upto,
+        ]
+        for hole in status.holes
+        if not hole.is_young
+    ]
+    return table("Holes", columns, rows[:_MOST_HOLES])
 
 
 def _outbox(status: Status) -> object:

@@ -11,6 +11,7 @@ from msgspec import UNSET
 
 from syncd.domain.records import Order, Row
 from syncd.inbound.context import Context, NotBelieved
+from syncd.inbound.late import measure_late
 from syncd.policy import witness
 from syncd.providers.contract import Stream
 from syncd.store import Connection, followup, readings
@@ -85,7 +86,7 @@ async def write_shown(
     shown = [answer for answer in shown if answer.due.key not in hidden]
     there = [answer for answer in shown if not _is_nothing(stream, answer)]
     gone = [answer.due.id for answer in shown if _is_nothing(stream, answer)]
-    written = await _write(connection, scope, stream, there) if there else Written()
+    written = await _write(context, connection, scope, stream, there) if there else Written()
     await readings.forget_absence(connection, scope, stream.name, [answer.due.id for answer in there])
     missing = 0
     if stream.name == "relation_details":
@@ -99,7 +100,9 @@ def _is_nothing(stream: Stream, answer: Shown) -> bool:
     return answer.is_absent or (stream.name == "relation_details" and not answer.rows)
 
 
-async def _write(connection: Connection, scope: Scope, stream: Stream, there: Sequence[Shown]) -> Written:
+async def _write(
+    context: Context, connection: Connection, scope: Scope, stream: Stream, there: Sequence[Shown]
+) -> Written:
     match stream.records:
         case "TagName":
             unsure = frozenset(answer.due.id for answer in there if answer.warnings)
@@ -113,6 +116,7 @@ async def _write(connection: Connection, scope: Scope, stream: Stream, there: Se
             rows = [_owned(row, answer.due.key) for answer in there for row in answer.rows]
             seen = Seen()
             written = await orders.write(connection, scope, orders.prepare(rows), seen)
+            await measure_late(context, connection, stream, seen)
             return written.warned(*await proving.by_orders(connection, scope, seen))
         case _:
             raise ValueError(f"no sweep writes {stream.records}")

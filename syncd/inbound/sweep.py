@@ -21,7 +21,7 @@ from syncd.inbound.snapshot import read_whole
 from syncd.policy.states import RunStatus
 from syncd.policy.windows import corrected
 from syncd.providers.contract import Stream, StreamArguments
-from syncd.store import followup, readings, runs
+from syncd.store import followup, readings, runs, unsettled
 from syncd.store.followup import Due
 from syncd.store.mirror import Scope
 from syncd.store.mirror.scope import NOTHING, Written
@@ -58,8 +58,7 @@ class _Tally:
 
 async def pull_sweep(context: Context, stream: Stream, run: Run, budget: int | None) -> Ending | Trouble:
     """Ask for the due parents of a stream. The run is left open: its ending says how it went."""
-    async with context.store.begin() as connection:
-        due = await followup.due_keys(connection, context.account.id, stream.name, budget)
+    due = await _due(context, stream, budget)
     tally = _Tally(context.policy.strikes)
     for part in _parts(due, 1 if stream.name == "group_members" else context.policy.sweep_batch):
         await _pull_part(context, stream, run, part, tally)
@@ -68,6 +67,17 @@ async def pull_sweep(context: Context, stream: Stream, run: Run, budget: int | N
         if tally.is_struck_out:
             break
     return _ending(tally, len(due))
+
+
+async def _due(context: Context, stream: Stream, budget: int | None) -> Sequence[Due]:
+    """Return what to ask for: the orders of those with something unsettled, of everything else, and without a budget,
+    all in turn."""
+    account_id = context.account.id
+    async with context.store.begin() as connection:
+        if stream.records == "Order" and budget is not None:
+            since = unsettled.since(context.clock.now(), context.policy.unpaid_days)
+            return await unsettled.due(connection, account_id, stream.name, since, budget)
+        return await followup.due_keys(connection, account_id, stream.name, budget)
 
 
 def _parts(due: Sequence[Due], size: int) -> Iterator[Sequence[Due]]:

@@ -46,6 +46,7 @@ class Metrics:
         self._lag = self._gauge("coverage_lag_seconds", "Age of the newest proven instant", "account", "stream")
         self._holes = self._gauge("coverage_holes", "Unproven gaps inside the horizon", "account", "stream")
         self._hole_seconds = self._gauge("coverage_hole_seconds", "Total length of those gaps", "account", "stream")
+        self._hole_age = self._gauge("coverage_hole_age_seconds", "Age of the oldest of them", "account", "stream")
         self._success_age = self._gauge("run_success_age_seconds", "Since the last good pull", "account", "stream")
         self._paused = self._gauge("paused_accounts", "1 while the account is paused", "account")
         self._holds = self._gauge("holds_open", "Mass changes that wait for a person", "account")
@@ -105,6 +106,7 @@ class Metrics:
             labels = (row.account, row.stream)
             self._holes.labels(*labels).set(row.holes)
             self._hole_seconds.labels(*labels).set(row.hole_s)
+            self._hole_age.labels(*labels).set(row.hole_age_s)
             if row.lag_s is not None:
                 self._lag.labels(*labels).set(row.lag_s)
             if row.success_age_s is not None:

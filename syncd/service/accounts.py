@@ -17,8 +17,8 @@ from syncd.domain.reports import DeliveryReport, RunReport
 from syncd.inbound import Puller, PullPolicy
 from syncd.outbound import Drainer, DrainLimits
 from syncd.policy.guard import Guard
-from syncd.policy.windows import WindowRule
 from syncd.providers.contract import Provider
+from syncd.service.cadences import rungs, window_rule
 from syncd.service.pacing import PacedTransport, Pacer
 from syncd.service.providers import build_provider
 from syncd.settings import AccountConfig
@@ -141,8 +141,10 @@ def pull_policy(config: AccountConfig) -> PullPolicy:
     """Translate the settings into the puller's policy."""
     pull = config.pull
     return PullPolicy(
-        window=WindowRule(overlap_s=pull.overlap_s, horizon_s=pull.horizon_days * 86400.0),
+        window=window_rule(pull),
+        ladder=rungs(pull),
         absence_gap_s=pull.absence_gap_s,
         grace_s=config.send.settle_window_s,
         sweep_budget=pull.sweep_budget,
+        unpaid_days=pull.unsettled_days,
     )

@@ -76,6 +76,8 @@ REGISTER: Mapping[str, How | Never] = {
     **_each("syncd.runs", "stream trigger status", _OURS),
     **_each("syncd.coverage", "stream", _OURS),
     **_each("syncd.readings", "stream", _OURS),
+    **_each("syncd.lateness", "stream", _OURS),
+    **_each("syncd.rungs", "stream", _OURS),
     **_each("syncd.changes", "before after", How.OTHERS),
     **_each("syncd.changes", "table_name kind origin", _OURS),
     **_each("syncd.conflicts", "base local remote", How.OTHERS),

@@ -68,7 +68,7 @@ _INSERT = text(f"""
         INSERT INTO syncd.changes (account_id, table_name, row_id, kind, origin, run_id)
         SELECT :account_id, 'invoices', id, 'insert', 'remote', :run_id FROM inserted
     )
-    SELECT count(*) FROM inserted
+    SELECT array_agg(id) FROM inserted
 """)
 _OLD = text(f"""
     SELECT id, number, is_credit, {", ".join(_COLUMNS)}, missing_since IS NOT NULL AS was_missing
@@ -144,7 +144,7 @@ async def write(connection: Connection, scope: Scope, batch: Batch, seen: Seen) 
     if compared.stale:
         await connection.execute(_TOUCH, {"ids": compared.stale})
     new, changed = _part(batch, compared.new), _part(batch, compared.changed)
-    inserted = await _insert(connection, scope, new) if new.rows else 0
+    inserted = await _insert(connection, scope, new, seen) if new.rows else 0
     updated = await _update(connection, scope, changed) if changed.rows else 0
     await erased.mark_invoices(connection, scope, stand_ins)
     return Written(batch.received, inserted, updated, len(batch.rows) - inserted - updated, warnings=batch.warnings)
@@ -186,8 +186,11 @@ def _part(batch: Batch, ordinals: Sequence[int] | None) -> Batch:
     return replace(batch, rows=tuple(batch.rows[n] for n in chosen), hashes=[batch.hashes[n] for n in chosen])
 
 
-async def _insert(connection: Connection, scope: Scope, batch: Batch) -> int:
-    return int((await connection.execute(_INSERT, {**_arrays(scope, batch), "run_id": scope.run_id})).scalar_one())
+async def _insert(connection: Connection, scope: Scope, batch: Batch, seen: Seen) -> int:
+    given = {**_arrays(scope, batch), "run_id": scope.run_id}
+    ids = (await connection.execute(_INSERT, given)).scalar_one() or ()
+    seen.new.extend(ids)
+    return len(ids)
 
 
 async def _update(connection: Connection, scope: Scope, batch: Batch) -> int:

@@ -107,6 +107,7 @@ async def write(connection: Connection, scope: Scope, batch: Batch, seen: Seen) 
     if compared.stale:
         await connection.execute(TOUCH, {"ids": compared.stale})
     new, changed = _part(batch, compared.new), _part(batch, compared.changed)
+    seen.new.extend(compared.new_ids or ())
     await _insert(connection, scope, new, compared.new_ids, seen)
     await _update(connection, scope, changed, seen)
     await _respell(connection, scope, _part(batch, compared.respelled))

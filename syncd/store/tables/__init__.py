@@ -5,6 +5,7 @@ text of constraints and indexes, so neither can drift.
 """
 
 from syncd.store.tables.columns import metadata
+from syncd.store.tables.coverage import lateness, rungs
 from syncd.store.tables.erasure import erasure_keys, erasures, suppressions
 from syncd.store.tables.ledger import (
     account_states,
@@ -60,6 +61,7 @@ __all__ = [
     "invoice_lines",
     "invoices",
     "lanes",
+    "lateness",
     "list_subscriptions",
     "lists",
     "metadata",
@@ -69,6 +71,7 @@ __all__ = [
     "relation_fields",
     "relation_tags",
     "relations",
+    "rungs",
     "runs",
     "suppressions",
     "tags",

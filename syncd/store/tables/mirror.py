@@ -210,6 +210,7 @@ orders = Table(
     UniqueConstraint("account_id", "remote_id", name="orders_remote_id_key"),
     Index("orders_purchased_at_idx", "account_id", "purchased_at"),
     Index("orders_relation_id_idx", "relation_id"),
+    Index("orders_unpaid_idx", "account_id", "purchased_at", postgresql_where=text("is_paid IS NOT TRUE")),
     Index("orders_unlinked_idx", "account_id", "relation_remote_id", postgresql_where=text("relation_id IS NULL")),
     schema="crm",
 )
