@@ -36,12 +36,12 @@ async def pull_details(context: Context, stream: Stream, run: Run, budget: int |
         found = await _ask(context, stream, invoice)
         if isinstance(found, Trouble) and found.ends_the_run:
             if found.is_unauthorised:  # perhaps for this invoice alone: it waits, so that the others get their turn
-                await _fail(context, invoice, found)
+                await _fail(context, run, invoice, found)
             return replace(found, requests=count, written=written)
         if isinstance(found, Trouble):
             failures += 1
             written = written.warned(f"invoice {invoice.key}: {found.reason}")
-            await _fail(context, invoice, found)
+            await _fail(context, run, invoice, found)
         else:
             written += await _write(context, run, invoice, found)
         context.progressed(stream.name, count, 0)
@@ -65,9 +65,9 @@ def _only(rows: Sequence[Row[Any]]) -> Row[Any] | Trouble:
     return rows[0] if rows else Trouble("the CRM knows no such invoice", is_absent=True, may_retry=False)
 
 
-async def _fail(context: Context, invoice: Due, trouble: Trouble) -> None:
+async def _fail(context: Context, run: Run, invoice: Due, trouble: Trouble) -> None:
     async with context.store.begin_remote() as connection:
-        await followup.fail_detail(connection, invoice.id, trouble.reason, _next_try(context, invoice, trouble))
+        await followup.fail_detail(connection, run.id, invoice.id, trouble.reason, _next_try(context, invoice, trouble))
 
 
 def _next_try(context: Context, invoice: Due, trouble: Trouble) -> datetime | None:

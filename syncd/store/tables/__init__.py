@@ -5,6 +5,7 @@ text of constraints and indexes, so neither can drift.
 """
 
 from syncd.store.tables.columns import metadata
+from syncd.store.tables.history import audits, history_horizons
 from syncd.store.tables.ledger import (
     account_states,
     attempts,
@@ -42,6 +43,7 @@ __all__ = [
     "account_states",
     "accounts",
     "attempts",
+    "audits",
     "captures",
     "changes",
     "conflicts",
@@ -51,6 +53,7 @@ __all__ = [
     "fields",
     "group_members",
     "groups",
+    "history_horizons",
     "holds",
     "incidents",
     "invoice_files",
