@@ -97,3 +97,9 @@ class PullSettings(Group):
         le=36500,
         description="How far back holes are refilled by the daemon; older time is read by backfill alone.",
     )
+    keep_history_days: float = Field(
+        0,
+        ge=0,
+        le=36500,
+        description="Days for which every change is kept, for the past as it was known and for the feed; 0: for ever.",
+    )

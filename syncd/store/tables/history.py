@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, Table, Text, func
+from sqlalchemy import BigInteger, Column, Date, ForeignKey, PrimaryKeyConstraint, Table, Text, func
 
-from syncd.store.tables.columns import XID8, Instant, identity, metadata, reference
+from syncd.store.tables.columns import XID8, Instant, metadata, reference
 
 history_horizons = Table(
     "history_horizons",
@@ -19,18 +19,14 @@ history_horizons = Table(
 audits = Table(
     "audits",
     metadata,
-    identity(),
     reference("account_id", "crm.accounts.id"),
     Column("kind", Text, nullable=False),
-    Column("run_id", BigInteger),
-    Column("asked", Integer, nullable=False),
-    Column("equal", Integer, nullable=False),
-    Column("late", Integer, nullable=False),
-    Column("wrong", Integer, nullable=False),
-    Column("waiting", Integer, nullable=False),
-    Column("vanished", Integer, nullable=False),
-    Column("unread", Integer, nullable=False),
-    Column("audited_at", Instant, nullable=False, server_default=func.now()),
-    Index("audits_kind_idx", "account_id", "kind", "audited_at"),
+    Column("audited_on", Date, nullable=False),
+    *(
+        Column(name, BigInteger, nullable=False)
+        for name in ("asked", "equal", "late", "wrong", "waiting", "vanished", "unread")
+    ),
+    Column("last_at", Instant, nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("account_id", "kind", "audited_on"),
     schema="syncd",
 )
