@@ -10,9 +10,11 @@ from rich.text import Text
 from syncd.cli import session
 from syncd.cli.page import BAD, GOOD, QUIET, WARN, json_option, out, print_json, span, table
 from syncd.clock import SystemClock
+from syncd.domain.audits import Standing
 from syncd.ops.health import IN_ORDER, state_in_words
 from syncd.service.database import opened
 from syncd.settings import Settings
+from syncd.store.audit import read_standings
 from syncd.store.incidents import IncidentRow, list_incidents
 from syncd.store.outbox import HoldRow, list_holds
 from syncd.store.schema import require_current
@@ -38,6 +40,7 @@ class Status:
     mirror: tuple[MirrorStatus, ...]
     streams: tuple[StreamStatus, ...]
     outbox: tuple[OutboxStatus, ...]
+    proofs: tuple[Standing, ...]
     incidents: tuple[IncidentRow, ...]
     holds: tuple[HoldRow, ...]
 
@@ -55,7 +58,7 @@ def command(as_json: bool) -> None:
     if as_json:
         print_json(status)
     else:
-        _show(status)
+        _show(status, settings.audit_days)
 
 
 async def _read(settings: Settings) -> Status:
@@ -67,12 +70,13 @@ async def _read(settings: Settings) -> Status:
                 await read_mirror(connection),
                 await read_streams(connection, settings.horizon_days),
                 await read_outbox(connection),
+                await read_standings(connection, settings.audit_days * 86400.0),
                 await list_incidents(connection, most=_MOST_INCIDENTS),
                 await list_holds(connection, is_open=True),
             )
 
 
-def _show(status: Status) -> None:
+def _show(status: Status, audit_days: float) -> None:
     console = out()
     if not status.accounts:
         console.print("No account yet: `syncd check` tests the settings, `syncd run` starts the daemon.")
@@ -82,6 +86,8 @@ def _show(status: Status) -> None:
         if row.reason and row.status != "succeeded":
             console.print(Text(f"{row.account} {row.stream}: {row.reason}", style=BAD))
     console.print("", _outbox(status), sep="\n")
+    if status.proofs:
+        console.print("", _proofs(status, audit_days), sep="\n")
     if status.incidents:
         console.print("", _incidents(status), sep="\n")
     for hold in status.holds:
@@ -143,6 +149,16 @@ def _outbox(status: Status) -> object:
 
 def _waiting(row: OutboxStatus) -> tuple[tuple[int, str], ...]:
     return ((row.dead, BAD), (row.parked, BAD), (row.held, WARN), (row.diverged, WARN))
+
+
+def _proofs(status: Status, audit_days: float) -> object:
+    """Tell of which share it is known that it equals the CRM; rounded down, so that 100 % means every row."""
+    columns = ["account", "kind", "#rows", "#proven", "#share", "#oldest"]
+    rows = [
+        [row.account, row.kind, row.rows, row.proven, f"{int(1000 * row.share) / 10:g} %", span(row.oldest_s)]
+        for row in status.proofs
+    ]
+    return table(f"Proven equal to the CRM within {span(audit_days * 86400)}", columns, rows)
 
 
 def _incidents(status: Status) -> object:

@@ -69,12 +69,14 @@ async def write(connection: Connection, scope: Scope, invoice_id: int, row: Row[
     old = (await connection.execute(_OLD, {"id": invoice_id})).one()._asdict()
     values = {name: getattr(detail, name) for name in _ADDED} | {name: old[name] for name in unsaid(row, _ADDED)}
     values |= {name: old[name] if old[name] is not None else getattr(detail, name) for name in _ALSO_LISTED}
+    old["lines"] = [dict(zip(_LINE, line, strict=True)) for line in old["lines"]]
+    lines = [{name: getattr(line, name) for name in _LINE} for line in detail.lines]
+    if old["detail_status"] == "done" and not diff(old, {**values, "lines": lines}):
+        return Written(1, unchanged=1, warnings=row.warnings)
     now = (await connection.execute(_UPDATE, {**values, "id": old["id"], "raw": raw_text(row.raw)})).one()
     await connection.execute(_DROP_LINES, {"id": old["id"]})
     if detail.lines:
         await connection.execute(_ADD_LINES, {"id": old["id"], **_line_arrays(detail)})
-    old["lines"] = [dict(zip(_LINE, line, strict=True)) for line in old["lines"]]
-    lines = [{name: getattr(line, name) for name in _LINE} for line in detail.lines]
     difference = diff(old, {**values, **now._asdict(), "lines": lines})
     if difference:
         await record(connection, scope, "invoices", [Change(old["id"], "update", difference.before, difference.after)])
