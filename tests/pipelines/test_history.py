@@ -10,12 +10,19 @@ from typing import Any
 
 import msgspec
 import pytest
+from pydantic import SecretStr
 from sqlalchemy.exc import DBAPIError
 
 from syncd.clock import SystemClock
 from syncd.inbound import ORDER
 from syncd.outbound import Drainer, DrainLimits
+from syncd.sandbox import Sandbox, World
+from syncd.service.accounts import opened_accounts
+from syncd.service.chores import AccountChores
+from syncd.service.lease import Lease
+from syncd.settings import Settings, resolve_accounts
 from syncd.store import Store
+from tests.pipelines.test_service_pulls import Told
 from tests.support.proving import Say, is_long, seed
 from tests.support.pulling import POLICY, Circle, circle
 
@@ -200,3 +207,31 @@ async def test_an_instant_before_what_is_kept_is_refused_in_one_sentence(store: 
             assert getattr(refused.value.orig, "sqlstate", "") == "SY031"
             assert "is kept since" in str(refused.value)
         assert await it.value("SELECT count(*) FROM crm.orders_as_of(now())") == 3
+
+
+async def test_the_daemon_forgets_what_is_older_than_is_kept(store: Store) -> None:
+    """In batches, by the account's own setting; and from then on the past begins later."""
+    async with Sandbox(World.seeded(relations=4, orders=3, invoices=0, seed=3)) as box:
+        settings = Settings(
+            base_url=box.base_url,
+            autorespond_admin=box.admin,
+            autorespond_key=SecretStr(box.key),
+            rate_per_s=1000,
+            keep_history_days=30,
+        )
+        async with opened_accounts(resolve_accounts(settings).configs, store, SystemClock(), Told()) as (runtime,):
+            await runtime.puller.pull("groups")
+            lease = Lease(store, SystemClock(), runtime.account, "one", 60)
+            await lease.renew()
+            chores = AccountChores(runtime, lease, SystemClock())
+            async with store.begin() as connection:
+                old = "UPDATE syncd.changes SET changed_at = now() - interval '31 days' WHERE row_id = 1"
+                await connection.exec_driver_sql(old)
+            await chores.prune_history()
+    async with store.begin() as connection:
+        left = (await connection.exec_driver_sql("SELECT row_id FROM syncd.changes ORDER BY 1")).scalars().all()
+        assert 1 not in left
+        assert left
+        refused = connection.exec_driver_sql("SELECT * FROM crm.groups_as_of(now() - interval '32 days')")
+        with pytest.raises(DBAPIError, match="is kept since"):
+            await refused
