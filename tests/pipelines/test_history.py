@@ -235,3 +235,32 @@ async def test_the_daemon_forgets_what_is_older_than_is_kept(store: Store) -> No
         refused = connection.exec_driver_sql("SELECT * FROM crm.groups_as_of(now() - interval '32 days')")
         with pytest.raises(DBAPIError, match="is kept since"):
             await refused
+
+
+async def test_a_link_that_was_marked_before_it_went_was_marked_then(store: Store) -> None:
+    """The row is gone; only what the history kept of it can say how it stood."""
+    async with circle(store, policy=replace(POLICY, absence_gap_s=0)) as it:
+        await it.pull("tags", "groups", "group_members", "relation_tags")
+        relation = next(relation for relation in it.world.relations.values() if relation.tags)
+        it.world.untag(relation, next(iter(relation.tags)))
+        whole = await at(it)
+        await it.pull("relation_tags")
+        marked, held_then = await at(it), await held(it, "relation_tags", "relation_tags")
+        await it.pull("relation_tags")
+        count = "SELECT count(*), count(missing_since) FROM crm.relation_tags_as_of('{}')"
+        total = len(held_then)
+        assert await it.rows(count.format(whole.isoformat())) == [(total, 0)]
+        assert await it.rows(count.format(marked.isoformat())) == [(total, 1)]
+        assert await it.rows(count.format("now")) == [(total - 1, 0)]
+        assert await held(it, "relation_tags", f"relation_tags_as_of('{marked.isoformat()}')") == held_then
+
+
+async def test_an_invoice_was_nobodys_until_its_relation_was_known(store: Store) -> None:
+    """Who looks back must not find a link that nobody could have known."""
+    async with circle(store) as it:
+        await it.pull("invoices")
+        then = await at(it)
+        await it.pull("groups", "group_members")
+        linked = "SELECT count(relation_id) FROM crm.invoices_as_of('{}')"
+        assert await it.value(linked.format("now")) > 0
+        assert await it.value(linked.format(then.isoformat())) == 0
