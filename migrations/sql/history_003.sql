@@ -11,7 +11,8 @@
 --
 -- What the tables held at an instant is what they hold now with all later changes undone (remote and edit; a delivery
 -- changes nothing here). For one row that is one look into an index. What no application and no answer speaks of is not
--- undone: see the comments of the functions.
+-- undone: see the comments of the functions. A change counts from when it was written, a new row from the beginning of
+-- its transaction: for an instant at which a transaction was open, the answer is what it was about to commit.
 --
 -- SQLSTATE  meaning
 -- SY031     the instant lies before what is kept of the history
