@@ -35,6 +35,7 @@ DOORS = (
     Door(_SEE, "outbox", "outbox", "List undelivered edits; show, retry or skip one."),
     Door(_SEE, "plan", "plan", "Show what would be sent now; change nothing."),
     Door(_SEE, "explain", "explain", "Tell how a relation's values came to be."),
+    Door(_SEE, "changes", "changes", "Follow every change, one line each, from a cursor."),
     Door(_SEE, "check", "check", "Test settings, database, credentials, clocks; change nothing."),
     Door(_MEND, "erase", "erase", "Remove a person for good, and keep them out."),
     Door(_MEND, "migrate", "migrate", "Create or upgrade the tables."),

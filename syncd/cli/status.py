@@ -10,10 +10,12 @@ from rich.text import Text
 from syncd.cli import session
 from syncd.cli.page import BAD, GOOD, QUIET, WARN, json_option, out, print_json, span, table
 from syncd.clock import SystemClock
+from syncd.domain.audits import Standing
 from syncd.ops.health import IN_ORDER, state_in_words
 from syncd.service.database import opened
 from syncd.service.outlook import Sureness, pulling_of, read_sureness
 from syncd.settings import Settings
+from syncd.store.audit import read_standings
 from syncd.store.holes import Hole, read_holes
 from syncd.store.incidents import IncidentRow, list_incidents
 from syncd.store.outbox import HoldRow, list_holds
@@ -40,6 +42,7 @@ class Status:
     mirror: tuple[MirrorStatus, ...]
     streams: tuple[StreamStatus, ...]
     outbox: tuple[OutboxStatus, ...]
+    proofs: tuple[Standing, ...]
     incidents: tuple[IncidentRow, ...]
     holds: tuple[HoldRow, ...]
     holes: tuple[Hole, ...]
@@ -61,7 +64,7 @@ def command(as_json: bool) -> None:
     if as_json:
         print_json(status)
     else:
-        _show(status)
+        _show(status, settings.audit_days)
 
 
 async def _read(settings: Settings) -> Status:
@@ -75,6 +78,7 @@ async def _read(settings: Settings) -> Status:
                 await read_mirror(connection),
                 await read_streams(connection, settings.horizon_days),
                 await read_outbox(connection),
+                await read_standings(connection, settings.audit_days * 86400.0),
                 await list_incidents(connection, most=_MOST_INCIDENTS),
                 await list_holds(connection, is_open=True),
                 await read_holes(connection, settings.horizon_days, own_horizons),
@@ -82,7 +86,7 @@ async def _read(settings: Settings) -> Status:
             )
 
 
-def _show(status: Status) -> None:
+def _show(status: Status, audit_days: float) -> None:
     console = out()
     if not status.accounts:
         console.print("No account yet: `syncd check` tests the settings, `syncd run` starts the daemon.")
@@ -96,6 +100,8 @@ def _show(status: Status) -> None:
     for sure in status.overlaps:
         console.print(Text(f"{sure.account}: {sure.words}", style=WARN if sure.beyond else QUIET))
     console.print("", _outbox(status), sep="\n")
+    if status.proofs:
+        console.print("", _proofs(status, audit_days), sep="\n")
     if status.incidents:
         console.print("", _incidents(status), sep="\n")
     for hold in status.holds:
@@ -174,6 +180,16 @@ def _outbox(status: Status) -> object:
 
 def _waiting(row: OutboxStatus) -> tuple[tuple[int, str], ...]:
     return ((row.dead, BAD), (row.parked, BAD), (row.held, WARN), (row.diverged, WARN))
+
+
+def _proofs(status: Status, audit_days: float) -> object:
+    """Tell of which share it is known that it equals the CRM; rounded down, so that 100 % means every row."""
+    columns = ["account", "kind", "#rows", "#proven", "#share", "#oldest"]
+    rows = [
+        [row.account, row.kind, row.rows, row.proven, f"{int(1000 * row.share) / 10:g} %", span(row.oldest_s)]
+        for row in status.proofs
+    ]
+    return table(f"Proven equal to the CRM within {span(audit_days * 86400)}", columns, rows)
 
 
 def _incidents(status: Status) -> object:

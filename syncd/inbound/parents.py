@@ -95,6 +95,11 @@ async def write_shown(
     return (written + Written(missing=missing)).warned(*warnings)
 
 
+def proves(stream: Stream, answer: Shown) -> bool:
+    """Tell whether an answer, once written, proves its parent: it shows it, and all of it could be read."""
+    return not _is_nothing(stream, answer) and not answer.warnings
+
+
 def _is_nothing(stream: Stream, answer: Shown) -> bool:
     """Tell whether the CRM said that there is no such relation: an error, or a single object that is null."""
     return answer.is_absent or (stream.name == "relation_details" and not answer.rows)

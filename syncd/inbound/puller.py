@@ -20,6 +20,7 @@ from syncd.inbound.canary import held
 from syncd.inbound.context import Context, Progress
 from syncd.inbound.details import pull_details
 from syncd.inbound.fetch import Trouble, judged
+from syncd.inbound.inspection import Inspection
 from syncd.inbound.policy import PullPolicy
 from syncd.inbound.snapshot import pull_snapshot
 from syncd.inbound.sweep import pull_sweep
@@ -75,6 +76,15 @@ class Puller:
         """Pull one stream. A window reaches back at least ``reach_s`` and, if it ``climbs``, as far as the widest rung
         of the cadence ladder that is due. Raises UserError for a stream that is none."""
         return await self._pull(self._context, self._stream(stream), trigger, reach_s=reach_s, climbs=climbs)
+
+    async def inspect(self, stream: str, inspection: Inspection) -> RunReport:
+        """Pull what an inspection asks for, through the same pipeline as ever, and let it watch."""
+        report = await self._pull(replace(self._context, inspection=inspection), self._stream(stream), "audit")
+        if report.run_id is not None:
+            run = Run(report.run_id, self._context.account.id, stream, self._context.clock.now())
+            async with self._context.store.begin() as connection:
+                await inspection.close(connection, self._context.scope(run))
+        return report
 
     async def pull_all(self, trigger: str = "manual") -> tuple[RunReport, ...]:
         """Pull every stream once, in the order in which they need each other; stop when the account is the trouble."""

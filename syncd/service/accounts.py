@@ -47,6 +47,15 @@ class AccountRuntime:
     transport: Transport
     puller: Puller
     drainer: Drainer
+    pacer: Pacer | None = None
+
+    def turns_taken(self) -> int:
+        """Return how many requests have taken their turn so far, in both directions."""
+        return self.pacer.taken if self.pacer else 0
+
+    def has_free_turn(self) -> bool:
+        """Tell whether nobody waits for a turn."""
+        return self.pacer is None or self.pacer.is_free
 
 
 @asynccontextmanager
@@ -94,6 +103,7 @@ async def _opened(
             reports.delivery,
             on_share=transport.pacer.share if transport.pacer else lambda _: None,
         ),
+        transport.pacer,
     )
 
 

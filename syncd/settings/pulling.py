@@ -112,3 +112,21 @@ class PullSettings(Group):
         le=36500,
         description="How far back holes are refilled by the daemon; older time is read by backfill alone.",
     )
+    audit_share: float = Field(
+        0.1,
+        ge=0,
+        le=0.5,
+        description="Share of the rate for slowly re-reading everything while there is room; 0: drift may stay unseen.",
+    )
+    audit_days: float = Field(
+        7,
+        gt=0,
+        le=3650,
+        description="Days for which a row counts as proven to equal the CRM after an answer has shown it.",
+    )
+    keep_history_days: float = Field(
+        0,
+        ge=0,
+        le=36500,
+        description="Days for which every change is kept, for the past as it was known and for the feed; 0: for ever.",
+    )

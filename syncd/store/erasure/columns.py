@@ -78,6 +78,7 @@ REGISTER: Mapping[str, How | Never] = {
     **_each("syncd.readings", "stream", _OURS),
     **_each("syncd.lateness", "stream", _OURS),
     **_each("syncd.rungs", "stream", _OURS),
+    **_each("syncd.audits", "kind", _OURS),
     **_each("syncd.changes", "before after", How.OTHERS),
     **_each("syncd.changes", "table_name kind origin", _OURS),
     **_each("syncd.conflicts", "base local remote", How.OTHERS),

@@ -19,7 +19,7 @@ from syncd.domain.records import Relation, Row
 from syncd.policy.diff import Difference, diff
 from syncd.policy.merge import Conflict, bases, merge
 from syncd.store.engine import Connection
-from syncd.store.history import Change, record
+from syncd.store.history import Change, found, record
 from syncd.store.mirror import erased, proving
 from syncd.store.mirror.conflicts import notice
 from syncd.store.mirror.links import link_relations
@@ -110,8 +110,8 @@ async def _waiting(connection: Connection, scope: Scope, rows: Mapping[str, Row[
         return {}
     values = {"account_id": scope.account_id, "remote_ids": list(named), "emails": list(named.values())}
     claims: dict[int, str] = {}
-    for found in await connection.execute(_WAITING, values):
-        claims.setdefault(found.id, found.remote_id)
+    for row in await connection.execute(_WAITING, values):
+        claims.setdefault(row.id, row.remote_id)
     return {remote_id: row_id for row_id, remote_id in claims.items()}
 
 
@@ -126,7 +126,7 @@ async def _insert(connection: Connection, scope: Scope, rows: Sequence[Row[Relat
     values = {"account_id": scope.account_id, **_arrays([row.record for row in rows], rows)}
     ids = list((await connection.execute(_INSERT, values)).scalars())
     await record(connection, scope, "relations", [Change(row_id, "insert") for row_id in ids])
-    await link_relations(connection, ids)
+    await link_relations(connection, ids, scope.run_id)
     return len(ids)
 
 
@@ -166,7 +166,7 @@ async def _update(connection: Connection, scope: Scope, merged: Sequence[_Merge]
     await record(connection, scope, "relations", [change for one in moved for change in _changes(one)])
     await notice(connection, scope, "relations", [(one.old["id"], clash) for one in moved for clash in one.conflicts])
     relinked = [one.old["id"] for one in moved if {"email", "remote_id"} & set(one.difference.after)]
-    await link_relations(connection, relinked)
+    await link_relations(connection, relinked, scope.run_id)
     return sum(1 for one in moved if one.difference)
 
 
@@ -176,10 +176,10 @@ def _is_news(one: _Merge) -> bool:
 
 
 def _changes(one: _Merge) -> list[Change]:
-    found = [Change(one.old["id"], "found")] if one.old["missing_since"] is not None else []
+    changes = [found(one.old["id"], one.old["missing_since"])] if one.old["missing_since"] is not None else []
     if one.difference:
-        found.append(Change(one.old["id"], "update", one.difference.before, one.difference.after))
-    return found
+        changes.append(Change(one.old["id"], "update", one.difference.before, one.difference.after))
+    return changes
 
 
 async def _touch(connection: Connection, scope: Scope, unchanged: Sequence[Old]) -> None:

@@ -7,6 +7,7 @@ text of constraints and indexes, so neither can drift.
 from syncd.store.tables.columns import metadata
 from syncd.store.tables.coverage import lateness, rungs
 from syncd.store.tables.erasure import erasure_keys, erasures, suppressions
+from syncd.store.tables.history import audits, history_horizons
 from syncd.store.tables.ledger import (
     account_states,
     attempts,
@@ -44,6 +45,7 @@ __all__ = [
     "account_states",
     "accounts",
     "attempts",
+    "audits",
     "captures",
     "changes",
     "conflicts",
@@ -55,6 +57,7 @@ __all__ = [
     "fields",
     "group_members",
     "groups",
+    "history_horizons",
     "holds",
     "incidents",
     "invoice_files",
