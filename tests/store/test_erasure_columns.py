@@ -8,11 +8,11 @@ from syncd.store.erasure.relation import STEPS
 from syncd.store.erasure.rows import TABLES
 from tests.support.outbox import rows
 
-# What can hold words of anybody. Numbers, times and flags of a row go or stay with it and name nobody.
+# What can hold words of anybody. Numbers, times and flags of a row go or stay with it and name nobody; views hold nothing.
 _COLUMNS = """
     SELECT format('%s.%s.%s', table_schema, table_name, column_name) AS name
-    FROM information_schema.columns
-    WHERE table_schema IN ('crm', 'syncd')
+    FROM information_schema.columns JOIN information_schema.tables t USING (table_schema, table_name)
+    WHERE table_schema IN ('crm', 'syncd') AND t.table_type = 'BASE TABLE'
       AND data_type IN ('text', 'jsonb', 'json', 'bytea', 'xml', 'character varying', 'character', 'name', 'ARRAY',
                         'inet', 'cidr', 'USER-DEFINED')
       AND udt_name NOT IN ('_xid8')
