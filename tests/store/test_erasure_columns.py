@@ -8,7 +8,8 @@ from syncd.store.erasure.relation import STEPS
 from syncd.store.erasure.rows import TABLES
 from tests.support.outbox import rows
 
-# What can hold words of anybody. Numbers, times and flags of a row go or stay with it and name nobody; views hold nothing.
+# What can hold words of anybody. Numbers, times and flags of a row go or stay with it and name nobody; a view holds
+# nothing of its own.
 _COLUMNS = """
     SELECT format('%s.%s.%s', table_schema, table_name, column_name) AS name
     FROM information_schema.columns JOIN information_schema.tables t USING (table_schema, table_name)
