@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from syncd.policy.ladder import Rung
+from syncd.policy.rewrite import RewriteRule
 from syncd.policy.windows import WindowRule
 from syncd.policy.witness import WitnessRule
 
@@ -14,6 +15,8 @@ class PullPolicy:
     """``window`` says from when to ask and what an answer proves, ``ladder`` how often older time is read again. The
     three witness rules say how much of what is known may be gone from an answer: of a window, of a snapshot, of one
     group's members.
+
+    What a run would change of known rows beyond ``rewrite`` is asked about first.
 
     A second absence counts ``absence_gap_s`` after the first. ``sweep_budget`` bounds the calls of one sweep or
     follow-up run. Unpaid orders older than ``unpaid_days`` are given up as settled. Unchanged rows get a new
@@ -32,6 +35,7 @@ class PullPolicy:
     member_witness: WitnessRule = field(
         default_factory=lambda: WitnessRule(few=3, max_gone_share=0.2, may_be_empty=True)
     )
+    rewrite: RewriteRule = field(default_factory=RewriteRule)
     absence_gap_s: float = 3600
     grace_s: float = 180
     touch_every_s: float = 86400

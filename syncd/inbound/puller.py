@@ -16,6 +16,7 @@ from syncd.clock import Clock
 from syncd.domain.account import Account
 from syncd.domain.errors import Fenced, MalformedAnswer, SyncdError, UserError
 from syncd.domain.reports import RunReport
+from syncd.inbound import doubting
 from syncd.inbound.canary import held
 from syncd.inbound.context import Context, Progress
 from syncd.inbound.details import pull_details
@@ -27,7 +28,7 @@ from syncd.inbound.sweep import pull_sweep
 from syncd.inbound.window import Asked, plan_window, pull_window
 from syncd.policy.states import RunStatus
 from syncd.providers.contract import Provider, Stream, StreamKind
-from syncd.store import Store, account_states, runs
+from syncd.store import Store, account_states, run_holds, runs
 from syncd.store.runs import Ending, Run
 from syncd.transport import Transport
 
@@ -169,6 +170,8 @@ async def _attempt(
     """Run the stream's pipeline and close its run, whatever comes of it."""
     try:
         found = await _pipeline(context, stream, run, asked, budget)
+    except doubting.Doubted as doubted:
+        found = doubting.ending(doubted)
     except MalformedAnswer as refused:
         found = Ending(RunStatus.REFUSED, requests=1, reason=str(refused))
     except Fenced as fenced:
@@ -184,6 +187,9 @@ async def _attempt(
     ending = found if isinstance(found, Ending) else _failed(found)
     if ending.status is not RunStatus.SUCCEEDED or stream.kind in (StreamKind.SWEEP, StreamKind.FOLLOW_UP):
         ending = await _close(context, run, ending)
+    if ending.status is RunStatus.SUCCEEDED:
+        async with context.store.at_once() as connection:
+            await run_holds.note_well(connection, run.account_id, run.stream)
     return ending, trouble
 
 
@@ -210,6 +216,7 @@ async def _close(context: Context, run: Run, ending: Ending) -> Ending:
     """Close a run outside its writing transaction; somebody may have declared it abandoned meanwhile."""
     try:
         async with context.store.begin() as connection:
+            ending = await doubting.asked(connection, run, ending)
             await runs.finish(connection, run, ending)
     except Fenced as fenced:
         return replace(ending, status=RunStatus.ABANDONED, reason=str(fenced))

@@ -12,6 +12,7 @@ from datetime import datetime
 import msgspec
 from sqlalchemy import text
 
+from syncd.domain.doubts import Doubt
 from syncd.domain.errors import Fenced
 from syncd.domain.ids import AccountId, RunId
 from syncd.policy.states import RunStatus
@@ -62,7 +63,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a run closes: its status, why, and what it counted."""
+    """How a run closes: its status, why, and what it counted. ``doubt`` is what a person is to be asked about."""
 
     status: RunStatus
     written: Written = NOTHING
@@ -70,6 +71,7 @@ class Ending:
     reason: str | None = None
     asked_from: datetime | None = None
     asked_upto: datetime | None = None
+    doubt: Doubt | None = None
 
 
 async def start(
