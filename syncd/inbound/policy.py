@@ -25,7 +25,7 @@ class PullPolicy:
     ``batch_rows`` of an answer are written at a time, ``sweep_batch`` small answers in one transaction. ``pages``
     bounds the requests of one answer. Until ``grace_s`` after a delivery, an answer that does not show it says nothing.
     ``probe_*`` and ``breaker_*`` are the waits after a canary that failed, the drainer's own: between the two bounds,
-    ever longer.
+    ever longer. A host that has been out of reach for ``away_s`` pauses the account.
     """
 
     window: WindowRule = field(default_factory=WindowRule)
@@ -52,4 +52,5 @@ class PullPolicy:
     probe_max_s: float = 900
     breaker_pause_s: float = 5
     breaker_pause_max_s: float = 300
+    away_s: float = 300
     time_limit_s: float | None = None
