@@ -118,7 +118,8 @@ async def tell(connection: Connection, run: Run, doubt: Doubt, *, hold_id: int |
     kind = IncidentKind.EMPTIED if doubt.kind is DoubtKind.EMPTIED else IncidentKind.UNASKED
     detail: dict[str, object] = {"hold": hold_id, "run": run.id, "examples": list(doubt.examples)}
     detail |= {"known": doubt.known, "rewritten": doubt.rewritten, "missing": doubt.missing}
-    summary = f"{run.stream}: {doubt.sentence}; nothing of it was written"
+    advice = "; see `syncd runs list`" if hold_id else ""
+    summary = f"{run.stream}: {doubt.sentence}; nothing of it was written{advice}"
     await open_incidents(connection, run.account_id, [Incident(kind, subject(run.stream), summary, detail)])
 
 
