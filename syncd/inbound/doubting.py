@@ -122,7 +122,12 @@ class Misgivings:
 
 
 async def asked(connection: Connection, run: Run, ending: Ending) -> Ending:
-    """Ask what a run ended in doubt about, and let its reason say how a person may answer."""
+    """Ask what a run ended in doubt about, and let its reason say how a person may answer.
+
+    Answers of another form are no question, but an incident until one is of the form that is known.
+    """
+    if ending.has_new_shape:
+        await run_holds.tell_shape(connection, run, ending.reason or "")
     if ending.doubt is None:
         return ending
     if not ending.doubt.may_approve:

@@ -14,7 +14,7 @@ from datetime import datetime
 
 from syncd.clock import Clock
 from syncd.domain.account import Account
-from syncd.domain.errors import Fenced, MalformedAnswer, SyncdError, UserError
+from syncd.domain.errors import Fenced, MalformedAnswer, ShapeChanged, SyncdError, UserError
 from syncd.domain.reports import RunReport
 from syncd.inbound import doubting
 from syncd.inbound.canary import held
@@ -179,7 +179,8 @@ async def _attempt(
     except doubting.Doubted as doubted:
         found = doubting.ending(doubted)
     except MalformedAnswer as refused:
-        found = Ending(RunStatus.REFUSED, requests=1, reason=str(refused))
+        is_new = isinstance(refused, ShapeChanged)
+        found = Ending(RunStatus.REFUSED, requests=1, reason=str(refused), has_new_shape=is_new)
     except Fenced as fenced:
         return Ending(RunStatus.ABANDONED, reason=str(fenced)), None
     except asyncio.CancelledError:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from syncd.domain.doubts import Doubt, DoubtKind
-from syncd.domain.errors import MalformedAnswer
+from syncd.domain.errors import MalformedAnswer, ShapeChanged
 from syncd.inbound.context import Context
 from syncd.inbound.doubting import Misgivings, TooMuch
 from syncd.inbound.fetch import Trouble, fetch
@@ -42,6 +42,7 @@ class _Tally:
     misgivings: Misgivings
     shown: int = 0
     emptied: Doubt | None = None
+    has_new_shape: bool = False
     written: Written = NOTHING
     requests: int = 0
     failed: int = 0
@@ -144,6 +145,7 @@ async def _ask(context: Context, stream: Stream, due: Due, stack: AsyncExitStack
         rows, warnings = await asyncio.to_thread(read_whole, stream, fetched)
     except MalformedAnswer as malformed:
         tally.fail(str(malformed))
+        tally.has_new_shape = tally.has_new_shape or isinstance(malformed, ShapeChanged)
         return None
     context.progressed(stream.name, tally.written.received + len(rows), fetched.size_bytes)
     return Shown(due, tuple(rows), warnings)
@@ -258,4 +260,6 @@ def _ending(tally: _Tally, due: int) -> Ending:
     if not tally.failed:
         return Ending(RunStatus.SUCCEEDED, tally.written, tally.requests)
     reason = f"{tally.failed} of {due} could not be read: {tally.reason}"
-    return Ending(RunStatus.FAILED, tally.written, tally.requests, reason, doubt=doubt)
+    return Ending(
+        RunStatus.FAILED, tally.written, tally.requests, reason, doubt=doubt, has_new_shape=tally.has_new_shape
+    )

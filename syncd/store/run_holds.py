@@ -39,8 +39,13 @@ _REPEAT = text(f"""
     WHERE account_id = :account_id AND stream = :stream AND status IN ('open', 'rejected') AND {_FITS}
     RETURNING id, status
 """)
-_LAPSE = text(f"""
-    UPDATE syncd.run_holds SET status = 'lapsed' WHERE account_id = :account_id AND stream = :stream AND {_CURRENT}
+# A question that grows with every round is kept as it is now; what somebody decided is kept as it was.
+_LAPSE = text("""
+    WITH outgrown AS (
+        DELETE FROM syncd.run_holds WHERE account_id = :account_id AND stream = :stream AND status = 'open'
+    )
+    UPDATE syncd.run_holds SET status = 'lapsed'
+    WHERE account_id = :account_id AND stream = :stream AND status IN ('approved', 'rejected')
 """)
 _OPEN = text("""
     INSERT INTO syncd.run_holds (account_id, stream, kind, run_id, known, rewritten, missing, examples)
@@ -54,7 +59,8 @@ _WELL = text("""
         WHERE account_id = :account_id AND stream = :stream AND status IN ('open', 'rejected')
     )
     UPDATE syncd.incidents SET closed_at = now()
-    WHERE account_id = :account_id AND subject = :subject AND kind IN ('emptied', 'unasked') AND closed_at IS NULL
+    WHERE account_id = :account_id AND subject = :subject AND kind IN ('emptied', 'unasked', 'shape')
+      AND closed_at IS NULL
 """)
 _LIST = text(f"""
     SELECT h.id, a.name AS account, h.stream, h.kind, h.status, h.run_id, h.known, h.rewritten, h.missing,
@@ -121,6 +127,13 @@ async def tell(connection: Connection, run: Run, doubt: Doubt, *, hold_id: int |
     advice = "; see `syncd runs list`" if hold_id else ""
     summary = f"{run.stream}: {doubt.sentence}; nothing of it was written{advice}"
     await open_incidents(connection, run.account_id, [Incident(kind, subject(run.stream), summary, detail)])
+
+
+async def tell_shape(connection: Connection, run: Run, reason: str) -> None:
+    """Open the incident about answers of another form, or count it up. ``reason`` names keys and types alone."""
+    summary = f"{run.stream}: {reason} Nothing of it was written; syncd may have to be upgraded"
+    incident = Incident(IncidentKind.SHAPE, subject(run.stream), summary, {"run": run.id})
+    await open_incidents(connection, run.account_id, [incident])
 
 
 async def note_well(connection: Connection, account_id: AccountId, stream: str) -> None:

@@ -76,7 +76,8 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a run closes: its status, why, and what it counted. ``doubt`` is what a person is to be asked about."""
+    """How a run closes: its status, why, and what it counted. ``doubt`` is what a person is to be asked about;
+    ``has_new_shape``: the answers have changed their form."""
 
     status: RunStatus
     written: Written = NOTHING
@@ -85,6 +86,7 @@ class Ending:
     asked_from: datetime | None = None
     asked_upto: datetime | None = None
     doubt: Doubt | None = None
+    has_new_shape: bool = False
 
 
 async def start(

@@ -348,5 +348,30 @@ async def test_refused_credentials_pause_with_what_to_do_and_heal(store: Store) 
         assert (await it.pull("tags")).is_success
 
 
+@pytest.mark.parametrize("stream", ["orders", "invoices", "tags", "groups", "relation_tags", "group_members"])
+async def test_a_new_envelope_is_an_incident_until_the_old_one_is_back(store: Store, stream: str) -> None:
+    """No waiting mends another form: whoever keeps syncd must hear of it, once, with the stream and what is odd."""
+    async with circle(store) as it:
+        await it.puller.pull_all()
+        operation = provider(ProviderOptions()).streams[stream].operation
+        it.box.faults.add("missing", operation=operation, times=0)
+        for _ in range(2):
+            assert (await it.pull(stream)).status in ("refused", "failed")
+        seen = "SELECT kind, subject, occurrences FROM syncd.incidents WHERE closed_at IS NULL"
+        assert await it.rows(seen) == [("shape", f"stream:{stream}", 2)]
+        assert "holds no list under" in await it.value("SELECT summary FROM syncd.incidents")
+        it.box.faults.clear()
+        assert (await it.pull(stream)).is_success
+        assert await it.rows(OPEN) == []
+
+
+async def test_an_answer_cut_off_is_no_change_of_shape(store: Store) -> None:
+    """A broken line heals by itself; an incident for each would hide the one that matters."""
+    async with circle(store) as it:
+        it.box.faults.add("malformed", operation="orders")
+        assert (await it.pull("orders")).status == "refused"
+        assert await it.rows(OPEN) == []
+
+
 async def _probe_is_due(it: Circle) -> None:
     await it.edit("UPDATE syncd.account_states SET next_probe_at = now(), updated_at = now()")
