@@ -21,3 +21,6 @@ def upgrade() -> None:
     for part in sorted(SQL.glob("*_003.sql")):
         body = part.read_text(encoding="utf-8")
         bind.connection.dbapi_connection.run_async(lambda driver, body=body: driver.execute(body))
+    # Parts that come after the history's own may have given its tables more columns.
+    bind.exec_driver_sql("CALL syncd.define_as_of()")
+    bind.exec_driver_sql("REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA crm, syncd FROM PUBLIC")

@@ -101,10 +101,10 @@ def _after_echo(number: signal.Signals) -> str:
 
 
 def _secrets(settings: Settings) -> list[str]:
-    """Return what must never be shown: the key, and the password inside the database URL."""
+    """Return what must never be shown: the keys, and the password inside the database URL."""
     from urllib.parse import unquote, urlsplit
 
-    values = [settings.autorespond_key.get_secret_value()]
+    values = [settings.autorespond_key.get_secret_value(), settings.erase_key.get_secret_value()]
     try:
         password = urlsplit(settings.database_url.get_secret_value()).password
     except ValueError:

@@ -10,9 +10,13 @@ from rich.text import Text
 from syncd.cli import session
 from syncd.cli.page import BAD, GOOD, QUIET, WARN, json_option, out, print_json, span, table
 from syncd.clock import SystemClock
+from syncd.domain.audits import Standing
 from syncd.ops.health import IN_ORDER, state_in_words
 from syncd.service.database import opened
+from syncd.service.outlook import Sureness, pulling_of, read_sureness
 from syncd.settings import Settings
+from syncd.store.audit import read_standings
+from syncd.store.holes import Hole, read_holes
 from syncd.store.incidents import IncidentRow, list_incidents
 from syncd.store.outbox import HoldRow, list_holds
 from syncd.store.schema import require_current
@@ -27,7 +31,7 @@ from syncd.store.status import (
     read_streams,
 )
 
-_MOST_INCIDENTS = 100
+_MOST_INCIDENTS, _MOST_HOLES = 100, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +42,11 @@ class Status:
     mirror: tuple[MirrorStatus, ...]
     streams: tuple[StreamStatus, ...]
     outbox: tuple[OutboxStatus, ...]
+    proofs: tuple[Standing, ...]
     incidents: tuple[IncidentRow, ...]
     holds: tuple[HoldRow, ...]
+    holes: tuple[Hole, ...]
+    overlaps: tuple[Sureness, ...]
 
 
 @click.command(name="status")
@@ -47,32 +54,39 @@ class Status:
 def command(as_json: bool) -> None:
     """Show accounts, streams, coverage holes, the outbox and open incidents.
 
-    A hole is time that has not been proven read; the daemon refills it by itself. A dead or parked change waits for
-    you: see `syncd outbox list`. An incident is open until what it is about is well again; --json shows all of it.
+    A hole is time that has not been proven read; the daemon refills it by itself. Below the holes stands how sure it is
+    that no row came too late to be seen; `syncd streams` tells how stale each kind of data may be. A dead or parked
+    change waits for you: see `syncd outbox list`. An incident is open until what it is about is well again; --json
+    shows all of it.
     """
     settings = session.begin().settings
     status = session.run(lambda: _read(settings))
     if as_json:
         print_json(status)
     else:
-        _show(status)
+        _show(status, settings.audit_days)
 
 
 async def _read(settings: Settings) -> Status:
+    own_horizons = {name: own.pull.horizon_days for name, own in pulling_of(settings).items()}
     async with opened(settings) as database:
         await require_current(database.store)
+        overlaps = await read_sureness(database.store, settings, SystemClock().now())
         async with database.store.begin() as connection:
             return Status(
                 await read_accounts(connection),
                 await read_mirror(connection),
                 await read_streams(connection, settings.horizon_days),
                 await read_outbox(connection),
+                await read_standings(connection, settings.audit_days * 86400.0),
                 await list_incidents(connection, most=_MOST_INCIDENTS),
                 await list_holds(connection, is_open=True),
+                await read_holes(connection, settings.horizon_days, own_horizons),
+                overlaps,
             )
 
 
-def _show(status: Status) -> None:
+def _show(status: Status, audit_days: float) -> None:
     console = out()
     if not status.accounts:
         console.print("No account yet: `syncd check` tests the settings, `syncd run` starts the daemon.")
@@ -81,7 +95,13 @@ def _show(status: Status) -> None:
     for row in status.streams:
         if row.reason and row.status != "succeeded":
             console.print(Text(f"{row.account} {row.stream}: {row.reason}", style=BAD))
+    if any(not hole.is_young for hole in status.holes):
+        console.print("", _holes(status), sep="\n")
+    for sure in status.overlaps:
+        console.print(Text(f"{sure.account}: {sure.words}", style=WARN if sure.beyond else QUIET))
     console.print("", _outbox(status), sep="\n")
+    if status.proofs:
+        console.print("", _proofs(status, audit_days), sep="\n")
     if status.incidents:
         console.print("", _incidents(status), sep="\n")
     for hold in status.holds:
@@ -126,6 +146,23 @@ def _streams(status: Status) -> object:
     return table("Streams", columns, rows) if rows else Text("Nothing pulled yet.", style=QUIET)
 
 
+def _holes(status: Status) -> object:
+    columns = ["account", "hole in", "#age", "#length", "from", "to"]
+    rows = [
+        [
+            hole.account,
+            hole.stream,
+            Text(span(hole.age_s), style=WARN),
+            span(hole.span_s),
+            hole.since,
+            "now" if hole.is_open else hole.upto,
+        ]
+        for hole in status.holes
+        if not hole.is_young
+    ]
+    return table("Holes", columns, rows[:_MOST_HOLES])
+
+
 def _outbox(status: Status) -> object:
     columns = ["account", "#pending", "#oldest", "#again", "#dead", "#parked", "#held", "#diverged"]
     rows = [
@@ -143,6 +180,16 @@ def _outbox(status: Status) -> object:
 
 def _waiting(row: OutboxStatus) -> tuple[tuple[int, str], ...]:
     return ((row.dead, BAD), (row.parked, BAD), (row.held, WARN), (row.diverged, WARN))
+
+
+def _proofs(status: Status, audit_days: float) -> object:
+    """Tell of which share it is known that it equals the CRM; rounded down, so that 100 % means every row."""
+    columns = ["account", "kind", "#rows", "#proven", "#share", "#oldest"]
+    rows = [
+        [row.account, row.kind, row.rows, row.proven, f"{int(1000 * row.share) / 10:g} %", span(row.oldest_s)]
+        for row in status.proofs
+    ]
+    return table(f"Proven equal to the CRM within {span(audit_days * 86400)}", columns, rows)
 
 
 def _incidents(status: Status) -> object:

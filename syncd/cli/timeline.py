@@ -109,9 +109,12 @@ def _of_edit(edit: LocalEdit, runs: Mapping[int, RunFound], called: Mapping[str,
 
 
 def _of_history(line: HistoryLine, runs: Mapping[int, RunFound], called: Mapping[str, str]) -> Event:
-    is_remote = line.origin == "remote"
+    is_answer = line.origin == "remote" and line.run_id is None and line.entry_id is not None
+    is_remote = line.origin == "remote" and not is_answer
     told = window_of(None if line.run_id is None else runs.get(line.run_id), line.run_id)
-    if not is_remote:
+    if is_answer:
+        told = f"the CRM's answer to entry {line.entry_id}"
+    elif not is_remote:
         told = "made here" + (f"; entry {line.entry_id}" if line.entry_id is not None else "")
     words = _moved(line, called)
     return Event(line.changed_at, "pull" if is_remote else "delivered", words, told, line.entry_id, line.run_id)

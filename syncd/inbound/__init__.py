@@ -4,9 +4,12 @@ Theory of operation. A **stream** is a remote collection; its kind says how it i
 
 * *window* (``window``): asked by time. The earliest unproven time inside the horizon, less an overlap, is asked for;
   a believed answer proves the time up to the start of its request, in the transaction that writes its rows. Time lost
-  to a downtime is a hole like any other, so the next window widens by itself.
+  to a downtime is a hole like any other, so the next window widens by itself. The overlap is learned from how late rows
+  came (``policy.lateness``); now and then a round reaches back days or months instead, because orders change without a
+  sign (``policy.ladder``): what is due is in the database, so a restart or another replica goes on from there.
 * *snapshot* (``snapshot``): read whole.
-* *sweep* (``sweep``, ``parents``): asked one parent at a time, the one read longest ago first, within a budget.
+* *sweep* (``sweep``, ``parents``): asked one parent at a time, the one read longest ago first, within a budget. Orders
+  are asked for only where something may still change: an unpaid order, a running subscription.
 * *follow-up* (``details``): one call per new row, with its own tries; the list it belongs to never waits for it.
 
 Every pull is the same story (``puller``): is the account held? plan; open a run; fetch the whole answer to disk, no
@@ -20,7 +23,8 @@ change, null what its endpoint does not carry, or delete by silence.
 """
 
 from syncd.inbound.context import Progress
+from syncd.inbound.inspection import Inspection
 from syncd.inbound.policy import PullPolicy
 from syncd.inbound.puller import ORDER, Puller
 
-__all__ = ["ORDER", "Progress", "PullPolicy", "Puller"]
+__all__ = ["ORDER", "Inspection", "Progress", "PullPolicy", "Puller"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from syncd.clock import Clock
 from syncd.domain.account import Account
@@ -15,6 +16,11 @@ from syncd.store import Store
 from syncd.store.mirror import Scope
 from syncd.store.runs import Run
 from syncd.transport import Transport
+
+if TYPE_CHECKING:
+    from syncd.inbound.inspection import Inspection
+
+_ALWAYS = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +34,8 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The parts of one account's pulling. ``on_progress`` hears of every batch."""
+    """The parts of one account's pulling. ``on_progress`` hears of every batch. An ``inspection`` says what is asked
+    for instead of what is due, and watches how it stood; then every row that is shown is marked as seen now."""
 
     store: Store
     provider: Provider
@@ -37,6 +44,7 @@ class Context:
     account: Account
     policy: PullPolicy
     on_progress: Callable[[Progress], None] | None = None
+    inspection: Inspection | None = None
 
     def scope(self, run: Run) -> Scope:
         """Return what the writes of a run are told."""
@@ -46,7 +54,7 @@ class Context:
             run_id=run.id,
             now=now,
             asked_at=run.started_at,
-            touch_before=now - timedelta(seconds=self.policy.touch_every_s),
+            touch_before=_ALWAYS if self.inspection else now - timedelta(seconds=self.policy.touch_every_s),
             absence_gap_s=self.policy.absence_gap_s,
             grace_s=self.policy.grace_s,
             awaits_proof=run.awaits_proof,

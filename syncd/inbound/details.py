@@ -19,7 +19,7 @@ from syncd.inbound.snapshot import read_whole
 from syncd.policy.states import RunStatus
 from syncd.policy.windows import corrected
 from syncd.providers.contract import Stream, StreamArguments
-from syncd.store import followup
+from syncd.store import followup, inspecting, readings
 from syncd.store.followup import Due
 from syncd.store.mirror import Written, invoice_details
 from syncd.store.runs import Ending, Run
@@ -29,23 +29,31 @@ _LONGEST_WAIT_S = 86400.0
 
 async def pull_details(context: Context, stream: Stream, run: Run, budget: int | None) -> Ending | Trouble:
     """Ask for the details that are due. The run is left open: its ending says how it went."""
-    async with context.store.begin() as connection:
-        due = await followup.due_details(connection, context.account.id, context.clock.now(), budget)
+    due = await _due(context, budget)
     written, failures = Written(), 0
     for count, invoice in enumerate(due, start=1):
+        if context.inspection is not None and not await context.inspection.admits(invoice):
+            break
         found = await _ask(context, stream, invoice)
         if isinstance(found, Trouble) and found.ends_the_run:
             if found.is_unauthorised:  # perhaps for this invoice alone: it waits, so that the others get their turn
-                await _fail(context, invoice, found)
+                await _fail(context, run, invoice, found)
             return replace(found, requests=count, written=written)
         if isinstance(found, Trouble):
             failures += 1
             written = written.warned(f"invoice {invoice.key}: {found.reason}")
-            await _fail(context, invoice, found)
+            await _fail(context, run, invoice, found)
         else:
             written += await _write(context, run, invoice, found)
         context.progressed(stream.name, count, 0)
     return _ending(written, len(due), failures)
+
+
+async def _due(context: Context, budget: int | None) -> Sequence[Due]:
+    if context.inspection is not None:
+        return context.inspection.due
+    async with context.store.begin() as connection:
+        return await followup.due_details(connection, context.account.id, context.clock.now(), budget)
 
 
 async def _ask(context: Context, stream: Stream, invoice: Due) -> Row[Any] | Trouble:
@@ -65,9 +73,14 @@ def _only(rows: Sequence[Row[Any]]) -> Row[Any] | Trouble:
     return rows[0] if rows else Trouble("the CRM knows no such invoice", is_absent=True, may_retry=False)
 
 
-async def _fail(context: Context, invoice: Due, trouble: Trouble) -> None:
+async def _fail(context: Context, run: Run, invoice: Due, trouble: Trouble) -> None:
     async with context.store.begin_remote() as connection:
-        await followup.fail_detail(connection, invoice.id, trouble.reason, _next_try(context, invoice, trouble))
+        if context.inspection is not None:  # it has its detail: what failed is the look, which has its turn again
+            await readings.note_read(connection, context.scope(run), "invoice_details", [invoice.id])
+            if trouble.is_absent:
+                await context.inspection.vanished(connection, context.scope(run), invoice.id)
+            return
+        await followup.fail_detail(connection, run.id, invoice.id, trouble.reason, _next_try(context, invoice, trouble))
 
 
 def _next_try(context: Context, invoice: Due, trouble: Trouble) -> datetime | None:
@@ -79,8 +92,14 @@ def _next_try(context: Context, invoice: Due, trouble: Trouble) -> datetime | No
 
 
 async def _write(context: Context, run: Run, invoice: Due, row: Row[Any]) -> Written:
+    scope, inspection = context.scope(run), context.inspection
     async with context.store.begin_remote() as connection:
-        return await invoice_details.write(connection, context.scope(run), invoice.id, row)
+        is_said = inspection is not None and await inspecting.is_detail_said(connection, invoice.id, row.raw)
+        written = await invoice_details.write(connection, scope, invoice.id, row)
+        await readings.note_proof(connection, scope, "invoice_details", [] if row.warnings else [invoice.id])
+        if inspection is not None:
+            await inspection.judge_detail(connection, scope, invoice.id, is_said_before=is_said)
+        return written
 
 
 def _ending(written: Written, due: int, failures: int) -> Ending:

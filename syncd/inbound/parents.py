@@ -11,6 +11,7 @@ from msgspec import UNSET
 
 from syncd.domain.records import Order, Row
 from syncd.inbound.context import Context, NotBelieved
+from syncd.inbound.late import measure_late
 from syncd.policy import witness
 from syncd.providers.contract import Stream
 from syncd.store import Connection, followup, readings
@@ -18,6 +19,7 @@ from syncd.store.followup import Due
 from syncd.store.mirror import (
     Scope,
     Written,
+    erased,
     group_members,
     orders,
     proving,
@@ -76,10 +78,15 @@ async def _write_links(
 async def write_shown(
     context: Context, connection: Connection, scope: Scope, stream: Stream, shown: Sequence[Shown]
 ) -> Written:
-    """Write the answers of a few relations; those that the CRM knows no more are noted as absent."""
+    """Write the answers of a few relations; those that the CRM knows no more are noted as absent.
+
+    Of those who were erased since they were asked for nothing is written.
+    """
+    hidden = await erased.of_keys(connection, scope, [answer.due.key for answer in shown])
+    shown = [answer for answer in shown if answer.due.key not in hidden]
     there = [answer for answer in shown if not _is_nothing(stream, answer)]
     gone = [answer.due.id for answer in shown if _is_nothing(stream, answer)]
-    written = await _write(connection, scope, stream, there) if there else Written()
+    written = await _write(context, connection, scope, stream, there) if there else Written()
     await readings.forget_absence(connection, scope, stream.name, [answer.due.id for answer in there])
     missing = 0
     if stream.name == "relation_details":
@@ -88,12 +95,19 @@ async def write_shown(
     return (written + Written(missing=missing)).warned(*warnings)
 
 
+def proves(stream: Stream, answer: Shown) -> bool:
+    """Tell whether an answer, once written, proves its parent: it shows it, and all of it could be read."""
+    return not _is_nothing(stream, answer) and not answer.warnings
+
+
 def _is_nothing(stream: Stream, answer: Shown) -> bool:
     """Tell whether the CRM said that there is no such relation: an error, or a single object that is null."""
     return answer.is_absent or (stream.name == "relation_details" and not answer.rows)
 
 
-async def _write(connection: Connection, scope: Scope, stream: Stream, there: Sequence[Shown]) -> Written:
+async def _write(
+    context: Context, connection: Connection, scope: Scope, stream: Stream, there: Sequence[Shown]
+) -> Written:
     match stream.records:
         case "TagName":
             unsure = frozenset(answer.due.id for answer in there if answer.warnings)
@@ -107,6 +121,7 @@ async def _write(connection: Connection, scope: Scope, stream: Stream, there: Se
             rows = [_owned(row, answer.due.key) for answer in there for row in answer.rows]
             seen = Seen()
             written = await orders.write(connection, scope, orders.prepare(rows), seen)
+            await measure_late(context, connection, stream, seen)
             return written.warned(*await proving.by_orders(connection, scope, seen))
         case _:
             raise ValueError(f"no sweep writes {stream.records}")

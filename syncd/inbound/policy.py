@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from syncd.policy.ladder import Rung
 from syncd.policy.windows import WindowRule
 from syncd.policy.witness import WitnessRule
 
 
 @dataclass(frozen=True, slots=True)
 class PullPolicy:
-    """``window`` says from when to ask and what an answer proves. The three witness rules say how much of what is known
-    may be gone from an answer: of a window, of a snapshot, of one group's members.
+    """``window`` says from when to ask and what an answer proves, ``ladder`` how often older time is read again. The
+    three witness rules say how much of what is known may be gone from an answer: of a window, of a snapshot, of one
+    group's members.
 
     A second absence counts ``absence_gap_s`` after the first. ``sweep_budget`` bounds the calls of one sweep or
-    follow-up run. Unchanged rows get a new ``last_seen_at`` every ``touch_every_s``. ``detail_attempts`` failed calls
-    end an invoice's detail; between them it waits ``detail_backoff_s``, doubled each time, up to a day. A run of
-    ``strikes`` failed calls in a row ends a sweep. ``batch_rows`` of an answer are written at a time, ``sweep_batch``
-    small answers in one transaction. ``pages`` bounds the requests of one answer. Until ``grace_s`` after a
-    delivery, an answer that does not show it says nothing. ``probe_*`` and ``breaker_*`` are the waits after a canary
-    that failed, the drainer's own: between the two bounds, ever longer.
+    follow-up run. Unpaid orders older than ``unpaid_days`` are given up as settled. Unchanged rows get a new
+    ``last_seen_at`` every ``touch_every_s``. ``detail_attempts`` failed calls end an invoice's detail; between them it
+    waits ``detail_backoff_s``, doubled each time, up to a day. A run of ``strikes`` failed calls in a row ends a sweep.
+    ``batch_rows`` of an answer are written at a time, ``sweep_batch`` small answers in one transaction. ``pages``
+    bounds the requests of one answer. Until ``grace_s`` after a delivery, an answer that does not show it says nothing.
+    ``probe_*`` and ``breaker_*`` are the waits after a canary that failed, the drainer's own: between the two bounds,
+    ever longer.
     """
 
     window: WindowRule = field(default_factory=WindowRule)
+    ladder: tuple[Rung, ...] = ()
     window_witness: WitnessRule = field(default_factory=WitnessRule)
     snapshot_witness: WitnessRule = field(default_factory=lambda: WitnessRule(few=3, max_gone_share=0.2))
     member_witness: WitnessRule = field(
@@ -32,6 +36,7 @@ class PullPolicy:
     grace_s: float = 180
     touch_every_s: float = 86400
     sweep_budget: int = 500
+    unpaid_days: int = 400
     sweep_batch: int = 20
     detail_attempts: int = 8
     detail_backoff_s: float = 60

@@ -20,6 +20,7 @@ from syncd.inbound.canary import held
 from syncd.inbound.context import Context, Progress
 from syncd.inbound.details import pull_details
 from syncd.inbound.fetch import Trouble, judged
+from syncd.inbound.inspection import Inspection
 from syncd.inbound.policy import PullPolicy
 from syncd.inbound.snapshot import pull_snapshot
 from syncd.inbound.sweep import pull_sweep
@@ -44,6 +45,7 @@ ORDER = (
     "relation_details",
     "relation_tags",
     "relation_subscriptions",
+    "relation_orders",
 )
 
 
@@ -68,9 +70,21 @@ class Puller:
         async with self._context.store.begin() as connection:
             return await runs.abandon(connection, self._context.account.id)
 
-    async def pull(self, stream: str, trigger: str = "manual", *, reach_s: float = 0) -> RunReport:
-        """Pull one stream; a window reaches back at least ``reach_s``. Raises UserError for a stream that is none."""
-        return await self._pull(self._context, self._stream(stream), trigger, reach_s=reach_s)
+    async def pull(
+        self, stream: str, trigger: str = "manual", *, reach_s: float = 0, climbs: bool = False
+    ) -> RunReport:
+        """Pull one stream. A window reaches back at least ``reach_s`` and, if it ``climbs``, as far as the widest rung
+        of the cadence ladder that is due. Raises UserError for a stream that is none."""
+        return await self._pull(self._context, self._stream(stream), trigger, reach_s=reach_s, climbs=climbs)
+
+    async def inspect(self, stream: str, inspection: Inspection) -> RunReport:
+        """Pull what an inspection asks for, through the same pipeline as ever, and let it watch."""
+        report = await self._pull(replace(self._context, inspection=inspection), self._stream(stream), "audit")
+        if report.run_id is not None:
+            run = Run(report.run_id, self._context.account.id, stream, self._context.clock.now())
+            async with self._context.store.begin() as connection:
+                await inspection.close(connection, self._context.scope(run))
+        return report
 
     async def pull_all(self, trigger: str = "manual") -> tuple[RunReport, ...]:
         """Pull every stream once, in the order in which they need each other; stop when the account is the trouble."""
@@ -109,13 +123,21 @@ class Puller:
         return tuple(reports)
 
     async def _pull(
-        self, context: Context, stream: Stream, trigger: str, *, reach_s: float = 0, since: datetime | None = None
+        self,
+        context: Context,
+        stream: Stream,
+        trigger: str,
+        *,
+        reach_s: float = 0,
+        since: datetime | None = None,
+        climbs: bool = False,
     ) -> RunReport:
         """Hold, plan, open the run, attempt it, close it, report."""
         started = context.clock.monotonic()
         if (reason := await held(context)) is not None:
             return self._told(_refusal(context, stream, trigger, reason, started))
-        asked = await plan_window(context, stream, reach_s, since) if stream.kind is StreamKind.WINDOW else None
+        is_window = stream.kind is StreamKind.WINDOW
+        asked = await plan_window(context, stream, reach_s, since, climbs=climbs) if is_window else None
         run = await _open(context, stream, trigger, asked)
         ending, trouble = await _attempt(context, stream, run, asked, budget=_budget(context, since))
         trouble = await _narrowed(context, stream, trouble)

@@ -16,12 +16,12 @@ from datetime import datetime
 from syncd.domain.errors import MalformedAnswer
 from syncd.inbound.context import Context
 from syncd.inbound.fetch import Trouble, fetch
-from syncd.inbound.parents import Shown, write_group, write_shown
+from syncd.inbound.parents import Shown, proves, write_group, write_shown
 from syncd.inbound.snapshot import read_whole
 from syncd.policy.states import RunStatus
 from syncd.policy.windows import corrected
 from syncd.providers.contract import Stream, StreamArguments
-from syncd.store import followup, readings, runs
+from syncd.store import followup, readings, runs, unsettled
 from syncd.store.followup import Due
 from syncd.store.mirror import Scope
 from syncd.store.mirror.scope import NOTHING, Written
@@ -58,8 +58,7 @@ class _Tally:
 
 async def pull_sweep(context: Context, stream: Stream, run: Run, budget: int | None) -> Ending | Trouble:
     """Ask for the due parents of a stream. The run is left open: its ending says how it went."""
-    async with context.store.begin() as connection:
-        due = await followup.due_keys(connection, context.account.id, stream.name, budget)
+    due = await _due(context, stream, budget)
     tally = _Tally(context.policy.strikes)
     for part in _parts(due, 1 if stream.name == "group_members" else context.policy.sweep_batch):
         await _pull_part(context, stream, run, part, tally)
@@ -68,6 +67,19 @@ async def pull_sweep(context: Context, stream: Stream, run: Run, budget: int | N
         if tally.is_struck_out:
             break
     return _ending(tally, len(due))
+
+
+async def _due(context: Context, stream: Stream, budget: int | None) -> Sequence[Due]:
+    """Return what to ask for: the orders of those with something unsettled, of everything else, and without a budget,
+    all in turn; an inspection says itself what it asks for."""
+    if context.inspection is not None:
+        return context.inspection.due
+    account_id = context.account.id
+    async with context.store.begin() as connection:
+        if stream.records == "Order" and budget is not None:
+            since = unsettled.since(context.clock.now(), context.policy.unpaid_days)
+            return await unsettled.due(connection, account_id, stream.name, since, budget)
+        return await followup.due_keys(connection, account_id, stream.name, budget)
 
 
 def _parts(due: Sequence[Due], size: int) -> Iterator[Sequence[Due]]:
@@ -83,6 +95,8 @@ async def _pull_part(context: Context, stream: Stream, run: Run, part: Sequence[
     tried: list[int] = []
     async with AsyncExitStack() as stack:
         for due in part:
+            if context.inspection is not None and not await context.inspection.admits(due):
+                break
             answer = await _ask(context, stream, due, stack, tally)
             if tally.ended_by is None or tally.ended_by.is_unauthorised:
                 tried.append(due.id)  # what only this parent is refused for must not be asked for first for ever
@@ -157,9 +171,15 @@ async def _write_part(
             await runs.lock_stream(connection, scope.account_id, stream.name)
             stale = await readings.fresher(connection, scope, stream.name, tried, asked_at)
             news = [answer for answer in shown if answer.due.id not in stale]
+            before = await context.inspection.look(connection, news) if context.inspection else None
             write = write_group if stream.name == "group_members" else write_shown
             written = await write(context, connection, scope, stream, news)
             await readings.note_read(connection, scope, stream.name, tried)
+            if context.inspection is not None and before is not None:
+                proven = await context.inspection.judge(connection, scope, stream, news, before)
+            else:
+                proven = [one.due.id for one in news if proves(stream, one)] if not written.warnings else []
+            await readings.note_proof(connection, scope, stream.name, proven)
     except MalformedAnswer as refused:
         tally.fail(str(refused))
         await _pass_over(context, stream, scope, tried)

@@ -16,12 +16,13 @@ from syncd.domain.records import Row
 from syncd.inbound.ahead import Ready, Unread, batches
 from syncd.inbound.context import Context, NotBelieved
 from syncd.inbound.fetch import Fetched, Trouble, fetch
-from syncd.policy import witness
+from syncd.policy import ladder, lateness, windows, witness
 from syncd.policy.coverage import Interval
 from syncd.policy.states import RunStatus
 from syncd.policy.windows import Plan, corrected, plan, proven_by
 from syncd.providers.contract import Stream, StreamArguments
-from syncd.store import Connection, coverage, runs
+from syncd.store import Connection, coverage, rungs, runs
+from syncd.store.lateness import Appeared, learned, measure
 from syncd.store.mirror import Gone, Scope, Written, invoices, orders, proving
 from syncd.store.mirror.scope import Seen
 from syncd.store.runs import Ending, Run
@@ -46,7 +47,8 @@ KINDS: Mapping[str, WindowKind] = {"Order": orders, "Invoice": invoices}
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A window as it was asked for: our own time and the skew known just before."""
+    """A window as it was asked for: our own time and the skew known just before. ``climbed_s`` is the rung of the
+    ladder that it was widened for, 0 if it was not."""
 
     plan: Plan
     arguments: StreamArguments
@@ -54,20 +56,40 @@ class Asked:
     started_at: datetime
     skew_s: float | None
     is_history: bool
+    climbed_s: float = 0
+
+    @property
+    def now(self) -> datetime:
+        """The CRM's time just before."""
+        return self.arguments.now
 
 
-async def plan_window(context: Context, stream: Stream, reach_s: float, since: datetime | None) -> Asked:
-    """Decide from when to ask; ``since`` widens the horizon (a backfill)."""
-    async with context.store.begin() as connection:
-        proven = await coverage.proven(connection, context.account.id, stream.name)
+async def plan_window(
+    context: Context, stream: Stream, reach_s: float, since: datetime | None, *, climbs: bool = False
+) -> Asked:
+    """Decide from when to ask; ``since`` widens the horizon (a backfill), ``climbs`` takes the ladder's due rung."""
     started_at, skew_s = context.clock.now(), context.transport.clock_skew_s
     now, rule = corrected(started_at, skew_s), context.policy.window
+    async with context.store.begin() as connection:
+        proven = await coverage.proven(connection, context.account.id, stream.name)
+        seen = await learned(connection, context.account.id, stream.name, now)
+        climbed_s = await _climb(context, connection, stream, now) if climbs else 0.0
+    rule = replace(rule, overlap_s=lateness.overlap_s(seen, rule.overlap))
     if since is not None:
         rule = replace(rule, horizon_s=max(0.0, (now - since).total_seconds()))
-    planned = plan(proven, now, rule, reach_s)
+    planned = plan(proven, now, rule, max(reach_s, climbed_s))
     arguments = StreamArguments(now=now, asked_from=planned.asked_from)
     complete_from = stream.covers_from(arguments) if stream.covers_from else planned.asked_from
-    return Asked(planned, arguments, complete_from, started_at, skew_s, since is not None)
+    return Asked(planned, arguments, complete_from, started_at, skew_s, since is not None, climbed_s)
+
+
+async def _climb(context: Context, connection: Connection, stream: Stream, now: datetime) -> float:
+    """Return the reach of the widest rung that is due, and note that it is tried."""
+    stands = await rungs.footings(connection, context.account.id, stream.name)
+    reach_s = ladder.reach_due_s(context.policy.ladder, stands, now)
+    if reach_s:
+        await rungs.note_tried(connection, context.account.id, stream.name, reach_s, now)
+    return reach_s
 
 
 async def pull_window(context: Context, stream: Stream, run: Run, asked: Asked) -> Ending | Trouble:
@@ -76,14 +98,14 @@ async def pull_window(context: Context, stream: Stream, run: Run, asked: Asked) 
         fetched = await fetch(context, stream, asked.arguments, stack)
         if isinstance(fetched, Trouble):
             return fetched
-        span = proven_by(
-            asked.complete_from, asked.started_at, asked.skew_s, context.transport.clock_skew_s, context.policy.window
-        )
+        skew_s = context.transport.latest_skew_s
+        span = proven_by(asked.complete_from, asked.started_at, asked.skew_s, skew_s, context.policy.window)
         async with context.store.begin_remote() as connection:
             await claim_stream(connection, run, is_history=asked.is_history)
-            written = await _write(context, connection, stream, run, fetched, span)
+            seen = Seen()
+            written = await _write(context, connection, stream, run, fetched, span, seen)
             if span is not None:
-                await coverage.prove(connection, context.account.id, stream.name, span, run.id)
+                await _prove(context, connection, stream, run, asked, span, seen)
             ending = _ending(asked, span, written, fetched)
             await runs.finish(connection, run, ending)
             return ending
@@ -100,10 +122,28 @@ async def claim_stream(connection: Connection, run: Run, *, is_history: bool = F
         raise NotBelieved("an answer that was asked for later has been written meanwhile; this one is stale")
 
 
+async def _prove(
+    context: Context, connection: Connection, stream: Stream, run: Run, asked: Asked, span: Interval, seen: Seen
+) -> None:
+    """Measure what came late, then prove the time, and note which rungs of the ladder this read has kept."""
+    account_id, rule = context.account.id, context.policy.window
+    await measure(connection, account_id, Appeared(stream.name, stream.records, seen.new, asked.now))
+    latest = windows.latest(asked.started_at, asked.skew_s, context.transport.latest_skew_s, rule)
+    await coverage.prove(connection, account_id, stream.name, span, run.id, None if asked.is_history else latest)
+    reaches = ladder.kept(context.policy.ladder, asked.plan.asked_from, asked.now)
+    await rungs.note_read(connection, account_id, stream.name, reaches, asked.now)
+
+
 async def _write(
-    context: Context, connection: Connection, stream: Stream, run: Run, fetched: Fetched, span: Interval | None
+    context: Context,
+    connection: Connection,
+    stream: Stream,
+    run: Run,
+    fetched: Fetched,
+    span: Interval | None,
+    seen: Seen,
 ) -> Written:
-    kind, scope, seen = KINDS[stream.records], context.scope(run), Seen()
+    kind, scope = KINDS[stream.records], context.scope(run)
     written = Written()
     async with batches(stream, fetched.responses, kind.prepare, context.policy.batch_rows) as parts:
         async for part in parts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from syncd import __version__
+from syncd.domain.audits import AuditReport
 from syncd.domain.reports import DeliveryReport, RunReport
 from syncd.store.incidents import IncidentCount
 from syncd.store.status import AccountStatus, OutboxStatus, StreamStatus
@@ -32,6 +33,7 @@ class Metrics:
         self._fenced = self._counter("fenced_deliveries", "Results dropped: another worker had the lane", "account")
         self._runs = self._counter("runs", "Pulls that ended", "account", "stream", "status")
         self._rows = self._counter("rows", "Rows received, and what came of them", "account", "stream", "change")
+        self._audited = self._counter("audited_rows", "Rows asked for again by verdict", "account", "kind", "verdict")
         self._requests = self._counter("requests", "Requests sent to the CRM", "account", "direction")
 
     def _make_histograms(self) -> None:
@@ -46,7 +48,11 @@ class Metrics:
         self._lag = self._gauge("coverage_lag_seconds", "Age of the newest proven instant", "account", "stream")
         self._holes = self._gauge("coverage_holes", "Unproven gaps inside the horizon", "account", "stream")
         self._hole_seconds = self._gauge("coverage_hole_seconds", "Total length of those gaps", "account", "stream")
+        self._hole_age = self._gauge("coverage_hole_age_seconds", "Age of the oldest of them", "account", "stream")
         self._success_age = self._gauge("run_success_age_seconds", "Since the last good pull", "account", "stream")
+        self._audit_rows = self._gauge("audit_rows", "Rows of the mirror", "account", "kind")
+        self._audit_proven = self._gauge("audit_proven_rows", "Those proven to equal the CRM lately", "account", "kind")
+        self._audit_oldest = self._gauge("audit_oldest_seconds", "Age of the oldest proof", "account", "kind")
         self._paused = self._gauge("paused_accounts", "1 while the account is paused", "account")
         self._holds = self._gauge("holds_open", "Mass changes that wait for a person", "account")
         self._open_breakers = self._gauge("open_breakers", "1 while the account's breaker is not closed", "account")
@@ -89,6 +95,16 @@ class Metrics:
         self._delivery_s.labels(report.account).observe(report.elapsed_s)
         self._delivery_age_s.labels(report.account).observe(max(0.0, report.age_s))
 
+    def count_audit(self, report: AuditReport) -> None:
+        """Add one round of the auditor, and show how all kinds stand since."""
+        for verdict, number in report.verdicts.items():
+            self._audited.labels(report.account, report.kind, verdict.value).inc(number)
+        for row in report.standings:
+            labels = (row.account, row.kind)
+            self._audit_rows.labels(*labels).set(row.rows)
+            self._audit_proven.labels(*labels).set(row.proven)
+            self._audit_oldest.labels(*labels).set(row.oldest_s or 0.0)
+
     def show_database(self, is_up: bool) -> None:
         self._database.set(is_up)
 
@@ -105,6 +121,7 @@ class Metrics:
             labels = (row.account, row.stream)
             self._holes.labels(*labels).set(row.holes)
             self._hole_seconds.labels(*labels).set(row.hole_s)
+            self._hole_age.labels(*labels).set(row.hole_age_s)
             if row.lag_s is not None:
                 self._lag.labels(*labels).set(row.lag_s)
             if row.success_age_s is not None:

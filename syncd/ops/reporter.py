@@ -1,12 +1,13 @@
-"""From reports to metrics and to the one canonical log line: ``run.finished`` and ``delivery.settled``.
+"""From reports to metrics and to one canonical log line: ``run.finished``, ``delivery.settled``, ``audit.finished``.
 
-A run or delivery that is fine is logged at info; one that is not, at warning, with its reason. Nothing else in syncd
-logs the same fact again.
+A run, delivery or audit that is fine is logged at info; one that is not, at warning, with its reason. Nothing else in
+syncd logs the same fact again.
 """
 
 from __future__ import annotations
 
 from syncd import log
+from syncd.domain.audits import AuditReport, Verdict
 from syncd.domain.reports import DeliveryReport, RunReport
 from syncd.ops.metrics import Metrics
 
@@ -60,6 +61,30 @@ class Reporter:
             elapsed_s=round(report.elapsed_s, 3),
             age_s=round(report.age_s, 3),
             **_given(detail=report.detail or None, is_fenced=report.is_fenced or None),
+        )
+
+    def audit(self, report: AuditReport) -> None:
+        """Count one round of the auditor and log it, unless nothing was due."""
+        self._metrics.count_audit(report)
+        if report.kind is None:
+            return
+        is_drifting = any(report.verdicts.get(one) for one in (Verdict.LATE, Verdict.WRONG, Verdict.VANISHED))
+        standing = next((one for one in report.standings if one.kind == report.kind), None)
+        tell = self._log.warning if is_drifting or report.reason else self._log.info
+        tell(
+            "audit.finished",
+            account=report.account,
+            kind=report.kind,
+            run_id=report.run_id,
+            elapsed_s=round(report.elapsed_s, 3),
+            requests=report.requests,
+            **{verdict.value: report.verdicts.get(verdict, 0) for verdict in Verdict},
+            **_given(
+                rows=standing.rows if standing else None,
+                proven=standing.proven if standing else None,
+                oldest_s=round(standing.oldest_s) if standing and standing.oldest_s is not None else None,
+                reason=report.reason,
+            ),
         )
 
 

@@ -17,8 +17,8 @@ from syncd.domain.reports import DeliveryReport, RunReport
 from syncd.inbound import Puller, PullPolicy
 from syncd.outbound import Drainer, DrainLimits
 from syncd.policy.guard import Guard
-from syncd.policy.windows import WindowRule
 from syncd.providers.contract import Provider
+from syncd.service.cadences import rungs, window_rule
 from syncd.service.pacing import PacedTransport, Pacer
 from syncd.service.providers import build_provider
 from syncd.settings import AccountConfig
@@ -47,6 +47,15 @@ class AccountRuntime:
     transport: Transport
     puller: Puller
     drainer: Drainer
+    pacer: Pacer | None = None
+
+    def turns_taken(self) -> int:
+        """Return how many requests have taken their turn so far, in both directions."""
+        return self.pacer.taken if self.pacer else 0
+
+    def has_free_turn(self) -> bool:
+        """Tell whether nobody waits for a turn."""
+        return self.pacer is None or self.pacer.is_free
 
 
 @asynccontextmanager
@@ -94,6 +103,7 @@ async def _opened(
             reports.delivery,
             on_share=transport.pacer.share if transport.pacer else lambda _: None,
         ),
+        transport.pacer,
     )
 
 
@@ -141,8 +151,10 @@ def pull_policy(config: AccountConfig) -> PullPolicy:
     """Translate the settings into the puller's policy."""
     pull = config.pull
     return PullPolicy(
-        window=WindowRule(overlap_s=pull.overlap_s, horizon_s=pull.horizon_days * 86400.0),
+        window=window_rule(pull),
+        ladder=rungs(pull),
         absence_gap_s=pull.absence_gap_s,
         grace_s=config.send.settle_window_s,
         sweep_budget=pull.sweep_budget,
+        unpaid_days=pull.unsettled_days,
     )

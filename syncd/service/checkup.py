@@ -14,6 +14,7 @@ from typing import assert_never
 
 from syncd.clock import Clock
 from syncd.domain.errors import ConfigurationError, MalformedAnswer, SyncdError
+from syncd.policy.windows import WindowRule
 from syncd.providers.contract import (
     Answer,
     Answered,
@@ -35,7 +36,7 @@ from syncd.store.schema import check, require_current
 from syncd.store.status import read_server
 from syncd.transport import Transport
 
-SKEW_WARN_S, SKEW_FAIL_S = 60.0, 3600.0
+SKEW_WARN_S, SKEW_FAIL_S = 60.0, WindowRule().max_skew_s  # further off, no time is ever proven
 TRY_LATER, CONFIGURATION = 75, 78
 
 

@@ -1,4 +1,4 @@
-"""Chores of the outbox in the daemon: finish what was decided, and forget what was delivered long ago.
+"""Chores in the daemon: finish what was decided, forget what was delivered long ago and history older than is kept.
 
 Done by the replica that holds the account's lease, beside draining and pulling and in no hurry: each batch is a
 transaction of its own, with a pause after it. A round that finds the lease elsewhere or the database away does nothing.
@@ -16,6 +16,7 @@ from syncd.domain.errors import ConfigurationError, InfrastructureError
 from syncd.service.accounts import AccountRuntime
 from syncd.service.lease import Lease
 from syncd.service.schedule import Job
+from syncd.store.history_prune import prune_history
 from syncd.store.outbox import carry_out, prune, unfinished
 
 FINISH_EVERY_S, PRUNE_EVERY_S, PRUNE_FIRST_S = 30.0, 3600.0, 300.0
@@ -36,7 +37,12 @@ class AccountChores:
         name = self._runtime.account.name
         finish = Job(f"{name}/finish_holds", FINISH_EVERY_S, self.finish_holds, FINISH_EVERY_S)
         prune_every_s = PRUNE_EVERY_S if self._runtime.config.send.keep_sent_days > 0 else 0.0
-        return (finish, Job(f"{name}/prune", prune_every_s, self.prune, PRUNE_FIRST_S))
+        forget_every_s = PRUNE_EVERY_S if self._runtime.config.pull.keep_history_days > 0 else 0.0
+        return (
+            finish,
+            Job(f"{name}/prune", prune_every_s, self.prune, PRUNE_FIRST_S),
+            Job(f"{name}/prune_history", forget_every_s, self.prune_history, PRUNE_FIRST_S),
+        )
 
     async def finish(self) -> None:
         """Begin no further batch and wait for the one under way."""
@@ -51,6 +57,10 @@ class AccountChores:
     async def prune(self) -> None:
         """Delete settled entries that are older than is kept."""
         await self._round("prune", self._prune)
+
+    async def prune_history(self) -> None:
+        """Delete changes that are older than is kept of the history."""
+        await self._round("prune_history", self._prune_history)
 
     async def _round(self, chore: str, work: Callable[[], Awaitable[None]]) -> None:
         """Work when it is ours to do. The boundary at which a crash ends; an absent database is told of elsewhere."""
@@ -93,3 +103,17 @@ class AccountChores:
             await self._clock.sleep(PAUSE_S)
         if entries:
             self._log.info("outbox.pruned", entries=entries, attempts=attempts)
+
+    async def _prune_history(self) -> None:
+        store, account = self._runtime.store, self._runtime.account
+        keep_days, after, changes = self._runtime.config.pull.keep_history_days, 0, 0
+        while self._may_work():
+            async with store.begin() as connection:
+                done = await prune_history(connection, account.id, keep_days=keep_days, after=after)
+            changes += done.changes
+            if done.after is None:
+                break
+            after = done.after
+            await self._clock.sleep(PAUSE_S)
+        if changes:
+            self._log.info("history.pruned", changes=changes)

@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
 from syncd import __version__, log
 from syncd.clock import Clock, SystemClock
+from syncd.domain.audits import AuditReport
 from syncd.domain.errors import InfrastructureError
 from syncd.ops.health import Health
 from syncd.ops.metrics import Metrics
 from syncd.ops.reporter import Reporter
 from syncd.ops.server import OpsServer
 from syncd.service.accounts import AccountRuntime, opened_accounts
+from syncd.service.audits import AccountAudits
 from syncd.service.chores import AccountChores
 from syncd.service.database import Database, DatabaseWatch, make_ready, opened
 from syncd.service.drains import keep_draining
@@ -55,8 +57,9 @@ async def run_daemon(settings: Settings, configs: Sequence[AccountConfig]) -> in
         around = Surroundings(settings, clock, stop, Notifier(), health, replica)
         watch = DatabaseWatch(database, clock)
         if await wait_until_ready(around, database, watch):
-            async with opened_accounts(configs, database.store, clock, Reporter(metrics)) as runtimes:
-                await work(around, database, watch, runtimes)
+            reporter = Reporter(metrics)
+            async with opened_accounts(configs, database.store, clock, reporter) as runtimes:
+                await work(around, database, watch, runtimes, reporter.audit)
     log.get("syncd.service").info("service.stopped")
     return stop.exit_code
 
@@ -76,7 +79,11 @@ async def wait_until_ready(around: Surroundings, database: Database, watch: Data
 
 
 async def work(
-    around: Surroundings, database: Database, watch: DatabaseWatch, runtimes: tuple[AccountRuntime, ...]
+    around: Surroundings,
+    database: Database,
+    watch: DatabaseWatch,
+    runtimes: tuple[AccountRuntime, ...],
+    on_audit: Callable[[AuditReport], None],
 ) -> None:
     """Register the jobs, say that we are ready, wait for the signal, and end what is under way."""
     leases = [_lease(around, database, runtime) for runtime in runtimes]
@@ -85,7 +92,11 @@ async def work(
         for runtime, lease in zip(runtimes, leases, strict=True)
     ]
     outbox = [AccountChores(runtime, lease, around.clock) for runtime, lease in zip(runtimes, leases, strict=True)]
-    schedule = _schedule(around.clock, [*pulls, *outbox])
+    audits = [
+        AccountAudits(runtime, lease, around.clock, on_audit) for runtime, lease in zip(runtimes, leases, strict=True)
+    ]
+    workers: list[AccountPulls | AccountChores | AccountAudits] = [*pulls, *outbox, *audits]
+    schedule = _schedule(around.clock, workers)
     async with asyncio.TaskGroup() as group:
         chores = [group.create_task(chore) for chore in _chores(around, watch, leases, pulls)]
         drains = [
@@ -96,7 +107,7 @@ async def work(
             _say_ready(around, database, runtimes, schedule)
             await around.stop.event.wait()
             _say_stopping(around)
-            ends = [*(account.finish() for account in pulls), *(account.finish() for account in outbox)]
+            ends = [account.finish() for account in workers]
             await _finish(around, [*drains, *map(group.create_task, ends)])
         finally:
             schedule.stop()
@@ -110,7 +121,7 @@ def _lease(around: Surroundings, database: Database, runtime: AccountRuntime) ->
     return Lease(database.store, around.clock, runtime.account, around.replica, lease_s)
 
 
-def _schedule(clock: Clock, accounts: Sequence[AccountPulls | AccountChores]) -> Schedule:
+def _schedule(clock: Clock, accounts: Sequence[AccountPulls | AccountChores | AccountAudits]) -> Schedule:
     schedule = Schedule(clock)
     for job in (job for account in accounts for job in account.jobs()):
         schedule.add(job)

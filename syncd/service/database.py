@@ -39,7 +39,8 @@ async def opened(settings: Settings) -> AsyncIterator[Database]:
         url = await embedded.start()
     store = None
     try:
-        store = Store.open(url, pool_size=settings.database_pool_size)
+        erase_key = settings.erase_key.get_secret_value()
+        store = Store.open(url, pool_size=settings.database_pool_size, erase_key=erase_key)
         yield Database(store, embedded)
     finally:
         if store is not None:

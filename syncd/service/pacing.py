@@ -24,6 +24,12 @@ class Pacer:
         self._clock = clock
         self._rate_per_s = rate_per_s
         self._bucket = TokenBucket.full(rate_per_s, clock.monotonic())
+        self.taken = 0
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody waits for a turn: taken now, one would be next."""
+        return self._bucket.take(self._clock.monotonic())[0].tokens > -1.0
 
     def share(self, replicas: int) -> None:
         """Keep to an equal share of the rate from now on: so many replicas are sending to the account."""
@@ -34,7 +40,7 @@ class Pacer:
         bucket, wait_s = self._bucket.take(self._clock.monotonic())
         if most_s is not None and wait_s >= most_s:
             return None
-        self._bucket = bucket
+        self._bucket, self.taken = bucket, self.taken + 1
         if wait_s > 0:
             await self._clock.sleep(wait_s)
         return wait_s

@@ -10,7 +10,7 @@ enough. What a pull did is in its own report; what is logged here is only what b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 
 from syncd import log
 from syncd.clock import Clock
@@ -19,15 +19,14 @@ from syncd.inbound import ORDER
 from syncd.policy.breaker import BreakerState
 from syncd.providers.contract import StreamKind
 from syncd.service.accounts import AccountRuntime
+from syncd.service.cadences import cadences
 from syncd.service.lease import Lease
 from syncd.service.schedule import Job
-from syncd.settings import PullSettings
 from syncd.store import Store
 from syncd.store.account_states import look, note_clock
 
 LOOK_S = 1.0
 FIRST_RETRY_S, LONGEST_RETRY_S = 5.0, 120.0
-LATEST_FIRST_S = 3600.0  # a rung of a day must also be reached by a process that is restarted daily
 
 
 class AccountPulls:
@@ -41,7 +40,7 @@ class AccountPulls:
         self._is_stopping = False
 
     def jobs(self) -> tuple[Job, ...]:
-        """Return the cadence ladder as jobs: each stream often, windows more widely now and then."""
+        """Return each stream's cadence as a job; how far back a window reaches each time is the ladder's to say."""
         return tuple(self._jobs())
 
     async def lead(self) -> None:
@@ -65,18 +64,10 @@ class AccountPulls:
         for stream, every_s in cadences(pull).items():
             if stream in self._runtime.provider.streams:
                 yield Job(f"{name}/{stream}", every_s, self._round_of(stream), every_s)
-        rungs = (
-            ("reread", pull.reread_every_s, pull.reread_hours * 3600.0),
-            ("deep_reread", pull.deep_reread_every_s, pull.deep_reread_days * 86400.0),
-        )
-        for stream in (s.name for s in self._runtime.provider.streams.values() if s.kind is StreamKind.WINDOW):
-            for rung, every_s, reach_s in rungs:
-                pull_it = self._round_of(stream, reach_s)
-                yield Job(f"{name}/{stream}/{rung}", every_s, pull_it, min(every_s, LATEST_FIRST_S))
 
-    def _round_of(self, stream: str, reach_s: float = 0) -> Callable[[], Awaitable[None]]:
+    def _round_of(self, stream: str) -> Callable[[], Awaitable[None]]:
         async def round_of_stream() -> None:  # APScheduler runs coroutine functions alone on the loop
-            await self._round(stream, "schedule", reach_s)
+            await self._round(stream, "schedule")
 
         return round_of_stream
 
@@ -103,13 +94,13 @@ class AccountPulls:
                 return False
         return True
 
-    async def _round(self, stream: str, trigger: str, reach_s: float = 0) -> bool:
+    async def _round(self, stream: str, trigger: str) -> bool:
         """Run one round if it may run; tell whether it ran without trouble. The boundary at which a crash ends."""
         async with self._turn_of(stream):
             try:
                 if not await self._may_pull():
                     return False
-                report = await self._runtime.puller.pull(stream, trigger, reach_s=reach_s)
+                report = await self._runtime.puller.pull(stream, trigger, climbs=True)
                 await self._note_clock()
             except (InfrastructureError, ConfigurationError) as error:
                 self._postpone(error)
@@ -150,13 +141,3 @@ class AccountPulls:
         if self._is_postponed:
             self._log.info("pulls.resumed")
         self._is_postponed = False
-
-
-def cadences(pull: PullSettings) -> Mapping[str, float]:
-    """Return seconds by stream name; 0 switches a stream off."""
-    prefix, suffix = "cadence_", "_s"
-    return {
-        name.removeprefix(prefix).removesuffix(suffix): float(getattr(pull, name))
-        for name in PullSettings.model_fields
-        if name.startswith(prefix)
-    }

@@ -14,8 +14,7 @@ from datetime import datetime, timedelta
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from syncd.clock import Clock
-
-_JITTER_SHARE, _JITTER_MAX_S = 0.1, 60.0
+from syncd.policy.staleness import JITTER_MAX_S, JITTER_SHARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class Schedule:
             id=job.name,
             name=job.name,
             seconds=job.every_s,
-            jitter=min(_JITTER_MAX_S, job.every_s * _JITTER_SHARE),
+            jitter=min(JITTER_MAX_S, job.every_s * JITTER_SHARE),
             next_run_time=self._first(job.first_s),
         )
 

@@ -1,8 +1,8 @@
 """What an operator may set, and nothing else.
 
 Theory of operation. Every setting is one field of one small group (``database``, ``account``, ``pulling``,
-``sending``, ``http``, ``service``), with its default, its bounds and one sentence that says what changes when it
-changes; ``Settings`` is the sum of the groups. The groups are plain frozen models: values in, values out. Only
+``sending``, ``http``, ``erasure``, ``service``), with its default, its bounds and one sentence that says what changes
+when it changes; ``Settings`` is the sum of the groups. The groups are plain frozen models: values in, values out. Only
 ``load`` looks at the world: environment over ``.env`` over secret file over default.
 
 Two rules hold throughout. A name that starts with ``SYNCD_`` and is no setting is an error that names the nearest

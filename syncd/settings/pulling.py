@@ -70,7 +70,10 @@ class PullSettings(Group):
         description="Seconds between sweeps that re-read unsettled orders; late payments show here.",
     )
     reread_every_s: float = Field(
-        3600, ge=0, le=604800, description="Seconds between wider reads of orders and invoices; late truth shows here."
+        3600,
+        ge=0,
+        le=604800,
+        description="Seconds between wider reads of orders and invoices; each takes the place of a short one.",
     )
     reread_hours: int = Field(
         72, ge=1, le=8760, description="How far back those wider reads reach; paid and numbers change without a date."
@@ -85,15 +88,45 @@ class PullSettings(Group):
     absence_gap_s: float = Field(
         3600, ge=0, le=604800, description="Time between two confirmed absences before a row counts as missing."
     )
+    unsettled_days: int = Field(
+        400, ge=1, le=3650, description="How long an unpaid order is asked for again; older ones are taken as given up."
+    )
     overlap_s: float = Field(
         7200,
         ge=0,
         le=604800,
-        description="How far each window reaches back into what is known; it is what unmasks a wrong answer.",
+        description="How far each window reaches back into what is known, at least; it is what unmasks a wrong answer.",
+    )
+    overlap_max_s: float = Field(
+        86400,
+        ge=0,
+        le=2592000,
+        description="How far it may reach when rows are seen to come late; beyond that only the wider reads find them.",
+    )
+    overlap_risk: float = Field(
+        0.001, ge=0, le=1, description="Share of rows that may come later than that reach; less makes windows wider."
     )
     horizon_days: int = Field(
         90,
         ge=1,
         le=36500,
         description="How far back holes are refilled by the daemon; older time is read by backfill alone.",
+    )
+    audit_share: float = Field(
+        0.1,
+        ge=0,
+        le=0.5,
+        description="Share of the rate for slowly re-reading everything while there is room; 0: drift may stay unseen.",
+    )
+    audit_days: float = Field(
+        7,
+        gt=0,
+        le=3650,
+        description="Days for which a row counts as proven to equal the CRM after an answer has shown it.",
+    )
+    keep_history_days: float = Field(
+        0,
+        ge=0,
+        le=36500,
+        description="Days for which every change is kept, for the past as it was known and for the feed; 0: for ever.",
     )

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from syncd.settings.account import AccountSettings
 from syncd.settings.database import DatabaseSettings
+from syncd.settings.erasure import ErasureSettings
 from syncd.settings.group import Group
 from syncd.settings.http import HttpSettings
 from syncd.settings.pulling import PullSettings
@@ -19,13 +20,16 @@ GROUPS: tuple[type[Group], ...] = (
     PullSettings,
     SendSettings,
     HttpSettings,
+    ErasureSettings,
     ServiceSettings,
 )
 
 _G = TypeVar("_G", bound=Group)
 
 
-class Settings(DatabaseSettings, AccountSettings, PullSettings, SendSettings, HttpSettings, ServiceSettings):
+class Settings(
+    DatabaseSettings, AccountSettings, PullSettings, SendSettings, HttpSettings, ErasureSettings, ServiceSettings
+):
     """The sum of all groups."""
 
     @property

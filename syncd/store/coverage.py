@@ -1,9 +1,12 @@
 """The coverage ledger: which time has been proven to be read, per account and stream.
 
-It only ever grows, and only in the transaction that wrote the rows it speaks for.
+It grows only in the transaction that wrote the rows it speaks for, and shrinks only where it claims what cannot be:
+time that has not come yet, claimed by a clock that ran ahead and was set right.
 """
 
 from __future__ import annotations
+
+from datetime import datetime
 
 from sqlalchemy import text
 
@@ -21,7 +24,8 @@ _PROVE = text("""
     INSERT INTO syncd.coverage AS c (account_id, stream, proven, run_id)
     VALUES (:account_id, :stream, tstzmultirange(tstzrange(:lower, :upper)), :run_id)
     ON CONFLICT (account_id, stream)
-    DO UPDATE SET proven = c.proven + excluded.proven, updated_at = now(), run_id = excluded.run_id
+    DO UPDATE SET proven = c.proven * tstzmultirange(tstzrange(NULL, CAST(:latest AS timestamptz))) + excluded.proven,
+                  updated_at = now(), run_id = excluded.run_id
 """)
 
 
@@ -31,8 +35,18 @@ async def proven(connection: Connection, account_id: AccountId, stream: str) -> 
     return tuple(Interval(row.lower, row.upper) for row in rows)
 
 
-async def prove(connection: Connection, account_id: AccountId, stream: str, interval: Interval, run_id: RunId) -> None:
-    """Add an interval to what is proven. Call in the transaction that wrote the interval's rows."""
+async def prove(
+    connection: Connection,
+    account_id: AccountId,
+    stream: str,
+    interval: Interval,
+    run_id: RunId,
+    latest: datetime | None = None,
+) -> None:
+    """Add an interval to what is proven. Call in the transaction that wrote the interval's rows.
+
+    ``latest`` is the end of all time that can have come: what was claimed beyond it is taken back.
+    """
     await connection.execute(
         _PROVE,
         {
@@ -41,5 +55,6 @@ async def prove(connection: Connection, account_id: AccountId, stream: str, inte
             "lower": interval.lower,
             "upper": interval.upper,
             "run_id": run_id,
+            "latest": latest,
         },
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from sqlalchemy import event, text
@@ -28,19 +29,35 @@ _SETTINGS = {"jit": "off", "idle_in_transaction_session_timeout": "10s"}
 # much as a whole small transaction: what was used a moment ago is only looked at.
 _REST_S = 1.0
 
-_SET_ORIGIN = text("SELECT set_config('syncd.origin', 'remote', true)")
+_SET_ORIGIN = text("SELECT set_config('syncd.origin', 'remote', true), syncd.erased_version()")
+_WATCH = "syncd_watch"
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What a transaction needs to know erased persons again (see ``suppression``): the secret part of their hashes, and
+    what was read of them at this ``version`` of theirs, for all transactions that saw the same one."""
+
+    version: int
+    secret: str = field(repr=False)
+    loaded: dict[int, object] = field(default_factory=dict, repr=False)
 
 
 class Store:
     """One database. Open with ``Store.open``, close with ``close``; share it freely between tasks."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, erase_key: str = "") -> None:
         self._engine = engine
+        self._erase_key = erase_key
+        self._watch = Watch(0, erase_key)
         self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @classmethod
-    def open(cls, url: str, *, pool_size: int = 8, application_name: str = "syncd") -> Store:
-        """Build the pool; no connection is made yet. Raises ConfigurationError for a URL that is none."""
+    def open(cls, url: str, *, pool_size: int = 8, application_name: str = "syncd", erase_key: str = "") -> Store:
+        """Build the pool; no connection is made yet. Raises ConfigurationError for a URL that is none.
+
+        ``erase_key`` is the secret part of the hashes by which erased persons are known again.
+        """
         engine = create_async_engine(
             async_url(url),
             pool_size=pool_size,
@@ -50,7 +67,11 @@ class Store:
             connect_args={"timeout": 10, "server_settings": {"application_name": application_name, **_SETTINGS}},
         )
         _replace_the_dead(engine)
-        return cls(engine)
+        return cls(engine, erase_key)
+
+    @property
+    def erase_key(self) -> str:
+        return self._erase_key
 
     @property
     def engine(self) -> AsyncEngine:
@@ -78,11 +99,21 @@ class Store:
     async def begin_remote(self) -> AsyncIterator[Connection]:
         """Open a transaction whose writes are the CRM's word: they are not captured as local changes."""
         async with self.begin() as connection:
-            await connection.execute(_SET_ORIGIN)
+            _, version = (await connection.execute(_SET_ORIGIN)).one()
+            if version:
+                if version != self._watch.version:
+                    self._watch = Watch(version, self._erase_key)
+                await connection.execution_options(**{_WATCH: self._watch})
             yield connection
 
     async def close(self) -> None:
         await self._engine.dispose()
+
+
+def watch_of(connection: Connection) -> Watch | None:
+    """Return what a ``begin_remote`` transaction must look out for; None when nobody was ever erased."""
+    found = connection.sync_connection.get_execution_options().get(_WATCH) if connection.sync_connection else None
+    return found if isinstance(found, Watch) else None
 
 
 def _replace_the_dead(engine: AsyncEngine) -> None:

@@ -209,7 +209,7 @@ _HISTORY = text(
         FROM syncd.changes
         WHERE table_name = ANY (ARRAY['relations', 'relation_tags', 'relation_fields', 'group_members',
                                       'list_subscriptions'])
-          AND row_id = :relation_id
+          AND row_id = :relation_id AND origin <> 'edit' -- edits are told from their entries
           AND (CAST(:facets AS text[]) IS NULL
                OR (table_name = 'relations' AND :with_columns AND (CAST(:column AS text) IS NULL OR kind <> 'update'
                        OR after ? CAST(:column AS text) OR before ? CAST(:column AS text)))

@@ -11,10 +11,10 @@ from datetime import datetime
 
 from sqlalchemy import text
 
-from syncd.domain.ids import AccountId
+from syncd.domain.ids import AccountId, RunId
 from syncd.policy.absence import Absence, judge
 from syncd.store.engine import Connection
-from syncd.store.history import Change, record
+from syncd.store.history import missing, record
 from syncd.store.mirror.scope import Scope
 from syncd.store.readings import absences, note_absence
 
@@ -63,11 +63,18 @@ _DETAILS = text("""
     ORDER BY detail_next_at, id LIMIT :budget
 """)
 _FAIL = text("""
+    WITH failed AS (
     UPDATE crm.invoices
     SET detail_attempts = detail_attempts + 1, detail_error = :error,
         detail_status = CASE WHEN CAST(:next_at AS timestamptz) IS NULL THEN 'failed' ELSE detail_status END,
         detail_next_at = COALESCE(:next_at, detail_next_at)
     WHERE id = :id AND detail_status = 'pending'
+    RETURNING id, account_id, detail_status
+    )
+    INSERT INTO syncd.changes (account_id, table_name, row_id, kind, origin, run_id, before, after)
+    SELECT account_id, 'invoices', id, 'update', 'remote', CAST(:run_id AS bigint), '{"detail_status": "pending"}',
+           '{"detail_status": "failed"}'
+    FROM failed WHERE detail_status = 'failed'
 """)
 _MISSING = text("UPDATE crm.relations SET missing_since = :now WHERE id = ANY(CAST(:ids AS bigint[]))")
 
@@ -92,9 +99,11 @@ async def due_details(
     return tuple(Due(row.id, row.key, row.attempts) for row in await connection.execute(_DETAILS, values))
 
 
-async def fail_detail(connection: Connection, invoice_id: int, error: str, next_at: datetime | None) -> None:
+async def fail_detail(
+    connection: Connection, run_id: RunId, invoice_id: int, error: str, next_at: datetime | None
+) -> None:
     """Count a failed detail call; without a next time the invoice's detail has failed for good."""
-    await connection.execute(_FAIL, {"id": invoice_id, "error": error, "next_at": next_at})
+    await connection.execute(_FAIL, {"run_id": run_id, "id": invoice_id, "error": error, "next_at": next_at})
 
 
 async def note_unknown_relations(connection: Connection, scope: Scope, stream: str, ids: Sequence[int]) -> int:
@@ -105,5 +114,5 @@ async def note_unknown_relations(connection: Connection, scope: Scope, stream: s
     confirmed = [row for row, verdict in judged.items() if verdict is Absence.CONFIRMED]
     if confirmed:
         await connection.execute(_MISSING, {"ids": confirmed, "now": scope.now})
-        await record(connection, scope, "relations", [Change(row_id, "missing") for row_id in confirmed])
+        await record(connection, scope, "relations", [missing(row_id, scope.now) for row_id in confirmed])
     return len(confirmed)

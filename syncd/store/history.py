@@ -1,12 +1,15 @@
 """The history: one row of ``syncd.changes`` per change that a pull applied.
 
-An insert carries no values (the row itself is its first version); an update carries the changed columns only.
+An insert carries no values (the row itself is its first version); an update carries the changed columns only, a row
+that went missing or was found again its ``missing_since``, a deleted link what its row held. The ``*_as_of`` functions
+undo what is written here: whatever column a write moves, its value before must be in ``before``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import msgspec
 from sqlalchemy import text
@@ -32,6 +35,16 @@ class Change:
     before: Mapping[str, object] | None = None
     after: Mapping[str, object] | None = None
     link_id: int | None = None
+
+
+def missing(row_id: int, since: datetime, link_id: int | None = None) -> Change:
+    """Return the change of a row that the CRM does not show any more."""
+    return Change(row_id, "missing", {"missing_since": None}, {"missing_since": since}, link_id)
+
+
+def found(row_id: int, since: object, link_id: int | None = None) -> Change:
+    """Return the change of a row, missing ``since`` then, that the CRM shows again."""
+    return Change(row_id, "found", {"missing_since": since}, {"missing_since": None}, link_id)
 
 
 async def record(connection: Connection, scope: Scope, table_name: str, changes: Sequence[Change]) -> None:

@@ -48,9 +48,17 @@ _TWINS = text(
 
 _BIND = text(
     """
-    UPDATE crm.relations r SET remote_id = b.remote_id
-    FROM unnest(CAST(:ids AS bigint[]), CAST(:remote_ids AS text[])) AS b (id, remote_id)
-    WHERE r.id = b.id AND r.remote_id IS NULL
+    WITH bound AS (
+        UPDATE crm.relations r SET remote_id = b.remote_id
+        FROM unnest(CAST(:ids AS bigint[]), CAST(:remote_ids AS text[]), CAST(:entry_ids AS bigint[]))
+            AS b (id, remote_id, entry_id)
+        WHERE r.id = b.id AND r.remote_id IS NULL
+        RETURNING r.account_id, r.id, r.remote_id, b.entry_id
+    )
+    INSERT INTO syncd.changes (account_id, table_name, row_id, kind, origin, entry_id, before, after)
+    SELECT account_id, 'relations', id, 'update', 'remote', entry_id, '{"remote_id": null}',
+           jsonb_build_object('remote_id', remote_id)
+    FROM bound
     """
 )
 
@@ -146,7 +154,7 @@ async def _tried(connection: Connection, lanes: Sequence[LaneSettlement]) -> boo
     """Bind inside a savepoint; return False when somebody else is in the way."""
     try:
         async with connection.begin_nested():
-            await connection.execute(_BIND, _pairs(lanes))
+            await connection.execute(_BIND, {**_pairs(lanes), "entry_ids": [_creator(s) for s in lanes]})
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) not in _PASSING:
             raise
@@ -162,6 +170,11 @@ async def _bind_one(connection: Connection, account_id: AccountId, settlement: L
     if fate in (TwinFate.BUSY, TwinFate.UNDELIVERED):
         return fate
     return fate if await _tried(connection, [settlement]) else TwinFate.BUSY
+
+
+def _creator(settlement: LaneSettlement) -> int | None:
+    """Return the entry whose create brought the remote id."""
+    return settlement.history[0][0] if settlement.history else None
 
 
 def _pairs(lanes: Sequence[LaneSettlement]) -> dict[str, object]:

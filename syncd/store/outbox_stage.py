@@ -6,6 +6,9 @@ before commit, and a late commit would be lost for ever. (The mark to read from 
 A lane is woken by the same statement that lengthens it, at the clock's time and not the transaction's: what is written
 must not lie below anybody's mark.
 
+The same statement writes the edit into the history, dated when it was captured: the application's transaction pays for
+none of it.
+
 What belongs to a transaction that a hold names follows that hold: it is staged as held, as pending once the hold is
 approved, as skipped once it is rejected. What is left is the guard's to judge (``outbox_guard``), before this
 transaction ends.
@@ -94,7 +97,14 @@ _STAGE = """
                CASE WHEN n.status = 'skipped' THEN 'rejected together with its mass change' END
         FROM numbered n, ranked r
         ORDER BY n.id
-        RETURNING id
+        RETURNING id, account_id, relation_id, operation, payload, captured_at
+    ), edited AS (
+        INSERT INTO syncd.changes
+            (account_id, table_name, row_id, link_id, kind, origin, entry_id, before, after, changed_at)
+        SELECT s.account_id, e.table_name, s.relation_id, e.link_id, e.kind, 'edit', s.id, e.before, e.after,
+               s.captured_at
+        FROM staged s CROSS JOIN LATERAL syncd.edit_of(s.operation, s.payload) AS e
+        WHERE s.relation_id IS NOT NULL
     ), numbers AS MATERIALIZED (
         SELECT min(id) AS first_id, max(id) AS last_id FROM staged
     )

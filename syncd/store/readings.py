@@ -34,6 +34,11 @@ _READ = text("""
     SELECT :account_id, :stream, id, :now FROM unnest(CAST(:ids AS bigint[])) AS i (id)
     ON CONFLICT (account_id, stream, row_id) DO UPDATE SET read_at = excluded.read_at
 """)
+_PROVE = text("""
+    INSERT INTO syncd.readings (account_id, stream, row_id, read_at, proven_at)
+    SELECT :account_id, :stream, id, :now, :asked_at FROM unnest(CAST(:ids AS bigint[])) AS i (id)
+    ON CONFLICT (account_id, stream, row_id) DO UPDATE SET proven_at = excluded.proven_at
+""")
 _FRESHER = text("""
     SELECT row_id FROM syncd.readings
     WHERE account_id = :account_id AND stream = :stream AND row_id = ANY(CAST(:ids AS bigint[])) AND read_at > :asked_at
@@ -63,6 +68,12 @@ async def note_read(connection: Connection, scope: Scope, stream: str, ids: Sequ
     """Move the sweep's cursor past these rows."""
     if ids:
         await connection.execute(_READ, {**_keys(scope, stream, ids), "now": scope.now})
+
+
+async def note_proof(connection: Connection, scope: Scope, stream: str, ids: Sequence[int]) -> None:
+    """Remember that an answer about each of these rows was written: they equal what the CRM said when it was asked."""
+    if ids:
+        await connection.execute(_PROVE, {**_keys(scope, stream, ids), "now": scope.now, "asked_at": scope.asked_at})
 
 
 async def fresher(

@@ -34,7 +34,8 @@ class StreamStatus:
     """One stream: its last run, the age of its last success, and the holes in what is proven.
 
     ``lag_s`` is the age of the newest proven instant; ``holes`` counts gaps inside the horizon that are older than
-    that, ``hole_s`` their total length. All three are None or 0 for streams that are not read by time.
+    that, ``hole_s`` their total length, ``hole_age_s`` the age of the oldest. All four are None or 0 for streams that
+    are not read by time.
     """
 
     account: str
@@ -50,6 +51,7 @@ class StreamStatus:
     lag_s: float | None
     holes: int
     hole_s: float
+    hole_age_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,8 @@ _STREAMS = text("""
            coalesce(last.received, 0) AS received,
            coalesce(last.inserted + last.updated + last.missing, 0) AS changed, last.reason,
            extract(epoch FROM now() - upper(coverage.proven))::float8 AS lag_s,
-           coalesce(gap.holes, 0) AS holes, coalesce(gap.hole_s, 0)::float8 AS hole_s
+           coalesce(gap.holes, 0) AS holes, coalesce(gap.hole_s, 0)::float8 AS hole_s,
+           coalesce(gap.hole_age_s, 0)::float8 AS hole_age_s
     FROM named
     JOIN crm.accounts AS account ON account.id = named.account_id
     LEFT JOIN syncd.coverage AS coverage ON (coverage.account_id, coverage.stream) = (named.account_id, named.stream)
@@ -119,7 +122,8 @@ _STREAMS = text("""
         ORDER BY run.started_at DESC LIMIT 1
     ) AS success ON true
     LEFT JOIN LATERAL (
-        SELECT count(*) AS holes, extract(epoch FROM sum(upper(hole) - lower(hole))) AS hole_s
+        SELECT count(*) AS holes, extract(epoch FROM sum(upper(hole) - lower(hole))) AS hole_s,
+               extract(epoch FROM now() - min(lower(hole))) AS hole_age_s
         FROM unnest(
             tstzmultirange(tstzrange(now() - make_interval(days => :horizon_days), greatest(
                 upper(coverage.proven), now() - make_interval(days => :horizon_days)))) - coverage.proven

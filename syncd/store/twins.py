@@ -69,10 +69,21 @@ _CONFLICTS = text(
 _DROP = text("DELETE FROM crm.relations WHERE id = :drop RETURNING funnel_state, raw, first_seen_at")
 _INHERIT = text(
     """
-    UPDATE crm.relations
-    SET funnel_state = coalesce(:funnel_state, funnel_state), raw = CAST(:raw AS jsonb), content_hash = NULL,
-        detail_at = NULL, missing_since = NULL, first_seen_at = LEAST(first_seen_at, :first_seen_at)
-    WHERE id = :keep
+    WITH before AS (
+        SELECT account_id, id, funnel_state, missing_since FROM crm.relations WHERE id = :keep
+    ), inherited AS (
+        UPDATE crm.relations
+        SET funnel_state = coalesce(:funnel_state, funnel_state), raw = CAST(:raw AS jsonb), content_hash = NULL,
+            detail_at = NULL, missing_since = NULL, first_seen_at = LEAST(first_seen_at, :first_seen_at)
+        WHERE id = :keep
+        RETURNING id, funnel_state, missing_since
+    )
+    INSERT INTO syncd.changes (account_id, table_name, row_id, kind, origin, before, after)
+    SELECT b.account_id, 'relations', b.id, 'update', 'remote',
+           jsonb_build_object('funnel_state', b.funnel_state, 'missing_since', b.missing_since),
+           jsonb_build_object('funnel_state', i.funnel_state, 'missing_since', i.missing_since)
+    FROM before b JOIN inherited i ON i.id = b.id
+    WHERE (b.funnel_state, b.missing_since) IS DISTINCT FROM (i.funnel_state, i.missing_since)
     """
 )
 

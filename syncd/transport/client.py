@@ -74,6 +74,11 @@ class Transport:
         """Seconds by which the CRM's clock is ahead of ours; None until an answer told its time."""
         return self._skew.skew_s
 
+    @property
+    def latest_skew_s(self) -> float | None:
+        """The same from the last answer alone: less exact, and the only one to notice at once that a clock jumped."""
+        return self._skew.latest_s
+
     async def send(self, request: Request, *, timeout_s: float | None = None) -> Answer:
         """Send a request whose answer is small; ``timeout_s`` bounds everything, the wait for a connection included."""
         limits, started = self._limits, self._clock.monotonic()

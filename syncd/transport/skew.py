@@ -30,6 +30,11 @@ class SkewGauge:
         """Server time minus ours in seconds; None until an answer told the time."""
         return median(self._samples) if self._samples else None
 
+    @property
+    def latest_s(self) -> float | None:
+        """The last sample alone, good to about a second: after a jump of a clock it knows what the median does not."""
+        return self._samples[-1] if self._samples else None
+
     def is_news(self, text: str | None) -> bool:
         """Tell whether this header says something that the last one did not."""
         return text is not None and text != self._last_text

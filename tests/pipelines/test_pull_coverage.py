@@ -10,6 +10,7 @@ from syncd.policy.windows import WindowRule
 from syncd.sandbox import OrderLine
 from syncd.store import Store
 from syncd.store.coverage import proven
+from syncd.store.lateness import learned
 from tests.support.pulling import NOON, circle
 
 BREAD = (OrderLine("product", 7001, "Brood", 2),)
@@ -44,6 +45,23 @@ async def test_a_downtime_widens_the_next_window_by_itself(store: Store) -> None
         assert await it.rows("SELECT remote_id::int FROM crm.orders") == [(missed.id,)]
         async with store.begin() as connection:
             assert len(await proven(connection, it.account.id, "orders")) == 1
+
+
+async def test_what_a_downtime_brings_is_not_taken_for_late(store: Store) -> None:
+    """Ten hours without a daemon would else make every later window ten hours wide."""
+    async with circle(store, policy=WEEK, orders=0) as it:
+        await it.pull("orders")
+        for hours in (0.02, 10):
+            it.world.add_order(next(iter(it.world.relations)), BREAD)
+            await it.advance(hours * 3600)
+            await it.pull("orders")
+        async with store.begin() as connection:
+            seen = await learned(connection, it.account.id, "orders", it.clock.now())
+        assert (seen.rows, seen.counts[0]) == (1, 1)
+        await it.advance(60)
+        again = await it.pull("orders")
+        assert again.asked_from is not None
+        assert it.clock.now() - again.asked_from < timedelta(hours=2, minutes=5)
 
 
 async def test_a_server_clock_that_is_off_is_corrected_and_a_mad_one_proves_nothing(store: Store) -> None:

@@ -62,6 +62,11 @@ def rounds(runtime: AccountRuntime, store: Store, owner: str = "one") -> tuple[A
     return AccountPulls(runtime, lease, store, SystemClock()), lease
 
 
+def rounds_of(runtime: AccountRuntime, lease: Lease, store: Store) -> AccountPulls:
+    """The rounds of a process that has just started and remembers nothing."""
+    return AccountPulls(runtime, lease, store, SystemClock())
+
+
 async def orders_round(pulls: AccountPulls) -> None:
     await next(job for job in pulls.jobs() if job.name == "default/orders").run()
 
@@ -113,12 +118,18 @@ async def test_no_round_starts_after_the_stop(runtime: AccountRuntime, store: St
 
 
 async def test_ladder_reaches_further_back_now_and_then(runtime: AccountRuntime, store: Store, told: Told) -> None:
-    """An order that is paid after a month changes without a date; only a wider read sees it."""
-    pulls, lease = rounds(runtime, store)
+    """An order that is paid after a month changes without a date; only a wider read sees it.
+
+    When one was last made is in the database: whoever pulls next goes on from there.
+    """
+    _, lease = rounds(runtime, store)
     await lease.renew()
-    jobs = {job.name: job for job in pulls.jobs()}
-    for name in ("default/orders", "default/orders", "default/orders/reread", "default/orders/deep_reread"):
-        await jobs[name].run()
+    for ago in ("0", "0", "2 hours", "2 days"):
+        async with store.begin() as connection:
+            await connection.exec_driver_sql(
+                f"UPDATE syncd.rungs SET read_at = read_at - interval '{ago}', tried_at = tried_at - interval '{ago}'"
+            )
+        await orders_round(rounds_of(runtime, lease, store))
     spans = [
         (run.asked_upto - run.asked_from).total_seconds() for run in told.runs if run.asked_upto and run.asked_from
     ]
@@ -127,8 +138,15 @@ async def test_ladder_reaches_further_back_now_and_then(runtime: AccountRuntime,
     assert recent <= 3
     assert wide >= 72
     assert deep >= 90 * 24
-    assert "default/lists" in jobs
-    assert jobs["default/lists"].every_s == 0
+
+
+async def test_a_cadence_of_nothing_switches_a_stream_off(runtime: AccountRuntime, store: Store) -> None:
+    """Its job is known to the schedule, which leaves it out; the ladder adds none beside the cadences."""
+    pulls, _ = rounds(runtime, store)
+    jobs = {job.name: job.every_s for job in pulls.jobs()}
+    assert jobs["default/lists"] == 0
+    assert jobs["default/orders"] == 60
+    assert len(jobs) == len(runtime.provider.streams)
 
 
 async def test_lost_database_postpones_a_round(runtime: AccountRuntime, store: Store, told: Told) -> None:

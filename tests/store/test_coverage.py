@@ -52,3 +52,17 @@ async def test_a_run_is_closed_once(store: Store) -> None:
         await runs.finish(connection, run, Ending(RunStatus.SUCCEEDED))
         with pytest.raises(Fenced):
             await runs.finish(connection, run, Ending(RunStatus.FAILED))
+
+
+async def test_time_that_cannot_have_come_is_taken_back_and_nothing_else(store: Store) -> None:
+    """A clock that ran ahead has claimed the future: it must be read when it has come."""
+    async with store.begin_remote() as connection:
+        account = await ensure_account(connection, "default", "autorespond")
+        for part in PARTS:
+            await coverage.prove(connection, account.id, "orders", part, RunId(1))
+        young = Interval(START + timedelta(hours=7), START + timedelta(hours=8))
+        await coverage.prove(connection, account.id, "orders", young, RunId(1), START + timedelta(hours=8))
+        assert await coverage.proven(connection, account.id, "orders") == (
+            Interval(START, START + timedelta(hours=3)),
+            Interval(START + timedelta(hours=5), START + timedelta(hours=8)),
+        )

@@ -44,6 +44,7 @@ async def test_status_counts_what_waits_and_where_the_holes_are(store: Store) ->
     assert (shop.pause_reason, shop.lease_owner, new.breaker_state) == ("the key is refused", None, "closed")
     assert (orders.status, orders.reason, orders.changed) == ("failed", "no answer", 0)
     assert (orders.holes, round(orders.hole_s / 3600), round((orders.lag_s or 0) / 3600)) == (1, 24, 3)
+    assert round(orders.hole_age_s / 3600) == 5 * 24
     assert round((orders.success_age_s or 0) / 3600) == 1
     assert (outbox.pending, outbox.dead, outbox.parked) == (2, 1, 0)
     assert 100 <= (outbox.oldest_s or 0) < 200

@@ -13,7 +13,7 @@ _LINES = text(
                   CASE WHEN a.attidentity <> '' THEN ' identity ' || a.attidentity::text END,
                   ' default ' || pg_get_expr(d.adbin, d.adrelid))
       FROM pg_attribute a
-      JOIN pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'p', 'v', 'm')
+      JOIN pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'p', 'm')
       JOIN pg_namespace n ON n.oid = c.relnamespace
       LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
      WHERE n.nspname IN ('crm', 'syncd') AND a.attnum > 0 AND NOT a.attisdropped AND c.relname <> 'alembic_version'

@@ -81,12 +81,13 @@ async def circle(
     switches: Switches | None = None,
     key: str | None = None,
     world: World | None = None,
+    now: datetime = NOON,
 ) -> AsyncIterator[Circle]:
-    """Start a simulator with a seeded world at noon, and a puller that knows it under the account ``default``."""
-    seeded = world or World.seeded(relations, orders, invoices, seed=7, now=NOON)
+    """Start a simulator with a seeded world at noon (or ``now``), and a puller that knows it as account ``default``."""
+    seeded = world or World.seeded(relations, orders, invoices, seed=7, now=now)
     async with Sandbox(seeded, switches) as box:
         crm = provider(ProviderOptions(administration=box.admin))
-        clock = ManualClock(NOON)
+        clock = ManualClock(now)
         transport = Transport.open(box.base_url, crm.auth({"admin": box.admin, "key": key or box.key}), clock=clock)
         async with store.begin_remote() as connection:
             account = await ensure_account(connection, "default", crm.name)

@@ -57,3 +57,13 @@ async def test_answers_move_the_transports_skew() -> None:
         async with transport.download(call()):
             assert transport.clock_skew_s == pytest.approx(1800.5)
         await transport.close()
+
+
+def test_the_latest_sample_knows_of_a_jump_before_the_median_does() -> None:
+    """What one answer proves is judged by its own clock, not by that of the answers before it."""
+    gauge = SkewGauge()
+    assert gauge.latest_s is None
+    for ahead_s in (0, 0, 0, 0, 3600):
+        gauge.observe(date(ahead_s), NOW)
+    assert gauge.skew_s == pytest.approx(0.5)
+    assert gauge.latest_s == pytest.approx(3600.5)

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from syncd.domain.audits import AuditReport, Standing, Verdict
 from syncd.domain.ids import RunId
 from syncd.domain.reports import DeliveryReport, RunReport
 from syncd.ops.metrics import Metrics, metrics_table
@@ -80,3 +81,16 @@ def test_delivery_line_names_entries_and_outcome(outcome: str) -> None:
     (line,) = [line for line in lines if line["event"] == "delivery.settled"]
     assert (line["entry_ids"], line["outcome"]) == ([4, 5], outcome)
     assert line["log_level"] == ("info" if outcome == "verified" else "warning")
+
+
+def test_an_audit_becomes_counts_and_how_all_kinds_stand() -> None:
+    """An alert on drift, and one on what was not looked at for too long."""
+    metrics = Metrics()
+    verdicts = {Verdict.EQUAL: 9, Verdict.LATE: 2}
+    standings = (Standing("shop", "orders", 40, 30, 7200.0), Standing("shop", "tags", 0, 0, None))
+    Reporter(metrics).audit(AuditReport("shop", "orders", RunId(7), 1.5, 3, verdicts, standings))
+    assert sample(metrics, "syncd_audited_rows_total", account="shop", kind="orders", verdict="late") == 2
+    assert sample(metrics, "syncd_audit_rows", account="shop", kind="orders") == 40
+    assert sample(metrics, "syncd_audit_proven_rows", account="shop", kind="orders") == 30
+    assert sample(metrics, "syncd_audit_oldest_seconds", account="shop", kind="orders") == 7200
+    assert standings[0].share == 0.75

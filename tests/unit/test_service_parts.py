@@ -11,11 +11,11 @@ from apscheduler.events import EVENT_JOB_MAX_INSTANCES
 from pydantic import SecretStr
 
 from syncd.clock import SystemClock
+from syncd.service.cadences import cadences
 from syncd.service.checkup import Finding, Verdict, exit_code_of
 from syncd.service.notify import Notifier
 from syncd.service.pacing import Pacer
 from syncd.service.providers import build_provider
-from syncd.service.pulls import cadences
 from syncd.service.schedule import Job, Schedule
 from syncd.settings import PullSettings, Settings, SettingsError, resolve_accounts
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from syncd.policy.coverage import Interval
-from syncd.policy.windows import WindowRule, corrected, plan, proven_by
+from syncd.policy.windows import WindowRule, corrected, latest, plan, proven_by
 
 NOW = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
 RULE = WindowRule(overlap_s=7200, horizon_s=86400, margin_s=60, max_skew_s=3600)
@@ -71,3 +71,22 @@ def test_the_crms_time_is_ours_and_its_skew() -> None:
     """An unknown skew is taken for none."""
     assert corrected(NOW, 90.0) == NOW + timedelta(seconds=90)
     assert corrected(NOW, None) == NOW
+
+
+@pytest.mark.parametrize("jump_s", [1600.0, -1600.0, 3600.0, -3600.0])
+def test_an_answer_whose_own_clock_has_jumped_proves_nothing(jump_s: float) -> None:
+    """A median of earlier answers would believe in the old clock for five answers more."""
+    assert proven_by(ago(3), NOW, 0.0, jump_s, WindowRule()) is None
+
+
+def test_a_clock_off_by_whole_hours_is_not_believed_by_default() -> None:
+    """A server that spells its local time as GMT counts its hours rightly all the same: our windows would be off."""
+    assert proven_by(ago(3), NOW, 3600.0, 3600.0, WindowRule()) is None
+    assert proven_by(ago(3), NOW, 600.0, 600.0, WindowRule()) is not None
+
+
+def test_no_time_can_have_come_beyond_the_later_of_both_clocks() -> None:
+    """What was claimed beyond it is taken back; what is within a margin may be an error of measuring."""
+    assert latest(NOW, 0.0, 600.0, RULE) == NOW + timedelta(seconds=660)
+    assert latest(NOW, 600.0, 0.0, RULE) == NOW + timedelta(seconds=660)
+    assert latest(NOW, None, -600.0, RULE) == NOW - timedelta(seconds=540)

@@ -17,16 +17,24 @@ from syncd.domain.records import FreeField, Group, MailingList, Row, Tag
 from syncd.policy.absence import Absence, judge
 from syncd.policy.diff import diff
 from syncd.store.engine import Connection
-from syncd.store.history import Change, record
+from syncd.store.history import Change, found, missing, record
 from syncd.store.mirror.normal import digest, last_of_each, raw_text, warnings_of
 from syncd.store.mirror.scope import Gone, Scope, Written
 from syncd.store.readings import absences, forget_absence, note_absence
 
 _LINK_LISTS = text("""
-    UPDATE crm.lists l SET group_id = g.id
-    FROM crm.groups g
-    WHERE l.account_id = :account_id AND g.account_id = l.account_id AND g.remote_id = l.group_remote_id
-      AND l.group_id IS DISTINCT FROM g.id
+    WITH known AS (
+        SELECT l.id, l.group_id AS before, g.id AS after
+        FROM crm.lists l JOIN crm.groups g ON g.account_id = l.account_id AND g.remote_id = l.group_remote_id
+        WHERE l.account_id = :account_id AND l.group_id IS DISTINCT FROM g.id
+    ), linked AS (
+        UPDATE crm.lists l SET group_id = known.after FROM known WHERE l.id = known.id
+        RETURNING l.id, known.before, known.after
+    )
+    INSERT INTO syncd.changes (account_id, table_name, row_id, kind, origin, run_id, before, after)
+    SELECT CAST(:account_id AS bigint), 'lists', id, 'update', 'remote', CAST(:run_id AS bigint),
+           jsonb_build_object('group_id', before), jsonb_build_object('group_id', after)
+    FROM linked
 """)
 
 
@@ -110,7 +118,7 @@ async def write(
     await forget_absence(connection, scope, kind.table, [row["id"] for row in seen])
     await _touch(connection, scope, kind, seen)
     if kind.table in ("lists", "groups"):
-        await connection.execute(_LINK_LISTS, {"account_id": scope.account_id})
+        await connection.execute(_LINK_LISTS, {"account_id": scope.account_id, "run_id": scope.run_id})
     unchanged = len(last) - len(new) - len(changed)
     return Written(len(rows), len(new), len(changed), unchanged, warnings=doubles + warnings_of(last.values()))
 
@@ -129,7 +137,7 @@ async def mark_absent(
     if confirmed:
         marking = text(f"UPDATE crm.{kind.table} SET missing_since = :now WHERE id = ANY(CAST(:ids AS bigint[]))")
         await connection.execute(marking, {"ids": confirmed, "now": scope.now})
-        await record(connection, scope, kind.table, [Change(row_id, "missing") for row_id in confirmed])
+        await record(connection, scope, kind.table, [missing(row_id, scope.now) for row_id in confirmed])
     return len(confirmed)
 
 
@@ -170,11 +178,11 @@ async def _update(
 
 
 def _changes(old: Mapping[str, Any], kind: Catalogue, row: Row[Any]) -> list[Change]:
-    found = [Change(old["id"], "found")] if old["missing_since"] is not None else []
+    changes = [found(old["id"], old["missing_since"])] if old["missing_since"] is not None else []
     difference = diff(old, kind.values(row.record))
     if difference:
-        found.append(Change(old["id"], "update", difference.before, difference.after))
-    return found
+        changes.append(Change(old["id"], "update", difference.before, difference.after))
+    return changes
 
 
 async def _touch(connection: Connection, scope: Scope, kind: Catalogue, seen: Sequence[Mapping[str, Any]]) -> None:

@@ -12,6 +12,7 @@ from syncd.domain.records import InvoiceDetail, Row
 from syncd.policy.diff import diff
 from syncd.store.engine import Connection
 from syncd.store.history import Change, record
+from syncd.store.mirror import erased
 from syncd.store.mirror.normal import columns_of, raw_text, unsaid
 from syncd.store.mirror.scope import Scope, Seen, Written
 from syncd.store.mirror.stubs import relation_ids
@@ -36,8 +37,11 @@ _NUMERIC = ("quantity", "amount", "discount", "vat_amount", "vat_percentage")
 _LINE_VALUES = [f"CAST(l.{name} AS numeric)" if name in _NUMERIC else f"l.{name}" for name in _LINE]
 
 _OLD = text(f"""
-    SELECT id, {", ".join(_ADDED + _ALSO_LISTED)} FROM crm.invoices
-    WHERE id = :id FOR UPDATE
+    SELECT v.id, v.relation_id, v.detail_status, {", ".join("v." + name for name in _ADDED + _ALSO_LISTED)},
+           ARRAY(SELECT ROW({", ".join("l." + name for name in _LINE)})
+                 FROM crm.invoice_lines l WHERE l.invoice_id = v.id ORDER BY l.position) AS lines
+    FROM crm.invoices v
+    WHERE v.id = :id FOR UPDATE
 """)
 _UPDATE = text(f"""
     UPDATE crm.invoices v
@@ -47,6 +51,7 @@ _UPDATE = text(f"""
                                v.relation_id),
         detail_status = 'done', detail_error = NULL, detail_raw = CAST(CAST(:raw AS text) AS jsonb), changed_at = now()
     WHERE v.id = :id
+    RETURNING v.relation_id, v.detail_status
 """)
 _DROP_LINES = text("DELETE FROM crm.invoice_lines WHERE invoice_id = :id")
 _ADD_LINES = text(f"""
@@ -58,18 +63,26 @@ _ADD_LINES = text(f"""
 
 
 async def write(connection: Connection, scope: Scope, invoice_id: int, row: Row[InvoiceDetail]) -> Written:
-    """Write the detail of an invoice, by our id."""
+    """Write the detail of an invoice, by our id. One of an erased person is written with stand-ins, or not at all."""
+    allowed = await erased.of_detail(connection, scope, invoice_id, row)
+    if allowed is None:
+        return Written(1, unchanged=1)
+    row = allowed
     detail = row.record
     if detail.relation_remote_id is not None:
         await relation_ids(connection, scope, {detail.relation_remote_id: detail.relation_email}, Seen())
     old = (await connection.execute(_OLD, {"id": invoice_id})).one()._asdict()
     values = {name: getattr(detail, name) for name in _ADDED} | {name: old[name] for name in unsaid(row, _ADDED)}
     values |= {name: old[name] if old[name] is not None else getattr(detail, name) for name in _ALSO_LISTED}
-    await connection.execute(_UPDATE, {**values, "id": old["id"], "raw": raw_text(row.raw)})
+    old["lines"] = [dict(zip(_LINE, line, strict=True)) for line in old["lines"]]
+    lines = [{name: getattr(line, name) for name in _LINE} for line in detail.lines]
+    if old["detail_status"] == "done" and not diff(old, {**values, "lines": lines}):
+        return Written(1, unchanged=1, warnings=row.warnings)
+    now = (await connection.execute(_UPDATE, {**values, "id": old["id"], "raw": raw_text(row.raw)})).one()
     await connection.execute(_DROP_LINES, {"id": old["id"]})
     if detail.lines:
         await connection.execute(_ADD_LINES, {"id": old["id"], **_line_arrays(detail)})
-    difference = diff(old, values)
+    difference = diff(old, {**values, **now._asdict(), "lines": lines})
     if difference:
         await record(connection, scope, "invoices", [Change(old["id"], "update", difference.before, difference.after)])
     return Written(1, updated=1, warnings=row.warnings)

@@ -22,7 +22,8 @@ from syncd.domain.records import Invoice, Row
 from syncd.policy.coverage import Interval
 from syncd.policy.diff import diff
 from syncd.store.engine import Connection
-from syncd.store.history import Change, record
+from syncd.store.history import Change, found, record
+from syncd.store.mirror import erased
 from syncd.store.mirror.normal import columns_of, digest, last_of_each, raw_text, unsaid, warnings_of
 from syncd.store.mirror.scope import Gone, Scope, Seen, Written
 
@@ -67,10 +68,10 @@ _INSERT = text(f"""
         INSERT INTO syncd.changes (account_id, table_name, row_id, kind, origin, run_id)
         SELECT :account_id, 'invoices', id, 'insert', 'remote', :run_id FROM inserted
     )
-    SELECT count(*) FROM inserted
+    SELECT array_agg(id) FROM inserted
 """)
 _OLD = text(f"""
-    SELECT id, number, is_credit, {", ".join(_COLUMNS)}, missing_since IS NOT NULL AS was_missing
+    SELECT id, number, is_credit, {", ".join(_COLUMNS)}, missing_since, relation_id, detail_status
     FROM crm.invoices
     WHERE account_id = :account_id AND number = ANY(CAST(:numbers AS text[]))
     ORDER BY id FOR UPDATE
@@ -86,6 +87,7 @@ _UPDATE = text(f"""
         last_seen_at = now(), changed_at = now(), missing_since = NULL
     FROM {_ROWS}
     WHERE v.account_id = :account_id AND v.number = i.number AND v.is_credit = i.is_credit
+    RETURNING v.number, v.is_credit, v.relation_id, v.detail_status
 """)
 _DATED = """
     SELECT v.id, v.number FROM crm.invoices v
@@ -135,6 +137,7 @@ async def write(connection: Connection, scope: Scope, batch: Batch, seen: Seen) 
 
     A row that was written since the answer was asked for knows better, and stays.
     """
+    batch, stand_ins = await _without_erased(connection, scope, batch, seen)
     values = {"account_id": scope.account_id, "touch_before": scope.touch_before, **_keys(batch)}
     values["asked_at"] = scope.asked_at
     compared = (await connection.execute(_COMPARE, {**values, "hashes": batch.hashes})).one()
@@ -142,8 +145,9 @@ async def write(connection: Connection, scope: Scope, batch: Batch, seen: Seen) 
     if compared.stale:
         await connection.execute(_TOUCH, {"ids": compared.stale})
     new, changed = _part(batch, compared.new), _part(batch, compared.changed)
-    inserted = await _insert(connection, scope, new) if new.rows else 0
+    inserted = await _insert(connection, scope, new, seen) if new.rows else 0
     updated = await _update(connection, scope, changed) if changed.rows else 0
+    await erased.mark_invoices(connection, scope, stand_ins)
     return Written(batch.received, inserted, updated, len(batch.rows) - inserted - updated, warnings=batch.warnings)
 
 
@@ -155,6 +159,18 @@ async def gone(connection: Connection, scope: Scope, span: Interval, seen: Seen,
     else:
         found = (await connection.execute(_GONE_CREATED, values)).one()
     return Gone(found.known, tuple(found.keys))
+
+
+async def _without_erased(
+    connection: Connection, scope: Scope, batch: Batch, seen: Seen
+) -> tuple[Batch, frozenset[Key]]:
+    """Put stand-ins where a batch names an erased person, or leave the invoice out; return those with stand-ins."""
+    found = await erased.of_invoices(connection, scope, batch.rows)
+    if found is None:
+        return batch, frozenset()
+    seen.ids.extend(found.same)
+    rebuilt = prepare(found.rows)
+    return replace(rebuilt, received=batch.received), found.stand_ins
 
 
 def _key(invoice: Invoice) -> Key:
@@ -171,17 +187,22 @@ def _part(batch: Batch, ordinals: Sequence[int] | None) -> Batch:
     return replace(batch, rows=tuple(batch.rows[n] for n in chosen), hashes=[batch.hashes[n] for n in chosen])
 
 
-async def _insert(connection: Connection, scope: Scope, batch: Batch) -> int:
-    return int((await connection.execute(_INSERT, {**_arrays(scope, batch), "run_id": scope.run_id})).scalar_one())
+async def _insert(connection: Connection, scope: Scope, batch: Batch, seen: Seen) -> int:
+    given = {**_arrays(scope, batch), "run_id": scope.run_id}
+    ids = (await connection.execute(_INSERT, given)).scalar_one() or ()
+    seen.new.extend(ids)
+    return len(ids)
 
 
 async def _update(connection: Connection, scope: Scope, batch: Batch) -> int:
     """Replace what the list says of changed invoices; the history gets the changed columns."""
-    found = await connection.execute(_OLD, {"account_id": scope.account_id, **_keys(batch)})
-    old = {(row.number, row.is_credit): row._asdict() for row in found}
+    held = await connection.execute(_OLD, {"account_id": scope.account_id, **_keys(batch)})
+    old = {(row.number, row.is_credit): row._asdict() for row in held}
     filled = replace(batch, rows=tuple(_filled(row, old[_key(row.record)]) for row in batch.rows))
-    await connection.execute(_UPDATE, _arrays(scope, filled))
-    await record(connection, scope, "invoices", [change for row in filled.rows for change in _changes(row, old)])
+    written = await connection.execute(_UPDATE, _arrays(scope, filled))
+    now = {(row.number, row.is_credit): row._asdict() for row in written}
+    changes = [change for row in filled.rows for change in _changes(row, old, now[_key(row.record)])]
+    await record(connection, scope, "invoices", changes)
     return len(batch.rows)
 
 
@@ -190,13 +211,14 @@ def _filled(row: Row[Invoice], old: Mapping[str, Any]) -> Row[Invoice]:
     return Row(msgspec.structs.replace(row.record, **kept), row.raw) if kept else row
 
 
-def _changes(row: Row[Invoice], old: Mapping[Key, Mapping[str, Any]]) -> list[Change]:
+def _changes(row: Row[Invoice], old: Mapping[Key, Mapping[str, Any]], now: Mapping[str, Any]) -> list[Change]:
     before = old[_key(row.record)]
-    found = [Change(before["id"], "found")] if before["was_missing"] else []
-    difference = diff(before, {name: getattr(row.record, name) for name in _COLUMNS})
+    changes = [found(before["id"], before["missing_since"])] if before["missing_since"] is not None else []
+    after = {name: getattr(row.record, name) for name in _COLUMNS}
+    difference = diff(before, {**after, "relation_id": now["relation_id"], "detail_status": now["detail_status"]})
     if difference:
-        found.append(Change(before["id"], "update", difference.before, difference.after))
-    return found
+        changes.append(Change(before["id"], "update", difference.before, difference.after))
+    return changes
 
 
 def _keys(batch: Batch) -> dict[str, object]:

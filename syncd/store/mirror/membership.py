@@ -16,7 +16,7 @@ from sqlalchemy import text
 from syncd.domain.changes import facet_of
 from syncd.policy.absence import Absence, judge
 from syncd.store.engine import Connection
-from syncd.store.history import Change, record
+from syncd.store.history import Change, found, missing, record
 from syncd.store.mirror.scope import Scope, Written
 from syncd.store.mirror.undelivered import undelivered
 
@@ -54,11 +54,11 @@ async def compare(
 ) -> Difference:
     """Compare the links of these owners with the pairs that their answers showed."""
     selecting = text(f"""
-        SELECT relation_id, {table.other} AS other_id, missing_since, last_seen_at FROM crm.{table.name}
+        SELECT relation_id, {table.other} AS other_id, missing_since, first_seen_at, last_seen_at FROM crm.{table.name}
         WHERE {table.owner} = ANY(CAST(:owners AS bigint[]))
     """)
-    found = await connection.execute(selecting, {"owners": list(owners)})
-    rows = {(row.relation_id, row.other_id): row._asdict() for row in found}
+    held = await connection.execute(selecting, {"owners": list(owners)})
+    rows = {(row.relation_id, row.other_id): row._asdict() for row in held}
     wanted = dict.fromkeys(shown)
     new = [pair for pair in wanted if pair not in rows]
     gone = [pair for pair in rows if pair not in wanted]
@@ -79,10 +79,14 @@ async def apply(connection: Connection, scope: Scope, table: LinkTable, change: 
     inserted = await _insert(connection, scope, table, change.new)
     if change.found:
         await _mark(connection, table, change.found, None)
+        again = [found(pair[0], change.rows[pair]["missing_since"], pair[1]) for pair in change.found]
+        await record(connection, scope, table.name, again)
     judged = {pair: judge(change.rows[pair]["missing_since"], scope.now, scope.absence_gap_s) for pair in change.gone}
-    await _mark(connection, table, [pair for pair, verdict in judged.items() if verdict is Absence.NOTED], scope)
+    noted = [pair for pair, verdict in judged.items() if verdict is Absence.NOTED]
+    await _mark(connection, table, noted, scope)
+    await record(connection, scope, table.name, [missing(pair[0], scope.now, pair[1]) for pair in noted])
     confirmed = [pair for pair, verdict in judged.items() if verdict is Absence.CONFIRMED]
-    await _delete(connection, scope, table, confirmed)
+    await _delete(connection, scope, table, confirmed, change.rows)
     await _touch(connection, scope, table, change)
     shown = len(change.new) + len(change.found) + len(change.same)
     return Written(shown, inserted, len(change.found), len(change.same), missing=len(confirmed))
@@ -120,7 +124,13 @@ async def _mark(connection: Connection, table: LinkTable, pairs: Sequence[Pair],
     await connection.execute(marking, {**_arrays(pairs), "since": since, "since_is_null": since is None})
 
 
-async def _delete(connection: Connection, scope: Scope, table: LinkTable, pairs: Sequence[Pair]) -> None:
+async def _delete(
+    connection: Connection,
+    scope: Scope,
+    table: LinkTable,
+    pairs: Sequence[Pair],
+    rows: Mapping[Pair, Mapping[str, Any]],
+) -> None:
     if not pairs:
         return
     deleting = text(f"""
@@ -128,7 +138,13 @@ async def _delete(connection: Connection, scope: Scope, table: LinkTable, pairs:
         WHERE t.relation_id = i.relation_id AND t.{table.other} = i.other_id
     """)
     await connection.execute(deleting, _arrays(pairs))
-    await record(connection, scope, table.name, [Change(pair[0], "delete", link_id=pair[1]) for pair in pairs])
+    await record(
+        connection, scope, table.name, [Change(pair[0], "delete", _kept(rows[pair]), link_id=pair[1]) for pair in pairs]
+    )
+
+
+def _kept(row: Mapping[str, Any]) -> dict[str, object]:
+    return {name: row[name] for name in ("first_seen_at", "last_seen_at", "missing_since")}
 
 
 async def _touch(connection: Connection, scope: Scope, table: LinkTable, change: Difference) -> None:

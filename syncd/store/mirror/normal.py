@@ -30,9 +30,9 @@ def seal(raw: bytes) -> bytes:
     return blake2b(raw, digest_size=16).digest()
 
 
-def raw_text(raw: bytes) -> str:
-    """Return a record's JSON text as Postgres takes it."""
-    return raw.decode()
+def raw_text(raw: bytes) -> str | None:
+    """Return a record's JSON text as Postgres takes it; None for one whose text must not be kept."""
+    return raw.decode() or None
 
 
 def last_of_each(rows: Iterable[Row[R]], key: Callable[[R], K]) -> tuple[dict[K, Row[R]], tuple[str, ...]]:

@@ -82,7 +82,7 @@ LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('syncd.orders', :acco
 
 OLD = text(f"""
     SELECT o.id, o.remote_id, {", ".join("o." + name for name in OWN + WHOSE)}, o.content_hash,
-           o.missing_since IS NOT NULL AS was_missing,
+           o.missing_since, o.relation_id,
            ARRAY(SELECT ROW({", ".join("l." + name for name in LINE)})
                  FROM crm.order_lines l WHERE l.order_id = o.id ORDER BY l.position) AS lines
     FROM crm.orders o
@@ -98,6 +98,7 @@ UPDATE = text(f"""
     FROM {ORDERS}
     LEFT JOIN crm.relations r ON r.account_id = :account_id AND r.remote_id = i.relation_remote_id
     WHERE o.account_id = :account_id AND o.remote_id = i.remote_id
+    RETURNING o.remote_id, o.relation_id
 """)
 DROP_LINES = text("DELETE FROM crm.order_lines WHERE order_id = ANY(CAST(:ids AS bigint[]))")
 ADD_LINES = text(f"""

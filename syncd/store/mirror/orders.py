@@ -24,7 +24,8 @@ from syncd.policy.coverage import Interval
 from syncd.policy.diff import diff
 from syncd.store.bulk import copy_rows, json_array
 from syncd.store.engine import Connection
-from syncd.store.history import Change, record
+from syncd.store.history import Change, found, record
+from syncd.store.mirror import erased
 from syncd.store.mirror.normal import columns_of, digest, last_of_each, raw_text, seal, unsaid, warnings_of
 from syncd.store.mirror.order_statements import (
     ADD_LINES,
@@ -93,6 +94,7 @@ async def write(connection: Connection, scope: Scope, batch: Batch, seen: Seen) 
 
     A row that was written since the answer was asked for knows better, and stays.
     """
+    batch = await _without_erased(connection, scope, batch)
     if not seen.is_locked:
         await connection.execute(LOCK, {"account_id": scope.account_id})
         seen.is_locked = True
@@ -105,6 +107,7 @@ async def write(connection: Connection, scope: Scope, batch: Batch, seen: Seen) 
     if compared.stale:
         await connection.execute(TOUCH, {"ids": compared.stale})
     new, changed = _part(batch, compared.new), _part(batch, compared.changed)
+    seen.new.extend(compared.new_ids or ())
     await _insert(connection, scope, new, compared.new_ids, seen)
     await _update(connection, scope, changed, seen)
     await _respell(connection, scope, _part(batch, compared.respelled))
@@ -134,6 +137,17 @@ async def gone(connection: Connection, scope: Scope, span: Interval, seen: Seen,
         return Gone()
     keys = (await connection.execute(GONE, {**values, "seen": seen.ids.tolist()})).scalars()
     return Gone(known, tuple(keys))
+
+
+async def _without_erased(connection: Connection, scope: Scope, batch: Batch) -> Batch:
+    """Leave out the orders of erased persons, and what their rows warn of."""
+    hidden = await erased.of_orders(connection, scope, [row.record for row in batch.rows])
+    if not hidden:
+        return batch
+    kept = _part(batch, [n for n in range(1, len(batch.rows) + 1) if n - 1 not in hidden])
+    unsaid_now = {warning for n in hidden for warning in batch.rows[n].warnings}
+    warnings = tuple(warning for warning in batch.warnings if warning not in unsaid_now)
+    return replace(kept, named=_named(kept.rows), warnings=warnings)
 
 
 def _part(batch: Batch, ordinals: Sequence[int] | None) -> Batch:
@@ -201,10 +215,11 @@ async def _update(connection: Connection, scope: Scope, batch: Batch, seen: Seen
         rows=tuple(_filled(row, old[row.record.remote_id]) for row in batch.rows),
         hashes=[_hash(given, old[name]) for given, name in zip(batch.hashes, batch.remote_ids, strict=True)],
     )
-    await connection.execute(UPDATE, {**_order_arrays(filled), "account_id": scope.account_id})
+    written = await connection.execute(UPDATE, {**_order_arrays(filled), "account_id": scope.account_id})
+    owners = {row.remote_id: row.relation_id for row in written}
     await connection.execute(DROP_LINES, {"ids": [row["id"] for row in old.values()]})
     await connection.execute(ADD_LINES, {**_line_arrays(filled), "account_id": scope.account_id})
-    await record(connection, scope, "orders", _changes(filled, old))
+    await record(connection, scope, "orders", _changes(filled, old, owners))
 
 
 def _filled(row: Row[Order], old: Mapping[str, object]) -> Row[Order]:
@@ -223,19 +238,20 @@ def _stored(batch: Batch) -> list[bytes]:
     return [given + sealed for given, sealed in zip(batch.hashes, batch.seals, strict=True)]
 
 
-def _changes(batch: Batch, old: Mapping[str, Mapping[str, object]]) -> list[Change]:
-    found: list[Change] = []
+def _changes(batch: Batch, old: Mapping[str, Mapping[str, object]], owners: Mapping[str, int | None]) -> list[Change]:
+    changes: list[Change] = []
     for row in batch.rows:
         before = old[row.record.remote_id]
         row_id = int(str(before["id"]))
-        if before["was_missing"]:
-            found.append(Change(row_id, "found"))
+        if before["missing_since"] is not None:
+            changes.append(found(row_id, before["missing_since"]))
         after = {name: getattr(row.record, name) for name in OWN + WHOSE}
+        after["relation_id"] = owners.get(row.record.remote_id)
         lines_before, lines_after = _shown(before["lines"]), [_shown_line(line) for line in row.record.lines]
         difference = diff({**before, "lines": lines_before}, {**after, "lines": lines_after})
         if difference:
-            found.append(Change(row_id, "update", difference.before, difference.after))
-    return found
+            changes.append(Change(row_id, "update", difference.before, difference.after))
+    return changes
 
 
 def _shown(lines: object) -> list[dict[str, object]]:

@@ -19,8 +19,8 @@ from syncd.domain.records import Relation, Row
 from syncd.policy.diff import Difference, diff
 from syncd.policy.merge import Conflict, bases, merge
 from syncd.store.engine import Connection
-from syncd.store.history import Change, record
-from syncd.store.mirror import proving
+from syncd.store.history import Change, found, record
+from syncd.store.mirror import erased, proving
 from syncd.store.mirror.conflicts import notice
 from syncd.store.mirror.links import link_relations
 from syncd.store.mirror.normal import columns_of, digest, last_of_each, raw_text, warnings_of
@@ -82,7 +82,9 @@ class _Merge:
 
 
 async def write(connection: Connection, scope: Scope, rows: Sequence[Row[Relation]]) -> Written:
-    """Write what differs of the relations an answer showed."""
+    """Write what differs of the relations an answer showed. Erased persons are left out."""
+    received = len(rows)
+    rows = await erased.without_relations(connection, scope, rows)
     last, doubles = last_of_each(rows, lambda relation: relation.remote_id)
     known = {row.remote_id: row._asdict() for row in await connection.execute(_KNOWN, _keys(scope, last))}
     waiting = await _waiting(connection, scope, {name: row for name, row in last.items() if name not in known})
@@ -98,7 +100,7 @@ async def write(connection: Connection, scope: Scope, rows: Sequence[Row[Relatio
     await _touch(connection, scope, [row for name, row in known.items() if row["id"] not in differing])
     unchanged = len(last) - inserted - updated - deferred
     warnings = doubles + warnings_of(rows) + doubts
-    return Written(len(rows), inserted, updated, unchanged, deferred=deferred, warnings=warnings)
+    return Written(received, inserted, updated, unchanged, deferred=deferred, warnings=warnings)
 
 
 async def _waiting(connection: Connection, scope: Scope, rows: Mapping[str, Row[Relation]]) -> dict[str, int]:
@@ -108,8 +110,8 @@ async def _waiting(connection: Connection, scope: Scope, rows: Mapping[str, Row[
         return {}
     values = {"account_id": scope.account_id, "remote_ids": list(named), "emails": list(named.values())}
     claims: dict[int, str] = {}
-    for found in await connection.execute(_WAITING, values):
-        claims.setdefault(found.id, found.remote_id)
+    for row in await connection.execute(_WAITING, values):
+        claims.setdefault(row.id, row.remote_id)
     return {remote_id: row_id for row_id, remote_id in claims.items()}
 
 
@@ -124,7 +126,7 @@ async def _insert(connection: Connection, scope: Scope, rows: Sequence[Row[Relat
     values = {"account_id": scope.account_id, **_arrays([row.record for row in rows], rows)}
     ids = list((await connection.execute(_INSERT, values)).scalars())
     await record(connection, scope, "relations", [Change(row_id, "insert") for row_id in ids])
-    await link_relations(connection, ids)
+    await link_relations(connection, ids, scope.run_id)
     return len(ids)
 
 
@@ -164,7 +166,7 @@ async def _update(connection: Connection, scope: Scope, merged: Sequence[_Merge]
     await record(connection, scope, "relations", [change for one in moved for change in _changes(one)])
     await notice(connection, scope, "relations", [(one.old["id"], clash) for one in moved for clash in one.conflicts])
     relinked = [one.old["id"] for one in moved if {"email", "remote_id"} & set(one.difference.after)]
-    await link_relations(connection, relinked)
+    await link_relations(connection, relinked, scope.run_id)
     return sum(1 for one in moved if one.difference)
 
 
@@ -174,10 +176,10 @@ def _is_news(one: _Merge) -> bool:
 
 
 def _changes(one: _Merge) -> list[Change]:
-    found = [Change(one.old["id"], "found")] if one.old["missing_since"] is not None else []
+    changes = [found(one.old["id"], one.old["missing_since"])] if one.old["missing_since"] is not None else []
     if one.difference:
-        found.append(Change(one.old["id"], "update", one.difference.before, one.difference.after))
-    return found
+        changes.append(Change(one.old["id"], "update", one.difference.before, one.difference.after))
+    return changes
 
 
 async def _touch(connection: Connection, scope: Scope, unchanged: Sequence[Old]) -> None:

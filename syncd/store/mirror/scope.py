@@ -64,12 +64,13 @@ NOTHING = Written()
 class Seen:
     """What the batches of one answer learn for those after them.
 
-    ``ids`` are the local ids of the rows that the answer showed again: its witnesses. ``relations`` are our ids of
-    relations by remote id; only so many are kept, so that memory stays flat. ``is_locked`` says that the rows' lock has
-    been taken by this transaction.
+    ``ids`` are the local ids of the rows that the answer showed again: its witnesses; ``new`` those of the rows that it
+    showed for the first time. ``relations`` are our ids of relations by remote id; only so many are kept, so that
+    memory stays flat. ``is_locked`` says that the rows' lock has been taken by this transaction.
     """
 
     ids: array[int] = field(default_factory=lambda: array("q"))
+    new: array[int] = field(default_factory=lambda: array("q"))
     relations: dict[str, int] = field(default_factory=dict)
     is_locked: bool = False
 

@@ -83,7 +83,7 @@ async def _bind(connection: Connection, scope: Scope, waiting: Mapping[str, int]
     bound = (await connection.execute(_BIND, {"ids": list(claims), "remote_ids": list(claims.values())})).all()
     changes = [Change(row.id, "update", {"remote_id": None}, {"remote_id": row.remote_id}) for row in bound]
     await record(connection, scope, "relations", changes)
-    await link_relations(connection, [row.id for row in bound])
+    await link_relations(connection, [row.id for row in bound], scope.run_id)
     return {row.remote_id: row.id for row in bound}
 
 
@@ -92,7 +92,7 @@ async def _create(connection: Connection, scope: Scope, named: Mapping[str, str 
         return {}
     values = {**_arrays(scope, named), "run_id": scope.run_id}
     made = {row.remote_id: row.id for row in await connection.execute(_INSERT, values)}
-    await link_relations(connection, list(made.values()))
+    await link_relations(connection, list(made.values()), scope.run_id)
     return made
 
 

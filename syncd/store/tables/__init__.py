@@ -5,6 +5,9 @@ text of constraints and indexes, so neither can drift.
 """
 
 from syncd.store.tables.columns import metadata
+from syncd.store.tables.coverage import lateness, rungs
+from syncd.store.tables.erasure import erasure_keys, erasures, suppressions
+from syncd.store.tables.history import audits, history_horizons
 from syncd.store.tables.ledger import (
     account_states,
     attempts,
@@ -42,21 +45,26 @@ __all__ = [
     "account_states",
     "accounts",
     "attempts",
+    "audits",
     "captures",
     "changes",
     "conflicts",
     "coverage",
     "decisions",
     "entries",
+    "erasure_keys",
+    "erasures",
     "fields",
     "group_members",
     "groups",
+    "history_horizons",
     "holds",
     "incidents",
     "invoice_files",
     "invoice_lines",
     "invoices",
     "lanes",
+    "lateness",
     "list_subscriptions",
     "lists",
     "metadata",
@@ -66,6 +74,8 @@ __all__ = [
     "relation_fields",
     "relation_tags",
     "relations",
+    "rungs",
     "runs",
+    "suppressions",
     "tags",
 ]

@@ -210,6 +210,7 @@ orders = Table(
     UniqueConstraint("account_id", "remote_id", name="orders_remote_id_key"),
     Index("orders_purchased_at_idx", "account_id", "purchased_at"),
     Index("orders_relation_id_idx", "relation_id"),
+    Index("orders_unpaid_idx", "account_id", "purchased_at", postgresql_where=text("is_paid IS NOT TRUE")),
     Index("orders_unlinked_idx", "account_id", "relation_remote_id", postgresql_where=text("relation_id IS NULL")),
     schema="crm",
 )
@@ -263,6 +264,7 @@ invoices = Table(
     Column("detail_raw", JSONB),
     *mirrored(),
     Column("missing_since", Instant),
+    Column("pseudonymised_at", Instant),
     one_of("detail_status", tuple(DetailStatus), name="invoices_detail_status_check"),
     UniqueConstraint("account_id", "number", "is_credit", name="invoices_number_key"),
     Index("invoices_invoiced_on_idx", "account_id", "invoiced_on"),
