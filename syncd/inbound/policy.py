@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from syncd.policy.merge import Owners
 from syncd.policy.windows import WindowRule
 from syncd.policy.witness import WitnessRule
 
@@ -18,7 +19,8 @@ class PullPolicy:
     end an invoice's detail; between them it waits ``detail_backoff_s``, doubled each time, up to a day. A run of
     ``strikes`` failed calls in a row ends a sweep. ``batch_rows`` of an answer are written at a time, ``sweep_batch``
     small answers in one transaction. ``pages`` bounds the requests of one answer. Until ``grace_s`` after a
-    delivery, an answer that does not show it says nothing.
+    delivery, an answer that does not show it says nothing. ``owners`` say whose value counts where both sides moved a
+    field.
     """
 
     window: WindowRule = field(default_factory=WindowRule)
@@ -39,3 +41,4 @@ class PullPolicy:
     pages: int = 1000
     throttle_s: float = 30
     time_limit_s: float | None = None
+    owners: Owners = field(default_factory=Owners)

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from syncd.domain.changes import operation_of
+from syncd.domain.changes import AddTag, JoinGroup, LeaveGroup, LocalChange, RemoveTag, SetField, operation_of
 from syncd.log import redact
 from syncd.outbound.converse import Line, Talk, converse, is_the_crms
 from syncd.outbound.leases import Lease
 from syncd.outbound.limits import DrainLimits
 from syncd.policy.fold import IDENTITY, Entry, Step, watermark
+from syncd.policy.merge import Agreed, Conflict, Edit, Owner, Owners, trails
 from syncd.policy.merging import keeps_all
 from syncd.policy.outcome import Circumstances, Ending, verdict
 from syncd.policy.proof import Showing, Sight
 from syncd.policy.reassertion import reassertion
 from syncd.policy.states import EntryStatus
 from syncd.providers.contract import (
+    Contested,
     Delivered,
     Effect,
     Outcome,
@@ -33,7 +35,7 @@ from syncd.providers.contract import (
     Unauthorised,
     Unknown,
 )
-from syncd.store.outbox import AttemptRow, ClaimedLane, EntrySettlement, LaneSettlement, Reassertion
+from syncd.store.outbox import AttemptRow, ClaimedLane, Contest, EntrySettlement, LaneSettlement, Reassertion
 from syncd.store.outbox_history import history_of
 from syncd.store.outbox_incidents import diverged, parked
 
@@ -108,6 +110,7 @@ def _empty(lane: ClaimedLane, *, is_more: bool) -> LaneSettlement:
         read_back=[],
         incidents=[],
         at_rest=[],
+        contests=[],
     )
 
 
@@ -143,7 +146,8 @@ class _LaneWork:
         if self._is_suspended(step):
             return True
         is_repeat = step.carrier.is_uncertain or step.carrier.is_reassertion
-        target = Target(lane.remote_id, lane.email, None, is_repeat, step.carrier.captured_at)
+        agreed = self._agreed(step)
+        target = Target(lane.remote_id, lane.email, None, is_repeat, step.carrier.captured_at, agreed)
         deadline = desk.line.clock.monotonic() + desk.limits.conversation_s
         talk = await converse(desk.line, step.change, target, deadline, lambda: self._lease.is_lost)
         if talk.outcome is None:
@@ -151,8 +155,18 @@ class _LaneWork:
         self._done += 1
         return self._note(step, talk, talk.outcome)
 
+    def _agreed(self, step: Step) -> Agreed:
+        """Say what the step presumes. A re-assertion never gives way: what it meets may be its own delayed request."""
+        known = trails(_edit(entry) for entry in _parts(step) if entry.change is not None)
+        if step.carrier.is_reassertion:
+            return Agreed(known)
+        owners = self._desk.limits.owners
+        return Agreed(known, frozenset(name for name in known if _owner(owners, name, step.change) is not Owner.LOCAL))
+
     def _note(self, step: Step, talk: Talk, outcome: Outcome) -> bool:
         match outcome:
+            case Contested():
+                self._contest(step, talk, outcome)
             case Delivered():
                 self._deliver(step, talk, outcome)
             case Throttled():
@@ -214,6 +228,8 @@ class _LaneWork:
         settlement.is_delivered = True
         if outcome.proof is not Proof.VERIFIED:
             self._await_proof(carrier, outcome)
+        for clash in outcome.overwrote:
+            self._put_down(step, clash, Owner.LOCAL)
         self._reassert_later(step)
         row = None if self._lane.relation_id is None or carrier.is_reassertion else history_of(step.change)
         if row is not None:
@@ -222,6 +238,19 @@ class _LaneWork:
             settlement.bind_remote_id = outcome.remote_id
         detail = outcome.detail or (_SAID_AGAIN if carrier.is_reassertion else "")
         self._tell(step, talk, proof, detail and _told(detail), proof)
+
+    def _contest(self, step: Step, talk: Talk, outcome: Contested) -> None:
+        """Put the entry back: what must not be sent of it leaves the outbox before it is claimed again."""
+        owners, agreed = self._desk.limits.owners, self._agreed(step)
+        for clash in outcome.conflicts:
+            if clash.field in agreed.yielding:
+                self._put_down(step, clash, _owner(owners, clash.field, step.change))
+        self._put(EntrySettlement(step.carrier.seq, _PENDING, False))
+        self._settlement.is_more = True
+        self._tell(step, talk, "contested", _told(outcome.reason), _PENDING)
+
+    def _put_down(self, step: Step, clash: Conflict, owner: Owner) -> None:
+        self._settlement.contests.append(Contest(step.carrier.id, step.carrier.seq, clash, owner))
 
     def _await_proof(self, carrier: Entry, outcome: Delivered) -> None:
         """Let a later read show what the CRM said yes to; the dice choose what is read on purpose."""
@@ -340,6 +369,25 @@ class _LaneWork:
 
 def _parts(step: Step) -> tuple[Entry, ...]:
     return (*step.superseded, step.carrier)
+
+
+def _edit(entry: Entry) -> Edit:
+    assert entry.change is not None
+    is_tried = entry.attempts > 0 or entry.is_uncertain or entry.status != _PENDING or entry.is_reassertion
+    return Edit(entry.change, entry.captured_at, is_sent=is_tried)
+
+
+def _owner(owners: Owners, name: str, change: LocalChange) -> Owner:
+    """Return the owner of a field by the names that people give it."""
+    match change:
+        case AddTag() | RemoveTag():
+            return owners.of(f"tag:{change.tag_name}", "tags")
+        case JoinGroup() | LeaveGroup():
+            return owners.of(f"group:{change.group_title}", "groups")
+        case SetField():
+            return owners.of(f"field:{change.code}", "fields")
+        case _:
+            return owners.of(name)
 
 
 def _told(reason: str) -> str:

@@ -19,16 +19,18 @@ from syncd.store.outbox_read import (
     list_entries,
     show_entry,
 )
-from syncd.store.outbox_results import AttemptRow, EntrySettlement, LaneSettlement, Reassertion, Settled
+from syncd.store.outbox_results import AttemptRow, Contest, EntrySettlement, LaneSettlement, Reassertion, Settled
 from syncd.store.outbox_settle import settle
 from syncd.store.outbox_stage import stage
 from syncd.store.outbox_summary import HoldRow, HoldSummary, list_holds, summarise
+from syncd.store.outbox_withhold import withhold
 
 __all__ = [
     "AttemptRow",
     "Backlog",
     "Claim",
     "ClaimedLane",
+    "Contest",
     "EntrySettlement",
     "EntryStory",
     "HoldRow",
@@ -65,4 +67,5 @@ __all__ = [
     "stage",
     "summarise",
     "unfinished",
+    "withhold",
 ]

@@ -7,7 +7,7 @@ from msgspec import UNSET
 
 from syncd.domain.changes import AddTag, ChangeEmail, CreateRelation, UpdateProfile
 from syncd.policy.diff import diff
-from syncd.policy.merge import Conflict, bases, merge
+from syncd.policy.merge import Conflict, merge
 
 
 @pytest.mark.parametrize(

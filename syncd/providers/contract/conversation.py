@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from syncd.policy.merge import Agreed
 from syncd.policy.proof import Showing
 from syncd.providers.contract.answers import Answer
 from syncd.providers.contract.outcome import Outcome
@@ -40,7 +41,9 @@ class Target(msgspec.Struct, frozen=True):
     second half of an identity where the e-mail alone is none (GetResponse: the campaign id). ``is_repeat`` is true
     when an earlier try of this very change may have been applied: a change that is not repeat-safe must then be read
     back before it is sent again. ``since`` is when the change was made, or for a read-back when it was
-    delivered: what the CRM shows from before it is not its doing.
+    delivered: what the CRM shows from before it is not its doing. ``agreed`` is what the change presumes of the fields
+    it moves, None where nothing is to be compared: a conversation that can tell cheaply what the CRM has says what it
+    overwrites, and sends nothing where a field that gives way has moved.
     """
 
     remote_id: str | None
@@ -48,3 +51,4 @@ class Target(msgspec.Struct, frozen=True):
     scope: str | None = None
     is_repeat: bool = False
     since: datetime | None = None
+    agreed: Agreed | None = None

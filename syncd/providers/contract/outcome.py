@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
+from syncd.policy.merge import Conflict
 from syncd.policy.proof import Showing
 
 
@@ -24,13 +25,15 @@ class Proof(StrEnum):
 class Delivered:
     """The CRM took the change. ``remote_id`` is set when the answer named the relation (bind it with the settle).
 
-    ``difference`` holds both values where the proof is ``DIVERGED``: for the database alone, it may hold addresses.
+    ``difference`` holds both values where the proof is ``DIVERGED``: for the database alone, it may hold addresses. So
+    do ``overwrote``: fields that the CRM had moved by itself, as it was read before the write.
     """
 
     proof: Proof
     remote_id: str | None = None
     detail: str = ""
     difference: Showing | None = field(default=None, compare=False, repr=False)
+    overwrote: tuple[Conflict, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,4 +90,12 @@ class Unknown:
     retry_after_s: float | None = None
 
 
-Outcome: TypeAlias = Delivered | Retryable | Throttled | Unauthorised | Rejected | Unknown
+@dataclass(frozen=True, slots=True)
+class Contested:
+    """Nothing was sent: the CRM has moved a field by itself that the change must not overwrite. Uses up no attempt."""
+
+    conflicts: tuple[Conflict, ...] = field(repr=False)
+    reason: str = "both sides changed a field, and its owner keeps this edit from being sent"
+
+
+Outcome: TypeAlias = Delivered | Retryable | Throttled | Unauthorised | Rejected | Unknown | Contested
