@@ -42,9 +42,9 @@ _CAPTURED = text("""
 _STRIP = text("""
     UPDATE syncd.entries e
     SET payload = CASE e.operation
-            WHEN 'update_profile' THEN jsonb_build_object('old', e.payload -> 'old' - CAST(:field AS text),
-                                                          'new', e.payload -> 'new' - CAST(:field AS text))
-            ELSE jsonb_set(e.payload, '{profile}', e.payload -> 'profile' - CAST(:field AS text)) END
+            WHEN 'update_profile' THEN jsonb_build_object('old', (e.payload -> 'old') - CAST(:field AS text),
+                                                          'new', (e.payload -> 'new') - CAST(:field AS text))
+            ELSE jsonb_set(e.payload, '{profile}', (e.payload -> 'profile') - CAST(:field AS text)) END
     WHERE e.lane_id = :lane_id AND e.status IN ('pending', 'held', 'dead', 'parked', 'diverged')
       AND CASE e.operation WHEN 'update_profile' THEN jsonb_exists(e.payload -> 'new', :field)
                            WHEN 'create_relation' THEN jsonb_exists(e.payload -> 'profile', :field)
