@@ -150,9 +150,13 @@ async def _edit_here(both: BothSides, case: Case, value: str) -> None:
             steps = [value] if value != case.agreed else ["out" if value == "in" else "in", value]
             for step in steps:
                 if step == "in":
-                    await both.edit(f"INSERT INTO crm.{table} (relation_id, {column}) VALUES ({whose}, {thing})", **ours)
+                    await both.edit(
+                        f"INSERT INTO crm.{table} (relation_id, {column}) VALUES ({whose}, {thing})", **ours
+                    )
                 else:
-                    await both.edit(f"DELETE FROM crm.{table} WHERE relation_id = {whose} AND {column} = {thing}", **ours)
+                    await both.edit(
+                        f"DELETE FROM crm.{table} WHERE relation_id = {whose} AND {column} = {thing}", **ours
+                    )
 
 
 async def _edit_there(both: BothSides, case: Case) -> None:
