@@ -106,8 +106,8 @@ async def test_both_sides_moved_is_written_down_once(store: Store) -> None:
         it.world.change_relation(theirs, last_name="Remote")
         for _ in range(2):
             await it.pull("group_members")
-        conflicts = "SELECT field, base, local, remote, owner, status FROM syncd.conflicts"
-        assert await it.rows(conflicts) == [("last_name", base, "Local", "Remote", "local", "open")]
+        conflicts = "SELECT field, base, local, remote, owner, status, decided FROM syncd.conflicts"
+        assert await it.rows(conflicts) == [("last_name", base, "Local", "Remote", "local", "resolved", "local")]
 
 
 async def test_a_pending_address_is_kept(store: Store) -> None:
