@@ -23,11 +23,12 @@ WHOLE = frozenset({"answered", "duplicate_rows"})
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One edit: by which side, from the value that its editor saw to another. ``is_blind``: see ``Model.blind``."""
+    """One edit: by which side, from the value that its editor saw to another, after so many requests."""
 
     side: str
     seen: str | None
     value: str | None
+    at: int = 0
 
 
 @dataclass(slots=True)
@@ -41,8 +42,8 @@ class Person:
     calls: list[tuple[int, bool]] = field(default_factory=list)
     blind: set[str] = field(default_factory=set)
 
-    def note(self, name: str, side: str, seen: str | None, value: str | None) -> None:
-        self.edits.setdefault(name, []).append(Edit(side, seen, value))
+    def note(self, name: str, side: str, seen: str | None, value: str | None, at: int) -> None:
+        self.edits.setdefault(name, []).append(Edit(side, seen, value, at))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +127,11 @@ async def complaints(both: BothSides, people: Sequence[Person]) -> list[str]:
                 found.append(f"{person.email}: {name} is {here!r} here and {there!r} there")
                 continue
             told = await state.conflicts(person, name)
-            found += [f"{person.email}: {name}: {lost}" for lost in _lost(person, name, here, told)]
+            found += [f"{person.email}: {name}: {lost}" for lost in _lost(both, person, name, here, told)]
     return found
 
 
-def _lost(person: Person, name: str, value: str | None, told: Sequence[Lost]) -> Iterator[str]:
+def _lost(both: BothSides, person: Person, name: str, value: str | None, told: Sequence[Lost]) -> Iterator[str]:
     """Name the edits that are gone without a trace: not the value, not edited over by who knew it, in no conflict."""
     edits = person.edits.get(name, [])
     for position, edit in enumerate(edits):
@@ -139,9 +140,29 @@ def _lost(person: Person, name: str, value: str | None, told: Sequence[Lost]) ->
             continue
         if any((one.local if edit.side == HERE else one.remote) == edit.value for one in told):
             continue
-        if edit.side == THERE and name in person.blind:
+        if edit.side == THERE and (name in person.blind or _was_never_seen(both, person, name, position)):
             continue
         yield f"the edit {edit.side} from {edit.seen!r} to {edit.value!r} is lost: it is {value!r}, edits were {edits}"
+
+
+def _was_never_seen(both: BothSides, person: Person, name: str, position: int) -> bool:
+    """Whether an edit there only undid what nobody had read meanwhile: there and back leaves nothing to be seen."""
+    edit = person.edits[name][position]
+    started = [one for one in person.edits[name][:position] if one.side == THERE and one.seen == edit.value]
+    return bool(started) and not any(
+        line.operation in _SIGHTS[name.partition(":")[0]] and line.fate in WHOLE and _is_about(line.path, person, name)
+        for line in both.box.requests
+        if started[-1].at < line.seq <= edit.at
+    )
+
+
+_SIGHTS = {"tag": ("relation_tags", "tag_add", "tag_remove"), "group": ("group_members", "group_add", "group_remove")}
+
+
+def _is_about(path: str, person: Person, name: str) -> bool:
+    kind, _, number = name.partition(":")
+    parts = path.split("/")
+    return str(person.remote_id) in parts or (kind == "group" and number in parts)
 
 
 def _calls(both: BothSides, person: Person) -> Iterator[str]:
