@@ -231,7 +231,8 @@ def _moves(change: LocalChange) -> Iterable[tuple[str, str | None, str | None]]:
     """Return the fields that a change moves, each with its value before and after."""
     match change:
         case CreateRelation():
-            return [(column, None, value) for column, value in {"email": change.email, **change.profile}.items()]
+            # Both sides begin with the address: it is what makes them one relation.
+            return [("email", change.email, change.email), *((name, None, new) for name, new in change.profile.items())]
         case ChangeEmail():
             return [("email", change.old, change.new)]
         case UpdateProfile():

@@ -168,6 +168,20 @@ async def test_a_new_local_relation_gets_the_id_of_its_twin_in_the_crm(store: St
         assert await it.value(UNDELIVERED) == 2, "their first delivery is still to come"
 
 
+async def test_a_new_relation_is_recognised_by_the_address_it_was_made_with(store: Store) -> None:
+    """Its address was changed before anything was delivered: a second row for the same person would be edited, too."""
+    async with circle(store, orders=0) as it:
+        await it.pull("groups")
+        await it.edit("INSERT INTO crm.relations (account_id, email) VALUES (1, 'first@example.nl')")
+        await it.edit("UPDATE crm.relations SET email = 'second@example.nl' WHERE email = 'first@example.nl'")
+        made = it.world.add_relation("First@example.nl", last_name="Known")
+        it.world.join(made, next(iter(it.world.groups)))
+        await it.pull("group_members")
+        found = "SELECT remote_id::int, email, last_name FROM crm.relations WHERE email ILIKE '%@example.nl'"
+        assert await it.rows(found) == [(made.id, "second@example.nl", "Known")]
+        assert await it.value("SELECT count(*) FROM syncd.conflicts") == 0
+
+
 async def test_a_row_that_an_application_holds_is_left_for_the_next_run(store: Store) -> None:
     """A pull must wait for nobody, and nobody for a pull."""
     async with circle(store) as it:

@@ -258,28 +258,25 @@ class Convergence(RuleBasedStateMachine):
 
     # Time and traffic ------------------------------------------------------------------------------------------------
 
-    @rule(seconds=st.sampled_from([60, 1800, 3 * 3600, 30 * 3600]))
-    def wait(self, seconds: int) -> None:
+    @rule(seconds=st.sampled_from([60, 3 * 3600, 30 * 3600]), orders=st.lists(st.booleans(), max_size=2))
+    def pass_time(self, seconds: int, orders: list[bool]) -> None:
         self.do(self.both.advance(seconds))
+        for is_paid in orders:
+            there = next(iter(self.both.world.relations))
+            self.both.world.add_order(there, (OrderLine("product", 7001, "Brood", 1),), is_paid=is_paid)
 
-    @rule(who=st.integers(0, 40), is_paid=st.booleans())
-    def order(self, who: int, is_paid: bool) -> None:
-        there = [each for each in self.people if each.remote_id is not None]
-        number = there[who % len(there)].remote_id
-        assert number is not None
-        self.both.world.add_order(number, (OrderLine("product", 7001, "Brood", 1),), is_paid=is_paid)
+    @rule(streams=st.lists(st.sampled_from(STREAMS), min_size=1, max_size=3, unique=True), is_first=st.booleans())
+    def move(self, streams: list[str], is_first: bool) -> None:
+        """Pull some streams and drain, in either order."""
+        if is_first:
+            self.do(self._drain())
+        self.do(self._pull(*streams))
+        if not is_first:
+            self.do(self._drain())
 
     @rule(stream=st.sampled_from(STREAMS))
     def pull(self, stream: str) -> None:
         self.do(self._pull(stream))
-
-    @rule()
-    def pull_everything(self) -> None:
-        self.do(self._pull(*STREAMS))
-
-    @rule()
-    def drain(self) -> None:
-        self.do(self._drain())
 
     async def _pull(self, *streams: str) -> None:
         await self.both.wake()

@@ -96,4 +96,4 @@ def test_bases_are_the_values_before_the_first_change() -> None:
         "email": "a@x.nl",
     }
     created = trails(edits(CreateRelation("a@x.nl", {"first_name": "A"})))
-    assert {name: trail.base for name, trail in created.items()} == {"email": None, "first_name": None}
+    assert {name: trail.base for name, trail in created.items()} == {"email": "a@x.nl", "first_name": None}

@@ -35,10 +35,22 @@ _KNOWN = text(f"""
     SELECT {_SELECTED} FROM crm.relations
     WHERE account_id = :account_id AND remote_id = ANY(CAST(:remote_ids AS text[]))
 """)
+# By the address that its create carries, too: an application may have changed it since.
 _WAITING = text("""
+    WITH unbound AS MATERIALIZED (
+        SELECT r.id, lower(r.email) AS email,
+               lower(coalesce((SELECT e.payload ->> 'email' FROM syncd.lanes l JOIN syncd.entries e ON e.lane_id = l.id
+                               WHERE l.account_id = r.account_id AND l.relation_id = r.id
+                                 AND e.operation = 'create_relation'
+                                 AND e.status IN ('pending', 'held', 'dead', 'parked', 'diverged') LIMIT 1),
+                              (SELECT c.payload ->> 'email' FROM syncd.captures c
+                               WHERE c.relation_id = r.id AND c.operation = 'create_relation' LIMIT 1))) AS created
+        FROM crm.relations r WHERE r.account_id = :account_id AND r.remote_id IS NULL
+    )
     SELECT r.id, i.remote_id
     FROM unnest(CAST(:remote_ids AS text[]), CAST(:emails AS text[])) AS i (remote_id, email)
-    JOIN crm.relations r ON r.account_id = :account_id AND r.remote_id IS NULL AND lower(r.email) = lower(i.email)
+    JOIN unbound r ON lower(i.email) IN (r.email, r.created)
+    ORDER BY lower(i.email) IS DISTINCT FROM r.created
 """)
 _LOCK = text(f"""
     SELECT {_SELECTED} FROM crm.relations WHERE id = ANY(CAST(:ids AS bigint[]))
