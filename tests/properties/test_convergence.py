@@ -59,7 +59,7 @@ LISTS = TAGS = FIELDS = 2
 OWN_GROUPS = (90_001, 90_002, 90_003)
 
 sides = st.sampled_from([HERE, THERE])
-KINDS = ("name", "name", "email", "tag", "tag", "group", "field", "call", "create", "twin")
+KINDS = ("name", "tag", "group", "email", "field", "call", "create", "twin", "clash", "clash")
 # What, of whom (of as many as there are), which of them, on which side.
 EDITS = st.lists(
     st.tuples(st.sampled_from(KINDS), st.integers(0, 40), st.integers(0, 1), sides), min_size=1, max_size=5
@@ -107,9 +107,10 @@ class Convergence(RuleBasedStateMachine):
         """Run something asynchronous to its end: the simulator answers only meanwhile."""
         return self.runner.run(work)
 
-    @initialize(names=owners, tags=owners, address=owners)
-    def begin(self, names: Owner, tags: Owner, address: Owner) -> None:
+    @initialize(names=owners, tags=owners, address=owners, edits=EDITS)
+    def begin(self, names: Owner, tags: Owner, address: Owner, edits: list[tuple[str, int, int, str]]) -> None:
         self.do(self._begin(Owners(names, {"tags": tags, "groups": tags, "email": address})))
+        self.edit(edits)
 
     async def _begin(self, chosen: Owners) -> None:
         number = next(self.numbers)
@@ -154,6 +155,10 @@ class Convergence(RuleBasedStateMachine):
                 await self._change(who, f"field:{self.fields[which]}", f"value {next(self.values)}", HERE)
             case "call":
                 await self._call(who, self.lists[which])
+            case "clash":  # one field of one person on both sides, the given side last
+                name = ("last_name", f"tag:{self.tags[0]}")[which]
+                for one in (THERE, HERE) if side == HERE else (HERE, THERE):
+                    await self._change(who % 3, name, None if which else f"name {next(self.values)}", one)
             case "create" | "twin":
                 await self._create(side, kind == "twin")
 
