@@ -245,7 +245,7 @@ class _LaneWork:
         for clash in outcome.conflicts:
             if clash.field in agreed.yielding:
                 self._put_down(step, clash, _owner(owners, clash.field, step.change))
-        self._put(EntrySettlement(step.carrier.seq, _PENDING, False))
+        self._put(EntrySettlement(step.carrier.seq, _PENDING, False, 0.0, False, _told(outcome.reason)))
         self._settlement.is_more = True
         self._tell(step, talk, "contested", _told(outcome.reason), _PENDING)
 
