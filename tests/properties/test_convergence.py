@@ -121,7 +121,7 @@ class Convergence(RuleBasedStateMachine):
         self.both: BothSides = await self.stack.enter_async_context(
             both_sides(self.store, world, owners=chosen, name=f"account-{number}", faults_seed=number)
         )
-        self.state = State(self.both)
+        self.state, self.chosen = State(self.both), chosen
         self.lists = list(world.lists)[:LISTS]
         self.everybody, *self.groups = OWN_GROUPS
         self.tags = list(world.tags)[:TAGS]
@@ -278,6 +278,36 @@ class Convergence(RuleBasedStateMachine):
         self.do(self._pull(*streams))
         if not is_first:
             self.do(self._drain())
+
+    @rule(who=st.integers(0, 40), which=st.integers(0, 1))
+    def overtake(self, who: int, which: int) -> None:
+        self.do(self._overtake(who, ("last_name", f"tag:{self.tags[0]}")[which]))
+
+    async def _overtake(self, who: int, name: str) -> None:
+        """Let an edit be made and delivered while a pull's answer is on its way: the older answer undoes nothing."""
+        stream = "group_members" if name == "last_name" else "relation_tags"
+        number = self.both.box.faults.add("hold_answer", operation=stream, path=self._path(stream, who))
+        slow = asyncio.create_task(self.both.pull(stream))
+        held = asyncio.create_task(self.both.box.until_held())
+        await asyncio.wait({slow, held}, return_when=asyncio.FIRST_COMPLETED)
+        held.cancel()
+        await self._change(who, name, None if ":" in name else f"name {next(self.values)}", HERE)
+        await self._drain()
+        there = [each for each in self.people if each.local_id is not None]
+        person, owner = there[who % len(there)], self.chosen.of(name, "tags" if ":" in name else None)
+        before = await self.state.here(person, name)
+        self.both.box.faults.clear(number)
+        self.both.box.release()
+        await slow
+        await self._meet()
+        if owner is Owner.LOCAL:
+            assert await self.state.here(person, name) == before, f"{name} was undone by an older answer"
+        Tally.counts["overtaken answers"] += 1
+
+    def _path(self, stream: str, who: int) -> str:
+        there = [each for each in self.people if each.local_id is not None]
+        number = there[who % len(there)].remote_id
+        return f"groups/{self.everybody}/" if stream == "group_members" else f"relation/{number}/"
 
     @rule(stream=st.sampled_from(STREAMS))
     def pull(self, stream: str) -> None:
