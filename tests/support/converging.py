@@ -60,7 +60,8 @@ class State:
     def __init__(self, both: BothSides) -> None:
         self._both = both
 
-    async def here(self, person: Person, name: str) -> str | None:
+    async def here(self, person: Person, name: str, *, is_sure: bool = False) -> str | None:
+        """Return a field's value in the mirror; ``is_sure``: a link that an answer lacked counts as gone."""
         kind, _, number = name.partition(":")
         if name in COLUMNS:
             value = await self._both.value(f"SELECT {name} FROM crm.relations WHERE id = :id", id=person.local_id)
@@ -74,7 +75,8 @@ class State:
                 sql = "SELECT value FROM crm.relation_fields l JOIN crm.fields t ON t.id = l.field_id"
         column = "code" if kind == "field" else "remote_id"
         found = await self._both.rows(
-            f"{sql} WHERE relation_id = :id AND t.account_id = :account AND t.{column} = :number",
+            f"{sql} WHERE relation_id = :id AND t.account_id = :account AND t.{column} = :number"
+            + (" AND l.missing_since IS NULL" if is_sure else ""),
             id=person.local_id,
             number=number,
         )
