@@ -108,10 +108,8 @@ async def store(database: str) -> AsyncIterator[Store]:
     await opened.close()
 
 
-# These kill and stop real processes and servers, and time what comes after: `make prove` runs them, where nothing else
-# shares the machine.
-collect_ignore_glob = (
-    [] if is_long() else ["process/test_world_*.py", "process/test_crash_points.py", "pipelines/test_world_[dl]*.py"]
-)
+# These restart servers of their own and time what comes after: `make prove` runs them, where nothing else shares the
+# machine.
+collect_ignore_glob = [] if is_long() else ["process/test_world_daemon.py", "process/test_world_postgres.py"]
 
 __all__ = ["admin", "async_url", "database_url"]

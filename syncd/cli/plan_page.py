@@ -11,6 +11,7 @@ from rich.text import Text
 
 from syncd.cli.page import BAD, GOOD, QUIET, WARN, out, span, table
 from syncd.outbound.planned import EntryMark, Plan, PlannedCall, PlannedLane, PlannedValue, PlannedWait
+from syncd.store.outbox_foresee import ForeseenHold
 
 # Of one relation this many calls, and this many waits, are shown on a page; --json has more.
 _CALLS, _WAITS = 12, 8
@@ -79,10 +80,21 @@ def _warnings(plan: Plan) -> Iterator[Text]:
         yield Text(f"{plan.account}: too many deliveries failed in a row; it is left alone for now.", style=WARN)
     if plan.throttled_s > 0:
         yield Text(f"{plan.account}: the CRM asked to be left alone for {span(plan.throttled_s)} more.", style=WARN)
+    if plan.would_be_held is not None:
+        yield Text(f"{plan.account}: {_foreseen(plan.would_be_held)}", style=WARN)
     for trouble in plan.suspended:
         yield Text(f"{plan.account}: {trouble}", style=WARN)
     if plan.reading is not None:
         yield Text(f"{plan.account}: not all could be read: {plan.reading}", style=WARN)
+
+
+def _foreseen(held: ForeseenHold) -> str:
+    """Say what a drain would do with a mass change that is captured and not staged yet."""
+    changes = f"{_number(held.changes)} {'change' if held.changes == 1 else 'changes'}"
+    relations = f"{_number(held.relations)} {'relation' if held.relations == 1 else 'relations'}"
+    why = f"{held.reason}, and up to {_number(held.limit)} go unasked"
+    joined = "" if held.hold_id is None else f" They join hold {held.hold_id}."
+    return f"{changes} of {relations} will be held, not sent, until a person approves: {why}.{joined}"
 
 
 def _calls(lane: PlannedLane, is_read: bool) -> Iterator[list[Text]]:

@@ -15,7 +15,7 @@ class RunReport:
     """One pull of one stream. ``status`` is a value of ``policy.states.RunStatus``; ``reason`` says why it did not
     succeed. ``deferred`` counts rows left for the next run because an application held them. ``is_fault`` is true when
     the account itself was the trouble (credentials, host), so that the caller pauses instead of trying the next stream;
-    ``is_passing`` when the same pull may well work later as it is (host away, server error, told to wait).
+    ``is_passing`` when the same pull may well work later as it is (host away, server error, account held).
     """
 
     run_id: RunId | None

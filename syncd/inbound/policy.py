@@ -19,8 +19,9 @@ class PullPolicy:
     end an invoice's detail; between them it waits ``detail_backoff_s``, doubled each time, up to a day. A run of
     ``strikes`` failed calls in a row ends a sweep. ``batch_rows`` of an answer are written at a time, ``sweep_batch``
     small answers in one transaction. ``pages`` bounds the requests of one answer. Until ``grace_s`` after a
-    delivery, an answer that does not show it says nothing. ``owners`` say whose value counts where both sides moved a
-    field.
+    delivery, an answer that does not show it says nothing. ``probe_*`` and ``breaker_*`` are the waits after a canary
+    that failed, the drainer's own: between the two bounds, ever longer. ``owners`` say whose value counts where both
+    sides moved a field.
     """
 
     window: WindowRule = field(default_factory=WindowRule)
@@ -40,5 +41,9 @@ class PullPolicy:
     batch_rows: int = 2000
     pages: int = 1000
     throttle_s: float = 30
+    probe_s: float = 30
+    probe_max_s: float = 900
+    breaker_pause_s: float = 5
+    breaker_pause_max_s: float = 300
     time_limit_s: float | None = None
     owners: Owners = field(default_factory=Owners)

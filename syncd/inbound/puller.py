@@ -16,6 +16,7 @@ from syncd.clock import Clock
 from syncd.domain.account import Account
 from syncd.domain.errors import Fenced, MalformedAnswer, SyncdError, UserError
 from syncd.domain.reports import RunReport
+from syncd.inbound.canary import held
 from syncd.inbound.context import Context, Progress
 from syncd.inbound.details import pull_details
 from syncd.inbound.fetch import Trouble, judged
@@ -44,8 +45,6 @@ ORDER = (
     "relation_tags",
     "relation_subscriptions",
 )
-
-_SLOW_DOWN = "the CRM asked us to slow down"
 
 
 class Puller:
@@ -114,8 +113,8 @@ class Puller:
     ) -> RunReport:
         """Hold, plan, open the run, attempt it, close it, report."""
         started = context.clock.monotonic()
-        if (held := await _held(context)) is not None:
-            return self._told(_refusal(context, stream, trigger, held, started))
+        if (reason := await held(context)) is not None:
+            return self._told(_refusal(context, stream, trigger, reason, started))
         asked = await plan_window(context, stream, reach_s, since) if stream.kind is StreamKind.WINDOW else None
         run = await _open(context, stream, trigger, asked)
         ending, trouble = await _attempt(context, stream, run, asked, budget=_budget(context, since))
@@ -134,29 +133,6 @@ def _position(name: str) -> int:
 
 def _budget(context: Context, since: datetime | None) -> int | None:
     return context.policy.sweep_budget if since is None else None
-
-
-async def _held(context: Context) -> str | None:
-    """Return why nothing may be asked for now. A pause whose probe is due is probed here, and lifted if that works."""
-    async with context.store.begin() as connection:
-        outlook = await account_states.look(connection, context.account.id)
-    if outlook.paused is not None:
-        is_due = outlook.probe_in_s is not None and outlook.probe_in_s <= 0
-        return None if is_due and await _probe(context) else f"the account is paused: {outlook.paused}"
-    return _SLOW_DOWN if outlook.throttled_s > 0 else None
-
-
-async def _probe(context: Context) -> bool:
-    """Try a safe read; lift the pause when it works, else wait longer for the next."""
-    request = context.provider.probe()
-    response = judged(context, request.operation, await context.transport.send(request))
-    async with context.store.begin() as connection:
-        if not isinstance(response, Trouble):
-            return await account_states.resume(connection, context.account.id)
-        await account_states.postpone_probe(
-            connection, context.account.id, least_s=30, most_s=3600, reason=response.reason
-        )
-    return False
 
 
 async def _open(context: Context, stream: Stream, trigger: str, asked: Asked | None) -> Run:
@@ -266,7 +242,8 @@ def _report(
 
 
 def _refusal(context: Context, stream: Stream, trigger: str, reason: str, started: float) -> RunReport:
-    """Report a pull that was not begun: no run, and no fault either, because the account is held already."""
+    """Report a pull that was not begun: no run, and no fault either; later, when the account is held no more, it may
+    well work."""
     return RunReport(
         run_id=None,
         account=context.account.name,
@@ -275,5 +252,5 @@ def _refusal(context: Context, stream: Stream, trigger: str, reason: str, starte
         status=RunStatus.REFUSED.value,
         elapsed_s=context.clock.monotonic() - started,
         reason=reason,
-        is_passing=reason == _SLOW_DOWN,
+        is_passing=True,
     )

@@ -6,7 +6,8 @@ Theory of operation. The database holds everything that matters; a drainer may d
 * **Claim** (``store.outbox_claim``) takes due lanes: epoch up, lease set, and after the fold the intent written, in one
   transaction. Which calls to send is decided by ``policy.fold`` alone.
 * **Converse** (``converse``) holds one conversation with the CRM per step, inside half the lease. No transaction is
-  open meanwhile.
+  open meanwhile. Right before a call that is not repeat-safe its beginning is written down (``intents``): one short
+  statement, guarded by the epoch, which no other call pays for.
 * **Settle** (``settler``, ``store.outbox_settle``) writes batches of results, each lane guarded by its epoch.
 * **Prove** (``prover``, ``store.outbox_proof``): what the CRM said yes to is verified by whichever pull shows it, and
   a share of it is read back on purpose. A value that may be undone by a late request is said once more
@@ -43,10 +44,12 @@ it or not.
 |---|---|---|
 | while connecting or looking | everything as it was | the next drainer looks |
 | staging and claiming, not committed | captures and lanes as they were | staged and claimed as if for the first time |
-| staging and claiming, committed | lease and intent | the lease ends, the lane is claimed; its barrier is in doubt |
+| staging and claiming, committed | lease and intent | the lease ends, the lane is claimed; what is in doubt: below |
 | while reading from the CRM | lease and intent; the CRM as it was | as above; a read is harmless to repeat |
 | a repeat-safe call, not arrived | lease and intent; the CRM as it was | as above; the call is sent, in order |
 | a repeat-safe call, done by the CRM | lease and intent; the CRM has it | as above; sent again, it changes nothing |
+| beginning what is not repeat-safe, not committed | lease and intent; not begun | sent, as if for the first time |
+| beginning what is not repeat-safe, committed | lease and intent; begun | not shown when read: parked |
 | a call that is not repeat-safe, not arrived | lease and intent; the CRM as it was | not shown when read: parked |
 | a call that is not repeat-safe, done by the CRM | lease and intent; the CRM has it | shown when read: settled |
 | settling, not committed | lease and intent; the CRM has it | nothing of the settle is there: as in the rows above |
@@ -58,13 +61,20 @@ it or not.
 
 If only the connection dies in a COMMIT, the drainer itself finds out (``leases``, ``store.outbox_lease``). Lanes of a
 claim in doubt are asked for by their epochs, and sent if they are ours. A settle in doubt is settled again; a lane that
-refuses is read, and counts as settled if the first try was what moved it on. The lease governs sending alone: it is
-renewed by the database's time, and no request begins that it does not cover. The epoch governs settling, however late.
+refuses is read, and counts as settled if the first try was what moved it on. A beginning in doubt does not begin: its
+lane is given back. The lease governs sending alone: it is renewed by the database's time, and no request begins that it
+does not cover. The epoch governs settling, however late.
 
-A barrier is in doubt when the intent of a dropped claim names it, also if its call had not begun: the intent is written
-for a whole claim at once, and to be wrong on this side costs a look at the CRM, on the other a second mail. A new field
-is the exception among the calls that are not repeat-safe: the CRM takes each name once, so it is sent again when the
-list of fields does not show it.
+A drainer that stands still instead (stopped, swapped out, cut off with its host) may do so inside a transaction. The
+server ends one that is idle for seconds. Inside a statement it is not idle; if it has the stager's lock there, which
+would stop every account, whoever has asked for that lock in vain for as long ends its session.
+
+What is in doubt is told by the intent of a dropped claim. A call that is not repeat-safe is in doubt once it was
+written down as begun, also if it never left: to be wrong on this side costs a look at the CRM, on the other a second
+mail. Until then it is provably as it was, and is sent. All other calls of a claim are in doubt from the claim on, which
+costs them no more than to be said once again; a create or a change of address is looked for in the CRM first. A new
+field is the exception among the calls that are not repeat-safe: the CRM takes each name once, so it is sent again when
+the list of fields does not show it.
 """
 
 from syncd.outbound.drain import Drainer

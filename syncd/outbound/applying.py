@@ -23,6 +23,7 @@ from syncd.log import get
 from syncd.outbound.converse import Line
 from syncd.outbound.gate import Gate
 from syncd.outbound.handover import AGAIN_S, Handover
+from syncd.outbound.intents import Intents
 from syncd.outbound.lane import Delivery, Desk, LaneResult, send_lane
 from syncd.outbound.leases import Lease
 from syncd.outbound.limits import DrainLimits
@@ -98,8 +99,8 @@ class Applier:
         self._account = account
         self._limits = limits
         line = Line.to(provider, transport, clock, Pace(limits, clock))
-        self._desk = Desk(line, limits)
         worker = worker_name(clock)
+        self._desk = Desk(line, limits, Intents(store, worker))
         lookout = Lookout(store, account.id, clock, within_s=0.0)
         self._watch = Watch(store, lookout, line, account, limits, is_eager=True, worker=worker)
         self._gate = Gate(self._watch, line.pace, clock, limits)

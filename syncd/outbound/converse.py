@@ -11,7 +11,7 @@ refused entry), and unless that is answered as it should be, the refusal was the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
@@ -78,11 +78,11 @@ class Talk:
 
 
 async def converse(
-    line: Line, change: LocalChange, target: Target, deadline: float, is_lost: Callable[[], bool] = lambda: False
+    line: Line, change: LocalChange, target: Target, deadline: float, may_go: Callable[[Request], Awaitable[bool]]
 ) -> Talk:
     """Hold the conversation that delivers a change, to its end or to the deadline (monotonic seconds).
 
-    ``is_lost`` tells, before each request, that the lane is somebody else's by now: then it ends at once.
+    ``may_go`` is asked right before each request; it says no when the lane is somebody else's by now: then it ends.
     """
     clock = line.clock
     talk, started = Talk(clock.now()), clock.monotonic()
@@ -90,7 +90,11 @@ async def converse(
     try:
         conversation = line.provider.converse(change, target)
         request = next(conversation)
-        while await _may_send(line, latest, is_first=talk.requests == 0) and not is_lost():
+        while (
+            await _may_send(line, latest, is_first=talk.requests == 0)
+            and await may_go(request)
+            and clock.monotonic() <= latest
+        ):
             request = conversation.send(await _exchange(line, request, talk, deadline))
         conversation.close()
         talk.outcome = _cut_short(talk)

@@ -9,6 +9,7 @@ from syncd.clock import Clock
 from syncd.domain.account import Account
 from syncd.domain.reports import DeliveryReport, DrainReport
 from syncd.outbound.converse import Line
+from syncd.outbound.intents import Intents
 from syncd.outbound.lane import Desk
 from syncd.outbound.limits import DrainLimits
 from syncd.outbound.pace import Pace
@@ -70,4 +71,5 @@ class Drainer:
         pace = Pace(self._limits, self._clock, self._on_share)
         line = Line.to(self._provider, self._transport, self._clock, pace)
         post = Post(self._store, self._account, self._worker, self._limits)
-        return Shift(post, Desk(line, self._limits), tally, is_endless=is_endless)
+        desk = Desk(line, self._limits, Intents(self._store, self._worker))
+        return Shift(post, desk, tally, is_endless=is_endless)

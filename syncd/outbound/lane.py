@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from syncd.domain.changes import AddTag, JoinGroup, LeaveGroup, LocalChange, RemoveTag, SetField, operation_of
 from syncd.log import redact
 from syncd.outbound.converse import Line, Talk, converse, is_the_crms
+from syncd.outbound.intents import Intents
 from syncd.outbound.leases import Lease
 from syncd.outbound.limits import DrainLimits
 from syncd.policy.fold import IDENTITY, Entry, Step, watermark
@@ -29,6 +30,7 @@ from syncd.providers.contract import (
     Proof,
     Readable,
     Rejected,
+    Request,
     Retryable,
     Target,
     Throttled,
@@ -74,6 +76,7 @@ class Desk:
 
     line: Line
     limits: DrainLimits
+    intents: Intents
 
 
 async def send_lane(desk: Desk, lease: Lease, place: int = 0) -> LaneResult:
@@ -115,7 +118,7 @@ def _empty(lane: ClaimedLane, *, is_more: bool) -> LaneSettlement:
 
 
 class _LaneWork:
-    __slots__ = ("_deliveries", "_desk", "_done", "_lane", "_lease", "_place", "_settled", "_settlement")
+    __slots__ = ("_deliveries", "_desk", "_done", "_given_up", "_lane", "_lease", "_place", "_settled", "_settlement")
 
     def __init__(self, desk: Desk, lease: Lease, place: int) -> None:
         lane = lease.lane
@@ -127,6 +130,7 @@ class _LaneWork:
         self._settlement.again_at = lane.plan.next_at
         self._deliveries: list[Delivery] = []
         self._settled: set[int] = set()
+        self._given_up = {e.facet: e.id for e in lane.entries if e.is_uncertain and e.status == _DEAD}
         self._done = 0
 
     def bury_broken(self) -> None:
@@ -146,10 +150,16 @@ class _LaneWork:
         if self._is_suspended(step):
             return True
         is_repeat = step.carrier.is_uncertain or step.carrier.is_reassertion
-        agreed = self._agreed(step)
-        target = Target(lane.remote_id, lane.email, None, is_repeat, step.carrier.captured_at, agreed)
+        target = Target(
+            lane.remote_id,
+            lane.email,
+            is_repeat=is_repeat,
+            since=step.carrier.captured_at,
+            agreed=self._agreed(step),
+            stood_at=lane.stood_at,
+        )
         deadline = desk.line.clock.monotonic() + desk.limits.conversation_s
-        talk = await converse(desk.line, step.change, target, deadline, lambda: self._lease.is_lost)
+        talk = await converse(desk.line, step.change, target, deadline, lambda request: self._may_go(step, request))
         if talk.outcome is None:
             return False
         self._done += 1
@@ -162,6 +172,12 @@ class _LaneWork:
             return Agreed(known)
         owners = self._desk.limits.owners
         return Agreed(known, frozenset(name for name in known if _owner(owners, name, step.change) is not Owner.LOCAL))
+
+    async def _may_go(self, step: Step, request: Request) -> bool:
+        """Tell, right before a request, whether it may go out; of what is not repeat-safe it is written down first."""
+        if self._lease.is_lost or not step.is_once or request.operation in self._desk.line.reads:
+            return not self._lease.is_lost
+        return await self._desk.intents.begin(self._lease, step.carrier.seq)
 
     def _note(self, step: Step, talk: Talk, outcome: Outcome) -> bool:
         match outcome:
@@ -253,7 +269,7 @@ class _LaneWork:
         self._settlement.contests.append(Contest(step.carrier.id, step.carrier.seq, clash, owner))
 
     def _await_proof(self, carrier: Entry, outcome: Delivered) -> None:
-        """Let a later read show what the CRM said yes to; the dice choose what is read on purpose."""
+        """Let a later read show what the CRM said yes to; on purpose where a first read did not, or the dice say so."""
         line, limits = self._desk.line, self._desk.limits
         readable = Readable.NEVER if carrier.change is None else line.provider.readable(carrier.change)
         if readable is not Readable.NEVER:
@@ -261,13 +277,15 @@ class _LaneWork:
         if outcome.proof is Proof.DIVERGED:
             seen = outcome.difference or Showing(Sight.OTHER)
             self._settlement.incidents.append(diverged(carrier.id, carrier.operation, carrier.facet, seen))
-        elif readable is Readable.BY_CALL and limits.read_back_share > line.clock.random():
+        elif readable is Readable.BY_CALL and (outcome.is_unshown or limits.read_back_share > line.clock.random()):
             self._settlement.read_back.append((carrier.seq, limits.read_back_after_s))
 
     def _reassert_later(self, step: Step) -> None:
         """Let the facet's value be said once more, if an earlier try of this call may still land behind it."""
         window_s = self._desk.limits.settle_window_s
         root = next((entry.reasserts or entry.id for entry in _parts(step) if entry.is_uncertain), None)
+        if root is None and not step.carrier.is_reassertion:  # given up behind a barrier, it was not folded into this
+            root = self._given_up.get(step.carrier.facet)
         if root is None or window_s <= 0:
             return
         if (again := reassertion(step.change)) is not None:
@@ -293,7 +311,8 @@ class _LaneWork:
             delay_s = self._desk.limits.retry.delay_s(carrier.attempts + 1, jitter, asked_s)
             self._look_again(delay_s)
         status = result.status.value
-        self._put(EntrySettlement(carrier.seq, status, result.is_tried, delay_s, result.is_uncertain, told))
+        is_uncertain = result.is_uncertain or (result.status is EntryStatus.DEAD and _inherits_doubt(step))
+        self._put(EntrySettlement(carrier.seq, status, result.is_tried, delay_s, is_uncertain, told))
         if result.status is not EntryStatus.PENDING:
             self._give_up_with(step, status, told)
         if result.status is EntryStatus.PARKED:
@@ -365,6 +384,13 @@ class _LaneWork:
         settlement.acked_seq = watermark(lane.entries, self._settled, lane.seen_seq)
         settlement.is_more = settlement.is_more or self._done < len(lane.plan.steps)
         return LaneResult(lane, settlement, self._lease, self._deliveries)
+
+
+def _inherits_doubt(step: Step) -> bool:
+    """Tell whether a call that is given up takes entries with it whose own first try may still land: nobody else will
+    remember them, and what is delivered next has to be said once more for their sake."""
+    moot = (e for e in step.superseded if e.status == _PENDING and not e.is_reassertion)
+    return not keeps_all(step.change) and any(entry.is_uncertain for entry in moot)
 
 
 def _parts(step: Step) -> tuple[Entry, ...]:

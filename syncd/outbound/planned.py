@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from syncd.policy.fold import Entry
+from syncd.store.outbox_foresee import ForeseenHold
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +124,9 @@ class PlanTotals:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One account's plan. ``reading`` says why the CRM was not read to the end, if it was asked to be; ``suspended``
-    are the troubles of operations that are not sent because a setting is wrong for them."""
+    """One account's plan. ``would_be_held`` is what of it the guard will hold when it is staged. ``reading`` says why
+    the CRM was not read to the end, if it was asked to be; ``suspended`` are the troubles of operations that are not
+    sent because a setting is wrong for them."""
 
     account: str
     provider: str
@@ -140,3 +142,4 @@ class Plan:
     more_lanes: int
     is_read: bool = False
     reading: str | None = None
+    would_be_held: ForeseenHold | None = None

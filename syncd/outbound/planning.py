@@ -8,7 +8,7 @@ decide them. What a drain would do after a call failed is not planned: a plan su
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from syncd.clock import Clock
 from syncd.domain.account import Account
@@ -34,6 +34,7 @@ from syncd.policy.rounds import course
 from syncd.policy.waits import waits
 from syncd.providers.contract import Provider, Target
 from syncd.store import Store
+from syncd.store.outbox_foresee import foresee
 from syncd.store.outbox_plan import AccountNow, WaitingLane, read_account_now, snapshot, waiting_lanes
 from syncd.transport import Transport
 
@@ -92,8 +93,10 @@ class Planner:
                 else:
                     more += 1
             lanes = await show_lanes(connection, self._provider, self._account, kept, now)
+            is_captured = totals.captured > 0
+            held = await foresee(connection, self._account.id, self._limits.guard) if is_captured else None
         reading = await self._look(lanes) if wish.with_remote else None
-        plan = self._plan(now, totals, lanes, more, wish, reading)
+        plan = replace(self._plan(now, totals, lanes, more, wish, reading), would_be_held=held)
         account, name = self._account, self._provider.name
         return plan, FiledPlan(FORMAT, VERSION, account.name, name, now.now, tuple(filed))
 

@@ -25,12 +25,14 @@ from syncd.outbound.waiting import wait_for
 from syncd.outbound.watch import Watch
 from syncd.store import Store
 from syncd.store.account_states import Outlook
-from syncd.store.outbox import Claim, Sightings, Terms, claim, set_guard, stage, withhold
+from syncd.store.outbox import Claim, Sightings, Terms, claim, end_still_stager, set_guard, stage, withhold
 
 log = get("syncd.outbound")
 
 _LOOK_AGAIN_S = 0.5
 _LOST_S = (0.1, 5.0)
+# For how long another stager may be at work, whenever we ask, before we ask whether it stands still.
+_STILL_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Shift:
         self._looked_at = self._moved_at = self._stuck_at = float("-inf")
         self._lost_s: float | None = None
         self._is_staged = False
+        self._had_stage_at = self._clock.monotonic()
         within_s = 0.0 if is_endless else post.limits.patience_s
         self._lookout = Lookout(post.store, post.account.id, self._clock, within_s=within_s)
         self._prover = Prover(post.store, desk.line, post.limits, tally)
@@ -109,12 +112,12 @@ class Shift:
             self._queue.put(await self._leases.adopt())
 
     async def _prove(self, stop: asyncio.Event) -> None:
-        if self._is_endless and self._post.limits.read_back_share > 0:
+        if self._is_endless:
             await self._prover.run(stop)
 
     async def _catch_up(self) -> None:
         """A one-shot drain reads back what is due once everything is delivered."""
-        if not self._is_endless and self._post.limits.read_back_share > 0:
+        if not self._is_endless:
             await self._prover.catch_up()
 
     async def _heed(self, stop: asyncio.Event) -> None:
@@ -203,7 +206,7 @@ class Shift:
         await self._set_guard()
         try:
             async with self._post.store.begin() as connection:
-                staged = await stage(connection, mark, most=limits.stage_batch, sightings=self._sightings) or 0
+                moved = await stage(connection, mark, most=limits.stage_batch, sightings=self._sightings)
                 withheld = await withhold(connection, self._post.account.id)
                 if wanted > 0:
                     claimed = await claim(connection, self._post.account.id, terms, most=wanted)
@@ -211,6 +214,7 @@ class Shift:
             self._leases.doubt(claimed.lanes, lease_until)
             raise
         self._tell_holds()
+        staged = moved or 0
         self._is_staged = staged < limits.stage_batch
         self._tally.staged += staged
         if staged or withheld or claimed.looked:
@@ -218,7 +222,19 @@ class Shift:
         else:
             self._stuck_at = self._clock.monotonic()
         self._queue.put(self._leases.hold(claimed.lanes, lease_until))
+        await self._wait_for_stage(is_ours=moved is not None)
         return staged + withheld + claimed.looked
+
+    async def _wait_for_stage(self, *, is_ours: bool) -> None:
+        """Others may stage in our place, but not stand still at it: nobody would stage anything, for any account."""
+        now = self._clock.monotonic()
+        if not is_ours and now - self._had_stage_at < _STILL_S:
+            return
+        self._had_stage_at = now
+        if not is_ours:
+            async with self._post.store.reading() as connection:
+                if await end_still_stager(connection, _STILL_S):
+                    log.warning("stager.ended", account=self._post.account.name, still_s=_STILL_S)
 
     async def _set_guard(self) -> None:
         """Before the first stage: whoever stages this account's changes, from here on, judges them by these limits."""

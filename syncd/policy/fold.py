@@ -66,12 +66,15 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
-    """One call: ``change`` after folding, the entry that carries it, and the earlier entries that it supersedes."""
+    """One call: ``change`` after folding, the entry that carries it, and the earlier entries that it supersedes.
+
+    ``is_once``: the call is not repeat-safe, so that it must be known of it whether it had begun."""
 
     carrier: Entry
     change: LocalChange
     superseded: tuple[Entry, ...] = ()
     is_barrier: bool = False
+    is_once: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -90,8 +93,14 @@ class Plan(msgspec.Struct, frozen=True):
 
     @property
     def sending_upto(self) -> int | None:
-        """The intent: the highest sequence number that these steps try to deliver."""
-        return self.steps[-1].carrier.seq if self.steps else None
+        """The intent: the highest sequence number that these steps try to deliver, negative while nothing has begun.
+
+        A call that is not repeat-safe is alone in its plan. Right before it goes out its number is written down anew.
+        """
+        if not self.steps:
+            return None
+        last = self.steps[-1]
+        return -last.carrier.seq if last.is_once else last.carrier.seq
 
     @property
     def is_idle(self) -> bool:
@@ -232,7 +241,7 @@ class _Walk:
     def _fence(self, entry: Entry) -> None:
         """Let calls that are planned go out as they are; what is dead on this side stays on this side. A reassertion is
         on no side: a newer change of its facet, wherever it stands, supersedes it or keeps it waiting."""
-        self.trails = {facet: trail for facet, trail in self.trails.items() if _is_sendable(trail)}
+        self.trails = {facet: _upto_pending(trail) for facet, trail in self.trails.items() if _is_sendable(trail)}
         self.closed.update(facet for facet, trail in self.trails.items() if not all(e.is_reassertion for e in trail))
         self.closed.add(entry.facet)
 
@@ -245,7 +254,7 @@ class _Walk:
         if barrier is not None and barrier.change is not None:
             change = readdressed([entry.change for entry in self.refused], barrier.change)
             passed = (entry for entry in self.passed if entry.facet == barrier.facet)
-            step = Step(barrier, change, (*self.refused, *passed), True)
+            step = Step(barrier, change, (*self.refused, *passed), True, not self.is_repeat_safe(change))
             is_more = self.is_more or barrier.seq < last_seq or bool(self.refused)
             return Plan((step,), tuple(self.broken), self.next_at, is_more, self.is_barred)
         steps = [_step(trail) for trail in self.trails.values() if _is_sendable(trail)]
@@ -254,11 +263,20 @@ class _Walk:
 
 
 def _is_sendable(trail: Sequence[Entry]) -> bool:
-    """Whether something is pending that no newer entry stands behind which was given up and may have been applied."""
+    """Whether something is pending that no newer entry stands behind which was given up and may have been applied. A
+    reassertion says what was delivered after the entry that it is about: no older one is newer than that."""
+    root = (trail[0].reasserts or 0) if trail else 0
     for entry in reversed(trail):
-        if entry.status == _PENDING or entry.is_uncertain:
+        if entry.status == _PENDING or (entry.is_uncertain and entry.id > root):
             return entry.status == _PENDING
     return False
+
+
+def _upto_pending(trail: list[Entry]) -> list[Entry]:
+    """Take what is dead at the end off a trail that something is pending in."""
+    while trail[-1].status != _PENDING:
+        trail.pop()
+    return trail
 
 
 def _place(step: Step) -> int:
@@ -267,9 +285,7 @@ def _place(step: Step) -> int:
 
 def _step(trail: list[Entry]) -> Step:
     """Fold one facet's trail up to its last pending entry; what is dead behind that one stays as it is."""
-    while trail[-1].status != _PENDING:
-        trail.pop()
-    carrier = trail[-1]
+    carrier = _upto_pending(trail)[-1]
     assert carrier.change is not None
     if len(trail) == 1:
         return Step(carrier, carrier.change)

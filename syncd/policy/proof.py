@@ -98,21 +98,30 @@ def by_standing(
     shown: Subscription | None,
     made_at: datetime | None,
     delivered_at: datetime | None,
+    stood_at: datetime | None = None,
 ) -> Showing:
     """Compare with the relation's latest standing on the list; None when it has none.
 
     ``delivered_at`` is None when nobody knows whether it was: then an event from before ``made_at`` proves nothing,
-    because the relation may have stood so already.
+    because the relation may have stood so already. Where that is known, ``stood_at`` is the last time at which it may
+    have come to, and only an event that is plainly younger is this change's doing.
     """
     wanted = "unsubscribed" if isinstance(change, Unsubscribe) else "subscribed"
     name = f"list {change.list_remote_id or change.list_id}"
     event_at = shown.event_at if shown is not None else None
     if shown is not None and shown.status == wanted:
-        is_from_before = made_at is not None and event_at is not None and event_at < made_at - SLACK
-        return UNTOLD if delivered_at is None and is_from_before else EXPECTED
+        return UNTOLD if delivered_at is None and _may_be_from_before(event_at, made_at, stood_at) else EXPECTED
     if delivered_at is not None and event_at is not None and event_at > delivered_at:
         return UNTOLD  # somebody else moved it since
     return Showing(Sight.OTHER, {name: wanted}, {name: shown.status if shown is not None else "nothing"})
+
+
+def _may_be_from_before(event_at: datetime | None, made_at: datetime | None, stood_at: datetime | None) -> bool:
+    """Tell whether a standing may be older than the change: by its date, or because it was known to be so by then."""
+    if event_at is None:
+        return stood_at is not None
+    is_old = made_at is not None and event_at < made_at - SLACK
+    return is_old or (stood_at is not None and event_at <= stood_at + SLACK)
 
 
 def by_fields(change: CreateField, shown: Iterable[FreeField]) -> Showing:

@@ -16,6 +16,7 @@ from syncd import log
 from syncd.clock import Clock
 from syncd.domain.errors import ConfigurationError, InfrastructureError
 from syncd.inbound import ORDER
+from syncd.policy.breaker import BreakerState
 from syncd.providers.contract import StreamKind
 from syncd.service.accounts import AccountRuntime
 from syncd.service.lease import Lease
@@ -124,12 +125,13 @@ class AccountPulls:
         return self._slow if is_slow else self._quick
 
     async def _may_pull(self) -> bool:
-        """Ask the database; a pause is logged by the drainer, which also probes whether it may be lifted."""
+        """Ask the database; a pause or a breaker is logged by the drainer, which also finds out when it is over."""
         if self._is_stopping or not self._lease.is_held:
             return False
         async with self._store.begin() as connection:
             outlook = await look(connection, self._runtime.account.id)
-        return outlook.paused is None and outlook.throttled_s <= 0
+        is_broken = outlook.breaker_state != BreakerState.CLOSED
+        return outlook.paused is None and not is_broken and outlook.throttled_s <= 0
 
     async def _note_clock(self) -> None:
         """Keep what the answers' dates said, for the status page."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias
 
 from sqlalchemy import event, text
@@ -69,6 +69,10 @@ class Store:
         with _lost_connections():
             async with self._reading.connect() as connection:
                 yield connection
+
+    def at_once(self) -> AbstractAsyncContextManager[Connection]:
+        """Open a connection for a single statement that writes: it is committed when it returns, in one round trip."""
+        return self.reading()
 
     @asynccontextmanager
     async def begin_remote(self) -> AsyncIterator[Connection]:

@@ -3,6 +3,7 @@
 from syncd.store.outbox_claim import Claim, ClaimedLane, Terms, claim
 from syncd.store.outbox_guard import Sightings, set_guard
 from syncd.store.outbox_hold import carry_out, decide, unfinished
+from syncd.store.outbox_intent import write_begun
 from syncd.store.outbox_lease import Renewal, already_settled, renew
 from syncd.store.outbox_operate import pause_accounts, resume_accounts, retry_entry, skip_entry
 from syncd.store.outbox_prune import Pruned, prune
@@ -21,7 +22,7 @@ from syncd.store.outbox_read import (
 )
 from syncd.store.outbox_results import AttemptRow, Contest, EntrySettlement, LaneSettlement, Reassertion, Settled
 from syncd.store.outbox_settle import settle
-from syncd.store.outbox_stage import stage
+from syncd.store.outbox_stage import end_still_stager, stage
 from syncd.store.outbox_summary import HoldRow, HoldSummary, list_holds, summarise
 from syncd.store.outbox_withhold import withhold
 
@@ -52,6 +53,7 @@ __all__ = [
     "count_backlog",
     "count_entries",
     "decide",
+    "end_still_stager",
     "group_by_reason",
     "list_entries",
     "list_holds",
@@ -68,4 +70,5 @@ __all__ = [
     "summarise",
     "unfinished",
     "withhold",
+    "write_begun",
 ]

@@ -17,7 +17,7 @@ from sqlalchemy import CursorResult, text
 from syncd.domain.ids import AccountId
 from syncd.policy.fold import Entry, Plan, fold
 from syncd.store.engine import Connection
-from syncd.store.outbox_claim import ClaimedLane, Terms, doubt, read_entries, read_relations, take
+from syncd.store.outbox_claim import ClaimedLane, Terms, doubt, look_back, read_entries, read_relations, take
 
 _WHOLE = 1_000_000_000
 
@@ -104,6 +104,7 @@ async def claim_planned(
         remote_id=moved.remote_id,
         email=moved.email,
     )
+    (claimed,) = await look_back(connection, [claimed])
     await take(connection, [claimed], terms)
     return claimed
 

@@ -6,7 +6,9 @@ in the locking statement would be wrong: it may return a lane as another worker 
 were before, and deliver them twice.
 
 A lane whose last claim left its intent behind was dropped in mid-sending. Whatever may have been sent is marked
-uncertain here, before anybody sends again: a barrier will be read back, anything else said once more afterwards.
+uncertain here, before anybody sends again: a barrier will be read back, anything else said once more afterwards. An
+intent that is still negative says that the call, which is not repeat-safe, had not begun (``outbox_intent``): it is in
+nobody's doubt, and is sent as if for the first time.
 """
 
 from __future__ import annotations
@@ -26,13 +28,15 @@ from syncd.policy.lowwater import WHOLE, Mark
 from syncd.policy.rounds import WIDER
 from syncd.store import outbox_reassert
 from syncd.store.engine import Connection
+from syncd.store.outbox_standing import stood
 from syncd.store.refusal import was_refused
 
 
 class ClaimedLane(msgspec.Struct, frozen=True):
     """One lane under our lease. ``seen_seq`` is the tail that ``entries`` reach; the relation is as read with them.
 
-    ``now`` is the database's time of the claim: back-offs and ages are measured by it.
+    ``now`` is the database's time of the claim: back-offs and ages are measured by it. ``stood_at`` is set where a list
+    call is to be read back before which the relation may have stood so already (``outbox_standing``).
     """
 
     lane_id: int
@@ -44,6 +48,7 @@ class ClaimedLane(msgspec.Struct, frozen=True):
     now: datetime
     remote_id: str | None = None
     email: str | None = None
+    stood_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +148,7 @@ async def claim(connection: Connection, account_id: AccountId, terms: Terms, *, 
     windows = await _widen(connection, due, entries, plans, terms, now)
     relations = await read_relations(connection, (lane.relation_id for lane in due))
     lanes = tuple(_claimed(lane, entries.get(lane.id, []), plans[lane.id], windows, relations) for lane in due)
-    taken = tuple(lane for lane in lanes if not lane.plan.is_idle)
+    taken = await look_back(connection, [lane for lane in lanes if not lane.plan.is_idle])
     await take(connection, taken, terms)
     await _leave(connection, [lane for lane in lanes if lane.plan.is_idle])
     return Claim(taken, len(lanes))
@@ -219,8 +224,8 @@ async def doubt(
 
 def doubtful(entries: Sequence[Entry], upto: int | None, is_repeat_safe: RepeatSafe) -> list[tuple[int, Entry]]:
     """Return the entries, with their places, that a dropped claim with this intent may have sent: a barrier alone, or
-    else anything up to the intent that is no barrier."""
-    if upto is None:
+    else anything up to the intent that is no barrier; none while the intent says that nothing had begun."""
+    if upto is None or upto < 0:
         return []
     is_alone = any(entry.seq == upto and _is_barrier(entry, is_repeat_safe) for entry in entries)
     return [
@@ -296,6 +301,20 @@ def _claimed(
     return ClaimedLane(
         lane.id, lane.relation_id, lane.epoch + 1, seen_seq, tuple(entries), plan, lane.now, remote_id, email
     )
+
+
+async def look_back(connection: Connection, lanes: Sequence[ClaimedLane]) -> tuple[ClaimedLane, ...]:
+    """Add what was known before a call in doubt was begun; few lanes are about to send one."""
+    doubtful_ids = {
+        lane.lane_id: lane.plan.steps[0].carrier.id
+        for lane in lanes
+        if lane.plan.steps and lane.plan.steps[0].is_once and lane.plan.steps[0].carrier.is_uncertain
+    }
+    found = await stood(connection, list(doubtful_ids.values()))
+    if not found:
+        return tuple(lanes)
+    replace = msgspec.structs.replace
+    return tuple(replace(lane, stood_at=found.get(doubtful_ids.get(lane.lane_id, 0))) for lane in lanes)
 
 
 async def take(connection: Connection, lanes: Sequence[ClaimedLane], terms: Terms) -> None:

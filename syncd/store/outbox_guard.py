@@ -38,7 +38,7 @@ from syncd.store.engine import Connection
 from syncd.store.outbox_hold import add_transactions, find_open, hold_entries, open_hold, pass_entries, tell_of
 
 # Transactions of a stager may begin in another order than they stage in, by moments.
-_SLACK = timedelta(seconds=5)
+SLACK = timedelta(seconds=5)
 _NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 
@@ -98,7 +98,7 @@ _SET = text(
 )
 
 # By doubling steps to an entry that was staged before: there is no index by time, and none is worth its cost here.
-_BOTTOM = text(
+BOTTOM = text(
     """
     WITH RECURSIVE back (id, step, at) AS (
         SELECT CAST(:last_id AS bigint), CAST(512 AS bigint), now()
@@ -112,7 +112,7 @@ _BOTTOM = text(
 )
 
 # Re-asserted entries are our own; a transaction that a hold names was judged by itself.
-_EVENTS = """
+EVENTS = """
     WITH known AS MATERIALIZED (
         SELECT DISTINCT member.xact FROM syncd.holds h CROSS JOIN LATERAL unnest(h.xacts) AS member (xact)
         WHERE h.account_id = :account_id AND (h.status = 'open' OR h.decided_at > now() - interval '1 day')
@@ -131,13 +131,13 @@ _EVENTS = """
     )
 """
 
-_COUNT = text(_EVENTS + "SELECT count(DISTINCT relation_id) FROM events")
+_COUNT = text(EVENTS + "SELECT count(DISTINCT relation_id) FROM events")
 _TRANSACTIONS = text(
-    _EVENTS
+    EVENTS
     + """SELECT CAST(xact AS text) AS xact, count(DISTINCT relation_id) AS relations
          FROM events GROUP BY events.xact HAVING count(DISTINCT relation_id) > :limit"""
 )
-_CHANGES = text(_EVENTS + "SELECT id, relation_id, at FROM events ORDER BY at, id")
+_CHANGES = text(EVENTS + "SELECT id, relation_id, at FROM events ORDER BY at, id")
 
 # A large transaction's changes of no relation (a new field) are part of it too.
 _MEMBERS = text(
@@ -155,7 +155,7 @@ _RELATIONS = text(
     """
 )
 
-_APPROVED = text(
+APPROVED = text(
     """
     SELECT max(e.hold_id) FROM syncd.entries e JOIN syncd.holds h ON h.id = e.hold_id
     WHERE e.id = ANY (CAST(:ids AS bigint[])) AND h.status = 'approved'
@@ -177,6 +177,22 @@ def read_guard(stored: str | None) -> Guard | None:
         return msgspec.json.decode(stored, type=Guard)
     except msgspec.DecodeError:
         return Guard()
+
+
+async def relations_of(connection: Connection, account_id: AccountId, guard: Guard) -> int:
+    """Count an account's relations, no further than matters to its guard."""
+    binds = {"account_id": account_id, "enough": guard.enough}
+    return int((await connection.execute(_RELATIONS, binds)).scalar_one())
+
+
+def transaction_words(relations: int) -> str:
+    """Say why a transaction is held."""
+    return f"{relations} relations changed in one transaction"
+
+
+def crowd_words(limit: int, guard: Guard) -> str:
+    """Say why a crowded stretch is held."""
+    return f"more than {limit} relations changed within {guard.window_s:g} s"
 
 
 async def guard_staged(
@@ -217,11 +233,11 @@ class _Span:
 
 async def _judge(connection: Connection, span: _Span, sightings: Sightings) -> None:
     account_id, guard = span.staged.account_id, span.guard
-    before = {"last_id": span.staged.last_id, "since": span.since - _SLACK}
-    binds = span.binds((await connection.execute(_BOTTOM, before)).scalar_one())
+    before = {"last_id": span.staged.last_id, "since": span.since - SLACK}
+    binds = span.binds((await connection.execute(BOTTOM, before)).scalar_one())
     limit, relations = guard.least, await _count(connection, binds)
     if relations > limit and guard.enough:
-        limit = guard.limit(await _total(connection, account_id, guard))
+        limit = guard.limit(await relations_of(connection, account_id, guard))
     if relations > limit:
         await _hold_transactions(connection, account_id, binds, limit, sightings)
         await _hold_crowded(connection, span, binds, limit, sightings)
@@ -234,11 +250,6 @@ async def _count(connection: Connection, binds: dict[str, object]) -> int:
     return int((await connection.execute(_COUNT, {**binds, "until": _NEVER})).scalar_one())
 
 
-async def _total(connection: Connection, account_id: AccountId, guard: Guard) -> int:
-    binds = {"account_id": account_id, "enough": guard.enough}
-    return int((await connection.execute(_RELATIONS, binds)).scalar_one())
-
-
 async def _hold_transactions(
     connection: Connection, account_id: AccountId, binds: dict[str, object], limit: int, sightings: Sightings
 ) -> None:
@@ -249,7 +260,7 @@ async def _hold_transactions(
     most = max(row.relations for row in rows)
     hold_id = await find_open(connection, account_id)
     if hold_id is None:
-        hold_id = await open_hold(connection, account_id, f"{most} relations changed in one transaction")
+        hold_id = await open_hold(connection, account_id, transaction_words(most))
     await add_transactions(connection, hold_id, xacts)
     members = {"hold_id": hold_id, "bottom": binds["bottom"], "last_id": binds["last_id"]}
     await hold_entries(connection, hold_id, (await connection.execute(_MEMBERS, members)).scalars().all())
@@ -270,11 +281,10 @@ async def _hold_crowded(
     if hold_id is not None:
         await hold_entries(connection, hold_id, ids)
         return
-    approved = (await connection.execute(_APPROVED, {"ids": ids})).scalar_one()
+    approved = (await connection.execute(APPROVED, {"ids": ids})).scalar_one()
     if approved is not None:
         await pass_entries(connection, approved, [id_ for id_ in ids if id_ >= span.staged.first_id])
         return
-    words = f"more than {limit} relations changed within {guard.window_s:g} s"
-    hold_id = await open_hold(connection, account_id, words)
+    hold_id = await open_hold(connection, account_id, crowd_words(limit, guard))
     await hold_entries(connection, hold_id, ids)
     sightings.news.extend(await tell_of(connection, account_id, hold_id))

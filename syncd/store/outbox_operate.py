@@ -2,7 +2,8 @@
 
 Retry and skip lock the lane first. If a worker holds it, the epoch is raised: what that worker brings back is dropped,
 and the lane is looked at when its lease ends, with the intent still written on it, so that a call which may have gone
-out is read back and not repeated. A lane that nobody holds is woken at once.
+out is read back and not repeated. A call that is not repeat-safe and had not begun (its intent is negative) cannot
+begin any more: the raised epoch forbids it. A lane that nobody holds is woken at once.
 
 No older value may follow a newer one of its facet, even where nobody can tell whether the newer one was applied. So
 a retry is refused when a later change of the facet was delivered, may have been applied, is being sent or was given up;

@@ -1,9 +1,10 @@
 """Stage: move committed captures into the outbox, under dense sequence numbers per lane.
 
-Single-file, under a transaction-level advisory lock, so that numbers are given in one order. Captures are deleted as
-they are moved and never skipped by "id greater than the last": ids are taken before commit, and a late commit would
-be lost for ever. (The mark to read from is no such cursor: ``policy.lowwater``.) A lane is woken by the same statement
-that lengthens it, at the clock's time and not the transaction's: what is written must not lie below anybody's mark.
+Single-file, under a transaction-level advisory lock, so that numbers are given in one order; whoever stands still with
+it loses it. Captures are deleted as they are moved and never skipped by "id greater than the last": ids are taken
+before commit, and a late commit would be lost for ever. (The mark to read from is no such cursor: ``policy.lowwater``.)
+A lane is woken by the same statement that lengthens it, at the clock's time and not the transaction's: what is written
+must not lie below anybody's mark.
 
 What belongs to a transaction that a hold names follows that hold: it is staged as held, as pending once the hold is
 approved, as skipped once it is rejected. What is left is the guard's to judge (``outbox_guard``), before this
@@ -21,13 +22,28 @@ from syncd.store.engine import Connection
 from syncd.store.outbox_guard import Sightings, Staged, guard_staged, read_guard
 
 # Nobody else stages while this lock is held, so a stager that stands still in mid-transaction (stopped, swapped out,
-# cut off) is let go by the server after seconds. And no plan may read captures or lanes from end to end: what a held
-# transaction keeps of them is never little. Both are for the one transaction, and cost no statement of their own.
+# cut off) is let go by the server after seconds, or by ``end_still_stager``. And no plan may read captures or lanes
+# from end to end: what a held transaction keeps of them is never little. Both are for the one transaction, and cost no
+# statement of their own.
 _ALONE = text(
     """
     SELECT pg_try_advisory_xact_lock(hashtextextended('syncd.stage', 0)) AS is_ours,
            set_config('enable_seqscan', 'off', true),
            set_config('idle_in_transaction_session_timeout', '5s', true)
+    """
+)
+
+# A driver has the server parse a statement and say so before it sends the values. A stager that stands still there is
+# not idle to the server, which never ends it; what tells is that the server waits for it, and since when.
+_END_STILL = text(
+    """
+    SELECT count(*) FILTER (WHERE pg_terminate_backend(a.pid))
+    FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND (CAST(l.classid AS bigint) << 32 | CAST(l.objid AS bigint)) = hashtextextended('syncd.stage', 0)
+      AND a.usename = current_user AND a.wait_event_type = 'Client'
+      AND a.state_change < clock_timestamp() - make_interval(secs => :still_s)
     """
 )
 
@@ -108,6 +124,14 @@ async def stage(
     moved = sum(staged.moved for staged in batch)
     await guard_staged(connection, batch, sightings or Sightings(), unread=_unread(batch, start, moved < most))
     return moved
+
+
+async def end_still_stager(connection: Connection, still_s: float) -> bool:
+    """End the session of whoever stages and has left the server waiting for so long; return whether there was one.
+
+    It may have died with its host or be stopped; if it goes on it finds its connection lost and nothing of it staged.
+    """
+    return bool((await connection.execute(_END_STILL, {"still_s": still_s})).scalar_one())
 
 
 def _unread(batch: Sequence[Staged], start: Mark, is_all: bool) -> Mark | None:

@@ -5,10 +5,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from sqlalchemy import event
 
 from syncd.domain.errors import InfrastructureError
 from syncd.store import Store
-from tests.support.outbox import QUICK, Circle, circle, rows, run_sql
+from tests.support.outbox import QUICK, Circle, circle, remote_sql, rows, run_sql
+
+_BEGINS = "SET sending_upto ="
 
 
 def _somebody(c: Circle) -> int:
@@ -37,6 +40,18 @@ async def _subscribe(c: Circle) -> None:
         facet=f"list:{number}",
         payload=f'{{"list_id": {number}, "list_remote_id": "{number}", "skip_optin": false}}',
     )
+
+
+async def _nameless(c: Circle) -> None:
+    """Let the relation's id be unknown, so that it is looked up before anything is sent."""
+    await remote_sql(c.store, "UPDATE crm.relations SET remote_id = NULL WHERE id = :who", who=_somebody(c))
+
+
+def _statements(store: Store) -> list[str]:
+    """Return a list that fills with the statements of a store."""
+    found: list[str] = []
+    event.listen(store.engine.sync_engine, "before_cursor_execute", lambda *given: found.append(given[2]))
+    return found
 
 
 @asynccontextmanager
@@ -87,6 +102,56 @@ async def test_a_drainer_that_dies_in_mid_subscription_never_mails_twice(store: 
         assert (await c.drain()).is_empty
         assert c.sandbox.requests.by_operation["list_subscribe"] == 1
         assert [e["status"] for e in await c.entries()] == ["verified"]
+
+
+async def test_a_subscription_that_had_not_begun_is_sent_by_the_next_drainer(store: Store) -> None:
+    """The dead one had claimed it and was still looking its relation up: nobody need be asked, nothing is lost."""
+    async with circle(store) as c:
+        _untagged(c)
+        await _nameless(c)
+        c.sandbox.faults.add("hold", operation="relation_by_email")
+        await _subscribe(c)
+        async with _running(c) as task:
+            await c.sandbox.until_held()
+            await _kill(task)
+        c.sandbox.release()
+        await c.wake()
+        report = await c.drain()
+        assert (report.delivered, report.parked) == (1, 0)
+        assert len(c.sandbox.journal.of("mail.planned")) == 1
+
+
+async def test_a_drainer_that_slept_past_its_lease_begins_nothing(store: Store) -> None:
+    """Another one has mailed meanwhile. Its own clock may tell it anything: the database is asked before it sends."""
+    async with circle(store) as c:
+        _untagged(c)
+        await _nameless(c)
+        c.sandbox.faults.add("hold", operation="relation_by_email")
+        await _subscribe(c)
+        stop = asyncio.Event()
+        sleeping = asyncio.create_task(c.drainer(lease_s=3600.0).drain(stop))
+        await c.sandbox.until_held()
+        stop.set()  # or it would claim the lane anew itself
+        await c.wake()
+        assert (await c.drain()).delivered == 1
+        c.sandbox.release()
+        report = await sleeping
+        assert report.delivered == 0
+        assert c.sandbox.requests.by_operation["list_subscribe"] == 1
+        assert [e["status"] for e in await c.entries()] == ["accepted"]
+
+
+async def test_calls_that_are_safe_to_repeat_pay_nothing_for_those_that_are_not(store: Store) -> None:
+    """One statement more for a subscription, none for a tag."""
+    async with circle(store) as c:
+        _untagged(c)
+        statements = _statements(c.store)
+        await _tag(c, 301)
+        await c.drain()
+        assert [sql for sql in statements if _BEGINS in sql] == []
+        await _subscribe(c)
+        await c.drain()
+        assert len([sql for sql in statements if _BEGINS in sql]) == 1
 
 
 async def test_a_drainer_that_dies_after_the_answer_and_before_the_settle(store: Store) -> None:
@@ -205,6 +270,9 @@ class _Gate:
 
     def reading(self) -> object:
         return self._through(self._real.reading())
+
+    def at_once(self) -> object:
+        return self._through(self._real.at_once())
 
     def begin_remote(self) -> object:
         return self._through(self._real.begin_remote())

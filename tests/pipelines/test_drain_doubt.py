@@ -21,6 +21,7 @@ from tests.support.outbox import Circle, circle, rows, run_sql
 A_CLAIM = "SET epoch = l.epoch + 1"
 A_SETTLE = "SET acked_seq = GREATEST"
 A_RENEWAL = "AS is_renewed"
+A_BEGINNING = "SET sending_upto = $"
 
 
 @asynccontextmanager
@@ -89,6 +90,27 @@ async def test_a_settle_that_commits_behind_our_back_is_recognised_after_all(sto
         report = drain.result()
         assert (report.delivered, report.fenced, report.is_empty) == (6, 0, True)
         assert c.sandbox.requests.by_operation["tag_add"] == 6
+
+
+@pytest.mark.parametrize("moment", [Moment.BEFORE, Moment.AFTER, Moment.LATE])
+async def test_a_call_whose_beginning_is_in_doubt_is_not_made_and_not_forgotten(
+    store: Store, database: str, moment: Moment
+) -> None:
+    """Sent all the same it could be sent twice; left in doubt it would wait for a person without need."""
+    async with _circle_on_a_wire(store, database) as (c, wire):
+        await _subscribe(c, store)
+        cut = wire.cut(A_BEGINNING, moment)
+        async with asyncio.TaskGroup() as group:
+            drain = group.create_task(c.drain(lease_s=3600.0))
+            await cut.happened.wait()
+            assert c.sandbox.requests.by_operation["list_subscribe"] == 0
+            cut.released.set()
+        report = drain.result()
+        assert cut.made == 1
+        assert (report.delivered, report.parked, report.is_empty) == (1, 0, True)
+        assert c.sandbox.requests.by_operation["list_subscribe"] == 1
+        told = await rows(store, "SELECT epoch, sending_upto FROM syncd.lanes")
+        assert told == [{"epoch": 2, "sending_upto": None}], "given back and claimed anew, and nothing sent before that"
 
 
 @pytest.mark.parametrize("moment", [Moment.BEFORE, Moment.AFTER, Moment.LATE])

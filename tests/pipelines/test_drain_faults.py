@@ -1,8 +1,12 @@
 """Drain on bad days: every kind of failure costs what it must and no more."""
 
 import asyncio
+from typing import Any
+
+import pytest
 
 from syncd.store import Store
+from syncd.store.outbox import retry_entry
 from tests.support.outbox import QUICK, Circle, circle, rows, run_sql
 
 
@@ -146,6 +150,29 @@ async def test_a_create_that_may_have_been_applied_is_not_made_again_elsewhere(s
         assert c.sandbox.requests.by_operation["relation_upsert"] == asked
         assert (report.pending, report.blocked) == (0, 2), "both wait for a person: trying later changes nothing"
         assert [e["status"] for e in await c.entries()] == ["dead", "pending"]
+
+
+@pytest.mark.parametrize("fault", [{"kind": "status", "status": 500, "applied": True}, {"kind": "late"}])
+async def test_a_no_after_a_doubtful_try_does_not_let_a_create_be_made_elsewhere(
+    store: Store, fault: dict[str, Any]
+) -> None:
+    """The first try made the relation, or is still on its way; that the second was refused says nothing about it."""
+    async with circle(store) as c:
+        c.sandbox.faults.add(**fault, operation="relation_upsert")
+        c.sandbox.faults.add("false", operation="relation_upsert")
+        await c.edit("INSERT INTO crm.relations (account_id, email) VALUES (:account_id, 'nora@exmple.org')")
+        assert (await c.drain()).dead == 1
+        await c.edit("UPDATE crm.relations SET email = 'nora@example.org' WHERE email = 'nora@exmple.org'")
+        report = await c.drain()
+        c.sandbox.land()
+        assert (report.delivered, report.pending, report.blocked) == (0, 0, 2)
+        assert len(c.sandbox.journal.of("relation.created")) == 1
+        (create, _) = await c.entries()
+        async with store.begin() as connection:
+            await retry_entry(connection, create["id"])
+        assert (await c.drain()).blocked == 0
+        assert c.sandbox.world.relation("nora@example.org") is not None
+        assert len(c.sandbox.journal.of("relation.created")) == 1
 
 
 async def test_refused_credentials_pause_the_account_and_cost_no_attempt(store: Store) -> None:

@@ -291,6 +291,53 @@ async def test_a_newer_value_that_is_refused_takes_no_reassertion_with_it(store:
         assert TAG in _now(c).tags
 
 
+async def _doubtful_and_put_off(c: Circle, sql: str) -> None:
+    """Send a value once; the request is still on its way, and the entry waits for its next try."""
+    c.sandbox.faults.add("late", operation="field_set")
+    await _edit(c, sql)
+    report = await c.drain(settle_window_s=WINDOW_S, backoff_s=3600.0, backoff_max_s=3600.0, patience_s=0.0)
+    assert (report.retried, report.pending) == (1, 1)
+
+
+async def test_a_doubt_passes_on_to_the_refused_value_that_took_its_place(store: Store) -> None:
+    """The first value may still land, the second was refused in its place: the third has to be said once more."""
+    async with circle(store) as c:
+        await _doubtful_and_put_off(c, SCENARIOS["field"].first)
+        c.sandbox.faults.add("false", operation="field_set")
+        await _edit(c, SCENARIOS["field"].second)
+        await c.wake()
+        assert (await c.drain(settle_window_s=WINDOW_S)).dead == 1
+        await _newest_stands(c)
+
+
+async def test_a_doubt_outlives_a_barrier_that_waits_for_a_person(store: Store) -> None:
+    """What was given up before it is not folded across it, and may land after what is delivered behind it."""
+    async with circle(store) as c:
+        await _doubtful_and_put_off(c, SCENARIOS["field"].first)
+        for operation in ("field_set", "list_subscribe"):
+            c.sandbox.faults.add("false", operation=operation)
+        await c.wake()
+        assert (await c.drain(settle_window_s=WINDOW_S)).dead == 1
+        number = str(next(iter(c.sandbox.world.lists)))
+        sql = "SELECT crm.subscribe(email, CAST(:list AS text)) FROM crm.relations WHERE id = :who"
+        await c.edit(sql, who=_who(c).id, list=number)
+        assert (await c.drain(settle_window_s=WINDOW_S)).dead == 1
+        await _newest_stands(c)
+        await c.wake()
+        assert (await c.drain(settle_window_s=WINDOW_S)).requests == 0, "once more is enough"
+
+
+async def _newest_stands(c: Circle) -> None:
+    """Deliver a third value, let the first land after it, and wait the settle window out."""
+    await _edit(c, "UPDATE crm.relation_fields SET value = 'newest' WHERE relation_id = :who AND field_id = :field")
+    assert (await c.drain(settle_window_s=WINDOW_S)).reasserting == 1
+    assert c.sandbox.land() == 1
+    assert _field_value(c, _now(c)) == "old"
+    await c.wake()
+    await c.drain(settle_window_s=WINDOW_S)
+    assert _field_value(c, _now(c)) == "newest"
+
+
 async def test_no_reassertion_follows_a_plain_delivery(store: Store) -> None:
     """A 503 was answered: whatever it was, it is over."""
     async with circle(store) as c:

@@ -323,8 +323,7 @@ async def test_a_backlog_drains_without_a_storm(store: Store) -> None:
         assert sum(1 for line in ill if line.operation not in READS) <= limits.breaker_failures + width
         assert len(writes) <= 150 + 2, "each once: nothing failed any more"
         assert _busiest(well, 1.0) <= rate + rate / 10 + 1
-        assert _at_once(writes[0], well, latency_s) == 1, "the first comes alone"
-        assert max(_at_once(line, well, latency_s) for line in writes[:2]) <= 2
+        assert (writes[1].at - writes[0].at).total_seconds() >= 0.9 * latency_s, "the first comes alone"
         assert 2 < max(_at_once(line, well, latency_s) for line in well) <= width
         assert {e["status"] for e in await c.entries()} == {"accepted"}
 
@@ -354,8 +353,7 @@ async def test_after_a_throttle_it_begins_again_with_one(store: Store) -> None:
         gaps = [(later.at - line.at).total_seconds() for line, later in pairwise(lines)]
         first = gaps.index(max(gaps)) + 1
         assert max(gaps) > 0.8
-        assert _at_once(lines[first], lines, latency_s) == 1
-        assert _at_once(lines[first + 1], lines, latency_s) <= 2
+        assert gaps[first] >= 0.9 * latency_s, "the second comes when the first is answered"
         assert max(_at_once(line, lines[first:], latency_s) for line in lines[first:]) <= 6
         assert QUICK.concurrency > 1
 

@@ -17,7 +17,8 @@ from syncd.store import Store, runs
 from syncd.store.incidents import IncidentRow, list_incidents
 from syncd.store.outbox import retry_entry, skip_entry
 from syncd.store.outbox_awaited import take
-from tests.support.outbox import Circle, circle, rows, run_sql
+from tests.support.outbox import Circle, circle, rows, run_sql, stage_all
+from tests.support.planning import applied, filed
 
 NO_GRACE = PullPolicy(grace_s=0)
 TAG, WORN = 301, 302
@@ -644,3 +645,67 @@ async def test_proof_that_does_not_come_is_not_awaited_for_ever(store: Store) ->
         await c.drain()
         found = await _entry(c)
         assert (found["status"], found["prove_until"]) == ("accepted", None)
+
+
+async def test_a_second_subscription_in_doubt_is_not_taken_for_the_first(store: Store) -> None:
+    """Both are wanted, each mails. What the CRM shows is the first one's, and so it stays a question for a person."""
+    async with circle(store) as c:
+        _bare(c)
+        await _call(c, "subscribe", skip_optin=False)
+        assert (await c.drain()).delivered == 1
+        c.sandbox.faults.add("late", operation="list_subscribe")
+        await _call(c, "subscribe", skip_optin=False)
+        assert (await c.drain()).parked == 1
+        assert "perhaps since before this change" in (await _entry(c))["error"]
+        await c.pull("relation_subscriptions", policy=NO_GRACE)
+        assert [e["status"] for e in await c.entries()] == ["verified", "parked"]
+
+
+async def test_a_second_subscription_in_doubt_is_believed_when_its_event_is_plainly_younger(store: Store) -> None:
+    """A person is asked only where the dates cannot tell."""
+    async with circle(store) as c:
+        _bare(c)
+        await _call(c, "subscribe", skip_optin=False)
+        assert (await c.drain()).delivered == 1
+        await c.edit("UPDATE syncd.entries SET settled_at = settled_at - interval '2 days'")
+        c.sandbox.faults.add("lost_answer", operation="list_subscribe")
+        await _call(c, "subscribe", skip_optin=False)
+        report = await c.drain()
+        assert (report.delivered, report.parked) == (1, 0)
+        assert (await _entry(c))["status"] == "verified"
+
+
+async def test_a_subscription_by_another_hand_that_was_known_before_is_not_taken_for_ours(store: Store) -> None:
+    """By a form on a page, an hour ago; the mirror has it."""
+    async with circle(store) as c:
+        _bare(c)
+        c.sandbox.world.subscribe(_who(c), next(iter(c.sandbox.world.lists)), skips_optin=True)
+        await c.pull("relation_subscriptions", policy=NO_GRACE)
+        c.sandbox.faults.add("late", operation="list_subscribe")
+        await _call(c, "subscribe", skip_optin=False)
+        assert (await c.drain()).parked == 1
+
+
+async def test_a_subscription_after_an_unsubscription_is_believed_as_shown(store: Store) -> None:
+    """Nobody stood so before it: what is shown can be nothing else."""
+    async with circle(store) as c:
+        _bare(c)
+        await _call(c, "unsubscribe", reason="asked")
+        c.sandbox.faults.add("lost_answer", operation="list_subscribe")
+        await _call(c, "subscribe", skip_optin=False)
+        report = await c.drain()
+        assert (report.delivered, report.parked) == (2, 0)
+
+
+async def test_a_plan_file_does_not_take_the_second_subscription_for_the_first_either(store: Store) -> None:
+    """Applying claims by another door, and must know as much."""
+    async with circle(store) as c:
+        _bare(c)
+        await _call(c, "subscribe", skip_optin=False)
+        assert (await c.drain()).delivered == 1
+        await _call(c, "subscribe", skip_optin=False)
+        await stage_all(store)
+        await c.edit("UPDATE syncd.entries SET is_uncertain = true WHERE status = 'pending'")
+        await applied(c, await filed(c))
+        assert (await _entry(c))["status"] == "parked"
+        assert c.sandbox.requests.by_operation["list_subscribe"] == 1

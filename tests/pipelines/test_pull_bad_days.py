@@ -134,7 +134,7 @@ async def test_a_wrong_key_pauses_the_account_and_stops_the_round(store: Store) 
         assert await it.value("SELECT pause_reason IS NOT NULL FROM syncd.account_states")
         asked = len(list(it.box.requests))
         held = await it.pull("orders")
-        assert (held.run_id, held.status, held.is_fault) == (None, "refused", False)
+        assert (held.run_id, held.status, held.is_fault, held.is_passing) == (None, "refused", False, True)
         assert len(await it.puller.pull_all()) == 1
         assert "paused" in (held.reason or "")
         assert len(list(it.box.requests)) == asked

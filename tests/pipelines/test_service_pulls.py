@@ -15,6 +15,7 @@ from syncd.service.lease import Lease
 from syncd.service.pulls import AccountPulls
 from syncd.settings import Settings, resolve_accounts
 from syncd.store import Store
+from syncd.store.account_pace import Breaking, open_breaker
 from syncd.store.account_states import pause, throttle
 from tests.support.clock import ManualClock
 
@@ -83,16 +84,21 @@ async def test_only_the_holder_of_the_lease_pulls(runtime: AccountRuntime, store
     assert len(told.runs) == 2
 
 
-async def test_held_account_is_left_alone_and_in_silence(runtime: AccountRuntime, store: Store, told: Told) -> None:
-    """A pause that is logged again at every round buries what matters."""
+@pytest.mark.parametrize("trouble", ["throttled", "paused", "broken"])
+async def test_held_account_is_left_alone_and_in_silence(
+    runtime: AccountRuntime, store: Store, told: Told, trouble: str
+) -> None:
+    """A pause that is logged again at every round buries what matters; to find out when it ends is the drainer's."""
     pulls, lease = rounds(runtime, store)
     await lease.renew()
     async with store.begin() as connection:
-        await throttle(connection, runtime.account.id, 60)
-    await orders_round(pulls)
-    async with store.begin() as connection:
-        await throttle(connection, runtime.account.id, -60)
-        await pause(connection, runtime.account.id, "the key is refused")
+        match trouble:
+            case "throttled":
+                await throttle(connection, runtime.account.id, 60)
+            case "paused":
+                await pause(connection, runtime.account.id, "the key is refused", probe_in_s=-1)
+            case _:
+                await open_breaker(connection, runtime.account.id, Breaking(reason="no answer"), pause_s=-1)
     await orders_round(pulls)
     assert told.runs == []
 

@@ -1,4 +1,5 @@
-"""A Postgres server of a test's own, to be stopped and killed: the run's shared one would take other tests with it."""
+"""Places for processes that are killed: a Postgres server of a test's own, because the run's shared one would take
+other tests with it, and the stage of the crash points, which costs too much to be set up twice."""
 
 from __future__ import annotations
 
@@ -7,10 +8,14 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from syncd.store import Store
 from syncd.store.migrate import upgrade
 from tests.conftest import admin, database_url
+from tests.support.crashing.forks import forks
+from tests.support.crashing.rehearsal import Stage, stage
+from tests.support.crashing.survey import Survey, survey
 from tests.support.embedded import reachable_directory
 from tests.support.world_edits import open_ledger
 from tests.support.world_postgres import Cluster
@@ -50,3 +55,15 @@ async def cluster_store(cluster_url: str) -> AsyncIterator[Store]:
     opened = Store.open(cluster_url, pool_size=4)
     yield opened
     await opened.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def crash_stage(server_url: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    """Where takes of the crash points are played; whoever uses it is of the group ``crash``, to have it in common."""
+    async with forks(tmp_path_factory.mktemp("crash")) as warm, stage(server_url, template, warm) as prepared:
+        yield prepared
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def crash_survey(crash_stage: Stage) -> Survey:
+    return await survey(crash_stage)

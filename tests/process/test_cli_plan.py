@@ -99,6 +99,23 @@ async def test_the_page_of_a_plan_names_calls_values_and_sums(door: Door) -> Non
     assert address not in shown.err
 
 
+async def test_a_captured_mass_change_is_planned_with_the_warning_that_it_will_be_held(door: Door) -> None:
+    """Whoever reads the plan must not expect the calls to go out by themselves."""
+    tight = {"GUARD_RELATIONS": "3"}
+    await door.sql("UPDATE crm.relations SET last_name = 'Allen'")
+    number = (await door.sql("SELECT count(*) FROM crm.relations"))[0][0]
+    shown = await door.run("plan", **tight)
+    assert shown.code == 0, shown.both
+    said = " ".join(shown.out.split())
+    told = f"{number} changes of {number} relations will be held, not sent, until a person approves"
+    assert f"{told}: {number} relations changed in one transaction, and up to 3 go unasked." in said
+    (plan,) = (await door.run("plan", "--json", **tight)).json()
+    held = {key: plan["would_be_held"][key] for key in ("changes", "relations", "limit", "hold_id")}
+    assert held == {"changes": number, "relations": number, "limit": 3, "hold_id": None}
+    (unguarded,) = (await door.run("plan", "--json", GUARD_RELATIONS="0")).json()
+    assert unguarded["would_be_held"] is None
+
+
 async def test_what_waits_is_on_the_page_with_its_reason(door: Door) -> None:
     """Without it a plan looks as if something were forgotten."""
     who, _, _ = await door.relation()

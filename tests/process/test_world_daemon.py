@@ -17,13 +17,15 @@ from syncd.sandbox import Sandbox, World
 from syncd.store import Store
 from tests.support.commands import daemon, syncd
 from tests.support.outbox import rows, run_sql
-from tests.support.proving import Say
+from tests.support.proving import Say, is_long
 from tests.support.world_edits import Rename, Transaction, commit, read_ledger
 from tests.support.world_postgres import Cluster
 
 pytestmark = [pytest.mark.xdist_group("postgres under it"), pytest.mark.slow]
 
 GRACE_S = 8.0
+
+long_form = pytest.mark.skipif(not is_long(), reason="it takes long, or times what it sees: make prove")
 
 
 @pytest.fixture
@@ -86,6 +88,7 @@ async def test_daemon_outlives_a_postgres_that_is_killed(
     assert not [line for line in running.said if "Traceback" in line]
 
 
+@long_form
 async def test_daemon_that_is_stopped_while_its_postgres_is_away_loses_nothing(
     tmp_path: Path, cluster: Cluster, cluster_url: str, cluster_store: Store, sandbox: Sandbox
 ) -> None:
@@ -112,6 +115,7 @@ async def test_daemon_that_is_stopped_while_its_postgres_is_away_loses_nothing(
     assert len(again) == len(names), "sent again or not, each had its one effect"
 
 
+@long_form
 async def test_a_throttled_account_does_not_delay_another(
     tmp_path: Path, database: str, store: Store, proof: Say
 ) -> None:

@@ -18,6 +18,7 @@ CREATE TRIGGER count_insert AFTER INSERT ON syncd.captures REFERENCING NEW TABLE
 MANY = """
 INSERT INTO crm.relations (account_id, remote_id, email)
 SELECT 1, 'r' || g, g || '@many.nl' FROM generate_series(1, {}) g"""
+VALUES = "INSERT INTO crm.relation_fields (relation_id, field_id, value) SELECT id, 1, 'x' FROM crm.relations"
 CALLS = """
 SELECT coalesce(sum(calls), 0) FROM pg_stat_xact_user_functions
 WHERE schemaname = 'syncd' AND funcname LIKE 'capture%'"""
@@ -44,6 +45,21 @@ async def test_statement_of_10000_rows_makes_one_insert(store: Store) -> None:
         "INSERT INTO crm.relation_tags (relation_id, tag_id) SELECT id, 1 FROM crm.relations",
     )
     assert await answer(store, "SELECT array_agg(rows) FROM public.inserts") == [1, 20000, 10002]
+
+
+async def test_statement_of_10000_values_makes_one_insert(store: Store) -> None:
+    """Field values are joined old to new as relations are: no session's plan may compare them all with all."""
+    await seed(store)
+    await run_script(store, MANY.format(10_000), remote=True)
+    await run_script(store, VALUES, remote=True)
+    await run_script(store, COUNT_INSERTS)
+    await edit(
+        store,
+        "UPDATE crm.relation_fields SET value = 'one' WHERE relation_id = 1",  # the session's plan is made for one row
+        "SET LOCAL statement_timeout = '5s'",
+        "UPDATE crm.relation_fields SET value = 'all' WHERE relation_id > 2",
+    )
+    assert await answer(store, "SELECT array_agg(rows) FROM public.inserts") == [1, 10000]
 
 
 async def test_bulk_update_of_100000_relations_is_captured_in_one_statement(store: Store) -> None:

@@ -10,6 +10,7 @@ from syncd.store import Store
 from syncd.store.outbox import Terms, claim
 from tests.support.claims import (
     account_with,
+    begun,
     changed,
     claimed,
     claimed_one,
@@ -90,14 +91,41 @@ async def test_a_lane_that_waits_for_a_person_costs_nothing(store: Store) -> Non
 
 
 async def test_a_dropped_barrier_is_marked_uncertain_before_anybody_sends_again(store: Store) -> None:
-    """The worker died somewhere between the claim and the settle: the mail may be out."""
+    """The worker died somewhere between the beginning and the settle: the mail may be out."""
     account = await account_with(store)
     await changed(store, account, 1, subscribe())
-    await claimed_one(store, account)
+    assert await begun(store, await claimed_one(store, account))
     await expire(store)
     lane = await claimed_one(store, account, "other")
     assert lane.plan.steps[0].carrier.is_uncertain
     assert (await entry_of(store, 1))["is_uncertain"]
+
+
+async def test_a_dropped_barrier_that_had_not_begun_is_sent_as_if_for_the_first_time(store: Store) -> None:
+    """Nobody is asked about a mail that provably never left."""
+    account = await account_with(store)
+    await changed(store, account, 1, subscribe(), add())
+    assert sent((await claimed_one(store, account)).plan) == [subscribe()]
+    await expire(store)
+    lane = await claimed_one(store, account, "other")
+    assert sent(lane.plan) == [subscribe()]
+    assert [e.is_uncertain for e in lane.entries] == [False, False]
+
+
+async def test_nothing_begins_on_a_lane_that_is_not_ours_any_more(store: Store) -> None:
+    """Who slept past a lease may wake up at this very place: what was claimed anew, touched or settled stays alone."""
+    account = await account_with(store)
+    await changed(store, account, 1, subscribe())
+    late = await claimed_one(store, account)
+    assert not await begun(store, late, "somebody else")
+    await expire(store)
+    again = await claimed_one(store, account, "other")
+    assert not await begun(store, late)
+    assert (await lane_of(store, 1))["sending_upto"] == -1
+    assert await begun(store, again, "other")
+    await settled(store, account, delivered(again), worker="other")
+    assert not await begun(store, again, "other")
+    assert (await lane_of(store, 1))["sending_upto"] is None
 
 
 async def test_a_dropped_create_is_marked_uncertain_too(store: Store) -> None:

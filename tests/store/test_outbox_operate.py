@@ -21,6 +21,7 @@ from syncd.store.outbox import (
 )
 from tests.support.claims import (
     account_with,
+    begun,
     changed,
     claimed,
     claimed_one,
@@ -40,9 +41,9 @@ async def _retry(store: Store, entry_id: int, **given: bool) -> None:
         await retry_entry(connection, entry_id, **given)
 
 
-async def _skip(store: Store, entry_id: int) -> None:
+async def _skip(store: Store, entry_id: int) -> bool:
     async with store.begin() as connection:
-        await skip_entry(connection, entry_id, reason="not wanted")
+        return await skip_entry(connection, entry_id, reason="not wanted")
 
 
 async def test_a_dead_entry_is_sent_again_with_a_fresh_budget(store: Store) -> None:
@@ -147,10 +148,20 @@ async def test_touching_a_lane_in_mid_barrier_keeps_the_doubt(store: Store) -> N
     account = await account_with(store)
     await changed(store, account, 1, add(), subscribe())
     await settled(store, account, failed(await claimed_one(store, account), "dead"))
-    await claimed_one(store, account)
+    assert await begun(store, await claimed_one(store, account))
     await _skip(store, (await entry_of(store, 1))["id"])
     await expire(store)
     assert (await claimed_one(store, account)).plan.steps[0].carrier.is_uncertain
+
+
+async def test_a_barrier_that_is_skipped_before_it_began_never_begins(store: Store) -> None:
+    """The operator is told that nobody has it in hand, and that is the truth: its worker asks before it sends."""
+    account = await account_with(store)
+    await changed(store, account, 1, subscribe())
+    lane = await claimed_one(store, account)
+    is_in_hand = await _skip(store, (await entry_of(store, 1))["id"])
+    assert not is_in_hand
+    assert not await begun(store, lane)
 
 
 async def test_list_and_show_tell_what_happened(store: Store) -> None:

@@ -9,7 +9,7 @@ from syncd.domain.incidents import Incident, IncidentKind
 from syncd.store import Store, account_pace, account_states
 from syncd.store.incidents import open_incidents
 from syncd.store.outbox_plan import WaitingLane, read_account_now, read_names, read_notes, snapshot, waiting_lanes
-from tests.support.claims import account_with, changed, claimed_one, delivered, settled
+from tests.support.claims import account_with, begun, changed, claimed_one, delivered, settled
 from tests.support.lanes import add, field, is_repeat_safe, subscribe
 from tests.support.outbox import new_account, remote_sql, rows, run_sql, stage_all
 
@@ -96,9 +96,10 @@ async def test_a_lane_tells_who_sends_it_and_what_a_dead_sender_left_in_doubt(st
     """While the lease runs it is being sent; after it, its barrier may have been applied."""
     account = await account_with(store)
     await changed(store, account, 1, subscribe())
-    await claimed_one(store, account, worker="w1")
+    lane = await claimed_one(store, account, worker="w1")
     (sending,) = await _lanes(store, account.id)
     assert (sending.sender, sending.entries[0].is_uncertain) == ("w1", False)
+    assert await begun(store, lane, "w1")
     await run_sql(store, "UPDATE syncd.lanes SET ready_at = now()")
     (dropped,) = await _lanes(store, account.id)
     assert (dropped.sender, dropped.entries[0].is_uncertain) == (None, True)

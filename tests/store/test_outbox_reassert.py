@@ -11,6 +11,7 @@ from syncd.store import Store
 from syncd.store.outbox import ClaimedLane, LaneSettlement, Reassertion
 from tests.support.claims import (
     account_with,
+    begun,
     changed,
     claimed,
     claimed_one,
@@ -197,7 +198,9 @@ async def test_a_dropped_barrier_is_doubted_alone(store: Store) -> None:
     await changed(store, account, 1, subscribe(1), subscribe(2))
     await settled(store, account, failed(await claimed_one(store, account), delay_s=3600))
     await run_sql(store, "UPDATE syncd.lanes SET ready_at = now()")
-    assert sent((await claimed_one(store, account)).plan) == [subscribe(2)]
+    second = await claimed_one(store, account)
+    assert sent(second.plan) == [subscribe(2)]
+    assert await begun(store, second)
     await expire(store)
     lane = await claimed_one(store, account)
     assert [(e.seq, e.is_uncertain) for e in lane.entries] == [(1, False), (2, True)]
@@ -208,7 +211,9 @@ async def test_a_barrier_beyond_the_first_look_is_doubted_as_well(store: Store) 
     account = await account_with(store)
     await changed(store, account, 1, *(add(n) for n in range(1, 5)), subscribe())
     await run_sql(store, "UPDATE syncd.entries SET status = 'dead' WHERE seq < 5")
-    assert sent((await claimed_one(store, account, window=2)).plan) == [subscribe()]
+    lane = await claimed_one(store, account, window=2)
+    assert sent(lane.plan) == [subscribe()]
+    assert await begun(store, lane)
     await expire(store)
     lane = await claimed_one(store, account, window=2)
     assert lane.plan.steps[0].carrier.is_uncertain, "sent again unread it would mail twice"

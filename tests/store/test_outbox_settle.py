@@ -1,7 +1,9 @@
 """Settle: results are written once, by whoever still holds the lane, and never move anything back."""
 
+import asyncio
+
 from syncd.store import Store
-from syncd.store.outbox import EntrySettlement
+from syncd.store.outbox import EntrySettlement, stage
 from tests.support.claims import (
     account_with,
     changed,
@@ -16,7 +18,8 @@ from tests.support.claims import (
     settled,
 )
 from tests.support.lanes import add, email, field, profile, remove, subscribe
-from tests.support.outbox import remote_sql, rows
+from tests.support.locks import until_blocked
+from tests.support.outbox import remote_sql, rows, run_sql
 
 
 async def test_a_delivered_lane_sleeps_with_its_cursor_at_the_tail(store: Store) -> None:
@@ -90,6 +93,26 @@ async def test_a_lane_that_grew_while_it_was_sent_is_looked_at_again(store: Stor
     row = await lane_of(store, 1)
     assert row["is_due"]
     assert (row["acked_seq"], row["tail_seq"]) == (1, 2)
+
+
+async def test_a_lane_that_grows_while_its_settle_waits_is_looked_at_again(store: Store) -> None:
+    """The settle stands behind the stager's lock with a snapshot from before: only the lane row tells of the entry."""
+    account = await account_with(store)
+    await changed(store, account, 1, add(1))
+    lane = await claimed_one(store, account)
+    await run_sql(
+        store,
+        """INSERT INTO syncd.captures (account_id, relation_id, operation, facet, payload)
+           VALUES (:a, 1, 'add_tag', 'tag:2', '{"tag_id": 2, "tag_remote_id": "2", "tag_name": "x"}')""",
+        a=account.id,
+    )
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group, store.begin() as stager:
+        assert await stage(stager) == 1
+        settling = group.create_task(settled(store, account, delivered(lane)))
+        await until_blocked(store)
+    assert not settling.result().fenced
+    row = await lane_of(store, 1)
+    assert (row["is_due"], row["acked_seq"], row["tail_seq"]) == (True, 1, 2)
 
 
 async def test_the_cursor_never_goes_back(store: Store) -> None:

@@ -2,8 +2,11 @@
 
 import asyncio
 
+import pytest
+
+from syncd.domain.errors import InfrastructureError
 from syncd.store import Store
-from syncd.store.outbox import stage
+from syncd.store.outbox import end_still_stager, stage
 from tests.support.outbox import new_account, remote_sql, rows, run_sql, stage_all
 
 
@@ -171,3 +174,35 @@ async def test_a_change_about_nobody_does_not_hold_up_the_others(store: Store) -
     await _capture(store, account.id, 99, 1)
     await _capture(store, account.id, 1, 1)
     assert await stage_all(store) == 2
+
+
+async def test_a_stager_that_stands_still_loses_its_session_and_nothing_else(store: Store) -> None:
+    """Its lock stops everybody's staging; what it has moved is there again once its session is over."""
+    account = await new_account(store)
+    await _relations(store, account.id, 1)
+    await _capture(store, account.id, 1, 10)
+    with pytest.raises(InfrastructureError):
+        await _stage_and_stand_still(store)
+    assert await stage_all(store) == 1
+
+
+async def _stage_and_stand_still(store: Store) -> None:
+    async with store.begin() as still:
+        assert await stage(still) == 1
+        async with store.begin() as other:
+            assert await stage(other) is None
+            assert not await end_still_stager(other, 60.0), "it has only just begun"
+            assert await end_still_stager(other, 0.0)
+        await still.exec_driver_sql("SELECT 1")
+
+
+async def test_a_stager_that_is_at_work_is_left_alone(store: Store) -> None:
+    """A large batch, or one that waits for a lane, takes as long as it takes."""
+    async with store.begin() as working, store.begin() as other:
+        assert await stage(working) == 0
+        sleeping = asyncio.create_task(working.exec_driver_sql("SELECT pg_sleep(1)"))
+        sql = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+        while not await rows(store, sql):
+            pass
+        assert not await end_still_stager(other, 0.0)
+        await sleeping

@@ -21,6 +21,7 @@ from syncd.store.outbox import (
     Terms,
     claim,
     settle,
+    write_begun,
 )
 from syncd.store.outbox_history import history_of
 from tests.support.lanes import is_repeat_safe
@@ -76,6 +77,12 @@ async def claimed_one(store: Store, account: Account, worker: str = "w", **terms
     lanes = (await claimed(store, account, worker, **terms)).lanes
     assert len(lanes) == 1, lanes
     return lanes[0]
+
+
+async def begun(store: Store, lane: ClaimedLane, worker: str = "w") -> bool:
+    """Write down that the lane's one call, which is not repeat-safe, begins."""
+    async with store.at_once() as connection:
+        return await write_begun(connection, worker, lane.lane_id, lane.epoch, lane.plan.steps[0].carrier.seq)
 
 
 def delivered(lane: ClaimedLane, proof: str = "accepted", **given: Any) -> LaneSettlement:

@@ -31,7 +31,10 @@ class Moment(Enum):
 
 @dataclass
 class Cut:
-    """Cut the next ``times`` commits of transactions that ran a statement with these words in it."""
+    """Cut the next ``times`` commits of transactions that ran a statement with these words in it.
+
+    A statement outside a transaction is its own commit.
+    """
 
     words: str
     moment: Moment
@@ -100,6 +103,7 @@ class _Line:
         self._from_client, self._to_client = reader, writer
         self._prepared: dict[bytes, str] = {}
         self._ran: list[str] = []
+        self._is_begun = False
         self._is_cut = False
         self._answered = asyncio.Event()
 
@@ -143,15 +147,31 @@ class _Line:
         elif kind == b"B":
             _, name, _ = body.split(b"\x00", 2)
             self._ran.append(self._prepared.get(name, ""))
+            if not self._is_begun and (cut := self._due([self._ran[-1]])) is not None:
+                await self._cut(cut, await self._up_to_sync(message))
+                return
         elif kind == b"Q" and body.upper().startswith(b"BEGIN"):
-            self._ran = []
+            self._ran, self._is_begun = [], True
+        elif kind == b"Q" and body.upper().startswith(b"ROLLBACK"):
+            self._is_begun = False
         elif kind == b"Q" and body.upper().startswith(b"COMMIT"):
-            for cut in self._wire.cuts:
-                if cut.takes(self._ran):
-                    await self._cut(cut, message)
-                    return
+            self._is_begun = False
+            if (cut := self._due(self._ran)) is not None:
+                await self._cut(cut, message)
+                return
         self._to_server.write(message)
         await self._to_server.drain()
+
+    def _due(self, statements: list[str]) -> Cut | None:
+        return next((cut for cut in self._wire.cuts if cut.takes(statements)), None)
+
+    async def _up_to_sync(self, message: bytes) -> bytes:
+        """Return a bound statement with everything that runs it."""
+        whole = message
+        while message[:1] != b"S":
+            message = await self._message()
+            whole += message
+        return whole
 
     async def _cut(self, cut: Cut, commit: bytes) -> None:
         cut.made += 1

@@ -230,7 +230,8 @@ class ProcessHand:
                 self.process.send_signal(signal.SIGCONT)
                 self.process.terminate()
                 async with asyncio.timeout(GRACE_S):
-                    assert await self.process.wait() == 0
+                    code = await self.process.wait()
+                    assert code == 0, f"{self._name} ended with {code}"
         finally:
             await reap(self.process)
             if self._reading is not None:

@@ -165,10 +165,11 @@ async def _work(ground: Ground, schedule: Schedule, scripts: Sequence[Sequence[T
     kind = ProcessHand if schedule.are_processes else TaskHand
     hands: list[Hand] = [kind(ground, f"hand-{place}") for place in range(schedule.drainers)]
     oddities: list[str] = []
+    under_way = asyncio.Lock()
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(_watch(store, oddities))
         await asyncio.gather(*(hand.start() for hand in hands))
-        suffering = group.create_task(_suffer(sandbox, schedule, hands))
+        suffering = group.create_task(_suffer(sandbox, schedule, hands, under_way))
         try:
             await asyncio.gather(*(run_application(store, script) for script in scripts))
             await _end_of(suffering, sandbox)
@@ -176,25 +177,30 @@ async def _work(ground: Ground, schedule: Schedule, scripts: Sequence[Sequence[T
             sandbox.land()
             oddities += await until_at_rest(store, schedule.patience_s)
         finally:
-            for task in (suffering, watching):
-                task.cancel()
+            async with under_way:  # a hand that is cut off while it starts is no hand that could be stopped
+                for task in (suffering, watching):
+                    task.cancel()
             await asyncio.gather(*(hand.stop() for hand in hands))
     return oddities
 
 
-async def _suffer(sandbox: Sandbox, schedule: Schedule, hands: Sequence[Hand]) -> None:
-    """Let each incident happen in its time."""
+async def _suffer(sandbox: Sandbox, schedule: Schedule, hands: Sequence[Hand], under_way: asyncio.Lock) -> None:
+    """Let each incident happen in its time; ``under_way`` is held while one does."""
     for incident in schedule.incidents:
         await sandbox.until_requests("*", incident.at_request, timeout_s=PATIENCE_S)
-        hand = hands[incident.place]
-        match incident.kind:
-            case "kill":
-                await hand.kill()
-                await hand.start()
-            case "stall":
-                await hand.stall(1.3 * schedule.limits.lease_s)
-            case _:
-                await hand.cut()
+        async with under_way:
+            await _befall(hands[incident.place], incident.kind, schedule)
+
+
+async def _befall(hand: Hand, kind: str, schedule: Schedule) -> None:
+    match kind:
+        case "kill":
+            await hand.kill()
+            await hand.start()
+        case "stall":
+            await hand.stall(1.3 * schedule.limits.lease_s)
+        case _:
+            await hand.cut()
 
 
 async def _end_of(suffering: asyncio.Task[None], sandbox: Sandbox) -> None:

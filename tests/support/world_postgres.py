@@ -25,10 +25,12 @@ from syncd.store.embedded.layout import Layout
 from syncd.store.embedded.program import run
 from tests.support.embedded import gone, postmaster
 from tests.support.outbox import run_sql
+from tests.support.proving import is_long
 
 RECOVERS_WITHIN_S = 10.0
 
-SHARE = 0.95
+# The short form runs beside other tests: it tells that delivery recovers, the long form by how much.
+SHARE = 0.95 if is_long() else 0.25
 
 
 class Cluster:

@@ -72,6 +72,14 @@ def test_create_is_tried_again_when_the_id_cannot_be_read():
         assert isinstance(hold(CRM, CreateRelation("a@b.nl", {}), NEW, "TRUE", given).outcome, Retryable)
 
 
+def test_a_create_that_the_crm_took_is_not_refused_by_a_read_after_it():
+    """An entry that counts as refused may be created under another address: here that would make a second relation."""
+    for given in (answer('{"error":"no"}'), answer("", 401), answer("", 429)):
+        held = hold(CRM, CreateRelation("a@b.nl", {}), NEW, "TRUE", given)
+        assert held.operations == ["relation_upsert", "relation_by_email"]
+        assert isinstance(held.outcome, Retryable)
+
+
 def test_create_of_a_known_relation_is_an_edit():
     """Its address in the CRM may be another by now; an upsert by ours would make a second relation."""
     held = hold(CRM, CreateRelation("new@b.nl", {"first_name": "Jan"}), target(), RELATION, RELATION)
@@ -170,6 +178,21 @@ def test_an_address_change_is_verified_on_request():
 )
 def test_a_tag_is_verified_on_request(names, proof):
     assert hold(CHECKING, AddTag(1, "4", "x"), target(), "true", names).outcome.proof is proof
+
+
+@pytest.mark.parametrize(
+    ("shown", "proof", "is_unshown"),
+    [
+        ('[{"campaignId":5,"relationId":7,"subscribedFlag":"S","eventDate":null}]', Proof.VERIFIED, False),
+        ('[{"campaignId":5,"relationId":7,"subscribedFlag":"U","eventDate":null}]', Proof.ACCEPTED, True),
+        ("[]", Proof.ACCEPTED, True),
+        ("{", Proof.ACCEPTED, True),
+    ],
+)
+def test_a_list_call_that_is_not_shown_at_once_is_to_be_read_back(shown, proof, is_unshown):
+    """A list may be slow where a tag is not; the later read decides."""
+    outcome = hold(CHECKING, Subscribe(1, "5", False), target(), "true", shown).outcome
+    assert (outcome.proof, outcome.is_unshown) == (proof, is_unshown)
 
 
 def test_a_group_without_id_is_found_by_its_title():
@@ -305,6 +328,8 @@ def test_a_standing_from_before_the_change_proves_nothing():
     assert isinstance(hold(OPEN, Subscribe(1, "5", False), again, shown).outcome, Unknown)
     fresh = replace(REPEAT, since=datetime(2026, 1, 1, 9, tzinfo=UTC))
     assert hold(OPEN, Subscribe(1, "5", False), fresh, shown).outcome.proof is Proof.VERIFIED
+    known = replace(fresh, stood_at=datetime(2026, 1, 1, 8, tzinfo=UTC))
+    assert isinstance(hold(OPEN, Subscribe(1, "5", False), known, shown).outcome, Unknown)
 
 
 def test_what_has_diverged_names_both_values_apart_from_its_words():

@@ -11,12 +11,14 @@ from tests.support.lanes import (
     add,
     create,
     email,
+    end,
     entry,
     field,
     is_repeat_safe,
     join,
     lane,
     leave,
+    new_field,
     plan,
     profile,
     remove,
@@ -65,6 +67,14 @@ def test_a_barrier_is_sent_alone(barrier: object) -> None:
     assert sent(made) == [barrier]
     assert made.steps[0].is_barrier
     assert made.is_more
+
+
+def test_the_intent_of_a_call_that_is_not_repeat_safe_says_that_it_has_not_begun() -> None:
+    """It is written for the whole claim; only what may simply be sent again may count as begun from there on."""
+    assert [plan(*lane(add(1), change)).sending_upto for change in (remove(1), create(), subscribe())] == [2, 1, 1]
+    assert plan(*lane(create())).sending_upto == 1
+    assert [plan(*lane(change)).sending_upto for change in (subscribe(), end(), new_field())] == [-1, -1, -1]
+    assert plan().sending_upto is None
 
 
 def test_what_stands_before_a_barrier_goes_first() -> None:
@@ -302,3 +312,14 @@ def test_a_value_is_not_said_again_after_a_newer_one_that_may_have_been_applied(
     assert sent(plan(entry(2, given_up, "dead", is_uncertain=True), again)) == []
     assert sent(plan(entry(2, given_up, "dead"), again)) == [field("a")]
     assert sent(plan(entry(2, given_up, "dead", is_uncertain=True), again, entry(4, field("c")))) == [field("c")]
+
+
+def test_a_value_is_said_again_after_an_older_one_that_may_still_land() -> None:
+    """It was delivered after that one, behind a barrier, and for its sake it is said again."""
+    given_up, parked = entry(1, field("a"), "dead", is_uncertain=True), entry(2, unsubscribe(), "parked")
+    again = entry(4, field("b"), reasserts=given_up.id, next_attempt_at=EARLIER)
+    made = plan(given_up, parked, again)
+    assert sent(made) == [field("b")]
+    assert made.steps[0].superseded == (), "what is dead before the barrier stays there"
+    newer = entry(5, field("c"), attempts=1, is_uncertain=True, next_attempt_at=LATER)
+    assert sent(plan(given_up, parked, again, newer)) == [], "not after one that may have been applied"

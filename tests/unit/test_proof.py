@@ -88,6 +88,18 @@ def test_a_standing_from_before_decides_nothing_about_a_call_in_doubt() -> None:
     assert by_standing(subscribe(), _standing("subscribed"), MADE, None).sight is Sight.EXPECTED
 
 
+def test_a_standing_that_was_known_before_a_call_in_doubt_proves_nothing_of_it() -> None:
+    """Subscribed this morning and, on purpose, again at noon: the CRM shows the morning. Only a later day decides."""
+    morning = MADE - timedelta(hours=3)
+    sights = [
+        by_standing(subscribe(), _standing("subscribed", at), MADE, None, morning).sight
+        for at in (morning, MADE + timedelta(minutes=1), morning + timedelta(hours=25), None)
+    ]
+    assert sights == [Sight.UNTOLD, Sight.UNTOLD, Sight.EXPECTED, Sight.UNTOLD]
+    assert by_standing(subscribe(), _standing("subscribed", morning), MADE, MADE, morning).sight is Sight.EXPECTED
+    assert by_standing(subscribe(), _standing("unsubscribed", MADE), MADE, None, morning).sight is Sight.OTHER
+
+
 def test_a_standing_that_moved_after_the_delivery_is_somebody_elses_doing() -> None:
     """People unsubscribe by a link."""
     later = _standing("unsubscribed", MADE + timedelta(minutes=1))

@@ -43,7 +43,8 @@ class Target(msgspec.Struct, frozen=True):
     back before it is sent again. ``since`` is when the change was made, or for a read-back when it was
     delivered: what the CRM shows from before it is not its doing. ``agreed`` is what the change presumes of the fields
     it moves, None where nothing is to be compared: a conversation that can tell cheaply what the CRM has says what it
-    overwrites, and sends nothing where a field that gives way has moved.
+    overwrites, and sends nothing where a field that gives way has moved. ``stood_at`` is set on a repeat, where the
+    relation may have been as the change wants it before it was ever sent: the last time at which it may have become so.
     """
 
     remote_id: str | None
@@ -52,3 +53,4 @@ class Target(msgspec.Struct, frozen=True):
     is_repeat: bool = False
     since: datetime | None = None
     agreed: Agreed | None = None
+    stood_at: datetime | None = None

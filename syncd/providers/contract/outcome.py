@@ -27,6 +27,7 @@ class Delivered:
 
     ``difference`` holds both values where the proof is ``DIVERGED``: for the database alone, it may hold addresses. So
     do ``overwrote``: fields that the CRM had moved by itself, as it was read before the write.
+    ``is_unshown``: a read right after did not show it, which may be too early: it is to be read back later.
     """
 
     proof: Proof
@@ -34,6 +35,7 @@ class Delivered:
     detail: str = ""
     difference: Showing | None = field(default=None, compare=False, repr=False)
     overwrote: tuple[Conflict, ...] = field(default=(), compare=False, repr=False)
+    is_unshown: bool = False
 
 
 @dataclass(frozen=True, slots=True)

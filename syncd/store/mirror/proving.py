@@ -33,6 +33,7 @@ from syncd.store.engine import Connection
 from syncd.store.mirror.scope import Scope, Seen
 from syncd.store.outbox_awaited import Awaited, Reading, of_facet, of_operations, of_relations
 from syncd.store.outbox_proof import conclude
+from syncd.store.outbox_standing import stood
 
 _LINES = text("""
     SELECT l.subscription_id, l.subscription_ends_on, o.id
@@ -110,13 +111,15 @@ async def by_standings(
         return ()
     operations = ("subscribe", "subscribe_with_consent", "unsubscribe")
     awaited = await of_relations(connection, _reading(scope), list(shown), *operations)
+    known = await stood(connection, [entry.id for entry in awaited if entry.delivered_at is None])
 
     def look(entry: Awaited) -> Showing:
         change = entry.change
         if not isinstance(change, Subscribe | SubscribeWithConsent | Unsubscribe) or entry.relation_id is None:
             return UNTOLD
         standings = (one for one in shown[entry.relation_id] if one.list_remote_id == change.list_remote_id)
-        return proof.by_standing(change, next(standings, None), entry.captured_at, entry.delivered_at)
+        stands, made_at, delivered_at = next(standings, None), entry.captured_at, entry.delivered_at
+        return proof.by_standing(change, stands, made_at, delivered_at, known.get(entry.id))
 
     return await _concluded(connection, scope, awaited, look)
 

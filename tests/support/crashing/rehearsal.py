@@ -32,7 +32,7 @@ from tests.support.crashing.story import ADMINISTRATION, EDITS, FAULTS, FIRST, S
 
 _MOST_DRAINS = 8
 # The longest a drainer may run: a sound one on a busy machine, and a broken one, which may run in circles.
-_LONGEST_S, _BROKEN_S = 30, 6
+_LONGEST_S, _BROKEN_S = 30, 15
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from random import Random
 
 import syncd.outbound
 from tests.support.crashing.gate import Event, Kind, Moment, Point
@@ -19,6 +20,7 @@ from tests.support.crashing.rehearsal import Script, Stage
 
 _UNDISTURBED = Point("a message that nobody sends", 1, Moment.BEFORE)
 _REHEARSALS = 3
+DANGEROUS = 9
 _CALL = re.compile(r"/listmanagers/|/subscriptions/|/field$")
 
 # What a transaction is for, by any of its statements; the first line that fits. One that fits none has no name, and
@@ -29,6 +31,9 @@ _TRANSACTIONS: tuple[tuple[str, str], ...] = (
     ("pausing or resuming", r"^(INSERT INTO|UPDATE) syncd\.account_states"),
     ("proving", r"^(UPDATE syncd\.entries|WITH due) .*\bprove_at\b|UPDATE syncd\.entries .*'verified'"),
 )
+# A statement that is committed by itself.
+_AT_ONCE = re.compile(r"^(prepare )?UPDATE syncd\.lanes SET sending_upto = ")
+_BEGINNING = "beginning what is not repeat-safe"
 _WRITES = re.compile(r"\b(INSERT INTO|(?<!FOR )(?<!DO )UPDATE|DELETE FROM|COPY)\b|advisory")
 _ENDS = ("COMMIT", "ROLLBACK")
 
@@ -45,9 +50,15 @@ class Survey:
         """Every event before and after; torn too, where a half could matter; what only prepares, before."""
         return list(self.called)
 
+    def one_of_each(self, chance: Random) -> list[Point]:
+        """Draw a point of each boundary."""
+        boundaries = dict.fromkeys(self.called.values())
+        return [chance.choice([p for p in self.points if self.called[p] == name]) for name in boundaries]
+
     @property
     def dangerous(self) -> list[Point]:
-        """Where a drainer that is wrong does harm, the kinds of places in turn: around every call, claim and settle."""
+        """Where a drainer that is wrong does harm, the kinds of places in turn: around every call, claim and settle.
+        The first ``DANGEROUS`` are one of each kind."""
         calls = [p for p in self.points if p.text.startswith("POST ")]
         once = [p for p in calls if _CALL.search(p.text)]
         kinds = [
@@ -60,7 +71,9 @@ class Survey:
             self._ends_of("staging and claiming", Moment.AFTER),
             [p for p in calls if p.moment is Moment.AFTER and p.text.endswith(("/relation", "/email"))],
             self._writes_of("staging and claiming"),
+            self._at(Moment.AFTER, f"{_BEGINNING}, committed"),
         ]
+        assert len(kinds) == DANGEROUS
         assert all(kinds), "a kind of place is not met any more"
         return [point for turn in zip_longest(*(kind[:3] for kind in kinds)) for point in turn if point is not None]
 
@@ -117,6 +130,10 @@ def _named(events: Sequence[Event]) -> dict[tuple[Event, Moment], str]:
     for event in events:
         if event.kind is Kind.HTTP:
             named |= {(event, moment): _call_name(event, moment) for moment in Moment}
+            continue
+        if _AT_ONCE.search(event.text):
+            named |= {(event, moment): f"{_BEGINNING}, not committed" for moment in Moment}
+            named[event, Moment.AFTER] = f"{_BEGINNING}, committed"
             continue
         transaction = open_ones.setdefault(event.line, [])
         transaction.append(event)

@@ -1,14 +1,17 @@
 """Mailing lists: every call mails, notes or records something, so none is ever repeated blindly.
 
 On a repeat the relation's subscriptions are read first. Showing the wanted state, they prove that an earlier try
-arrived, unless the relation stood so before the change was made. Not showing it, they prove nothing: a mail may be out
-and a delayed call may still land. That is for a person.
+arrived, unless the relation may have stood so before that: a second subscription to the same list looks like the first.
+Not showing it, they prove nothing: a mail may be out and a delayed call may still land. That is for a person.
+
+A list call that the CRM said yes to and does not show at once may still be under way there: it is read once more when
+that is over, and has diverged if it is not shown then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from dataclasses import replace
 from typing import TypeAlias
 
 from syncd.domain.changes import Subscribe, SubscribeWithConsent, Unsubscribe
@@ -60,26 +63,28 @@ def _write(
     if not isinstance(who, Whom):
         return undecided(who) if target.is_repeat else who
     if target.is_repeat:
-        return (yield from _read_back(dialogue, who, change, target.since))
+        return (yield from _read_back(dialogue, who, change, target))
     reply = yield from dialogue.write(operation, {"listId": change.list_remote_id}, relId=who.remote_id, **said)
     if not isinstance(reply, Said):
         return reply
     if not dialogue.verify_writes:
         return accepted(reply, who.learned)
-    seen = yield from _read_back(dialogue, who, change, target.since)
-    return seen if isinstance(seen, Delivered) else accepted(reply, who.learned)
+    seen = yield from _read_back(dialogue, who, change, target)
+    return seen if isinstance(seen, Delivered) else replace(accepted(reply, who.learned), is_unshown=True)
 
 
-def _read_back(dialogue: Dialogue, who: Whom, change: ListCall, since: datetime | None) -> Asking[Outcome]:
+def _read_back(dialogue: Dialogue, who: Whom, change: ListCall, target: Target) -> Asking[Outcome]:
     found = yield from dialogue.read_list("relation_subscriptions", decode.SUBSCRIPTION, {"id": who.remote_id})
     if not isinstance(found, Found):
         return undecided(found)
     wanted = "unsubscribed" if isinstance(change, Unsubscribe) else "subscribed"
-    match by_standing(change, standing(found.records, change.list_remote_id), since, None).sight:
+    stands = standing(found.records, change.list_remote_id)
+    match by_standing(change, stands, target.since, None, target.stood_at).sight:
         case Sight.EXPECTED:
             return Delivered(Proof.VERIFIED, who.learned, "the CRM shows it")
         case Sight.UNTOLD:
-            return Unknown(f"the CRM shows the relation as {wanted} since before this change, which proves nothing")
+            told = f"the CRM shows the relation as {wanted}, perhaps since before this change, which proves nothing"
+            return Unknown(told)
         case Sight.OTHER:
             return Unknown(
                 f"the CRM does not show the relation as {wanted}, which does not prove that nothing was sent"

@@ -34,6 +34,8 @@ from syncd.providers.contract import (
     Rejected,
     Retryable,
     Target,
+    Throttled,
+    Unauthorised,
 )
 
 _PARAMETERS = {
@@ -149,8 +151,13 @@ def change_email(dialogue: Dialogue, change: ChangeEmail, target: Target) -> Con
 
 
 def _learn(dialogue: Dialogue, email: str, sent: Mapping[str, str]) -> Conversation:
-    """Read the id that the upsert's answer did not show. The upsert may be sent again, so a failed read is harmless."""
+    """Read the id that the upsert's answer did not show. The upsert may be sent again, so a failed read is harmless;
+    but whatever it failed by, the upsert was not refused."""
     found = yield from relation_by_email(dialogue, email)
+    if isinstance(found, Throttled):
+        return Retryable(found.reason, found.retry_after_s)
+    if isinstance(found, Rejected | Unauthorised):
+        return Retryable(found.reason)
     if not isinstance(found, Found):
         return found
     if found.first is None:

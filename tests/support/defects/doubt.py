@@ -1,0 +1,134 @@
+"""Defects about what may have been applied: said too early, not remembered, not looked at, not said again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import text
+
+from syncd.outbound import lane
+from syncd.policy import outcome
+from syncd.policy.outcome import Circumstances, Ending, Verdict
+from syncd.policy.states import EntryStatus
+from syncd.store import Connection, outbox_claim, outbox_intent, outbox_lease, outbox_reassert
+from syncd.store.outbox_claim import ClaimedLane
+from tests.support.defects.planting import Defect, in_class, instead
+
+_SETTLED = text(
+    """
+    UPDATE syncd.entries e SET status = 'accepted', settled_at = now()
+    FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:seqs AS bigint[])) AS s (lane_id, seq)
+    WHERE e.lane_id = s.lane_id AND e.seq = s.seq
+    """
+)
+
+
+def _settle_first(sound: Callable[..., Any]) -> Callable[..., Any]:
+    """What is about to be sent is written down as delivered, with the intent to send it."""
+
+    async def take(connection: Connection, lanes: Sequence[ClaimedLane], *given: Any, **named: Any) -> None:
+        await sound(connection, lanes, *given, **named)
+        sent = [(one.lane_id, step.carrier.seq) for one in lanes for step in one.plan.steps]
+        binds = {"lane_ids": [lane_id for lane_id, _ in sent], "seqs": [seq for _, seq in sent]}
+        await connection.execute(_SETTLED, binds)
+
+    return take
+
+
+def _silent(_: Callable[..., Any]) -> Callable[..., Any]:
+    async def nothing(*_: Any, **__: Any) -> None:
+        return None
+
+    return nothing
+
+
+def _unwritten(_: Callable[..., Any]) -> Callable[..., Any]:
+    async def write_begun(*_: Any, **__: Any) -> bool:
+        return True
+
+    return write_begun
+
+
+def _none_settled(_: Callable[..., Any]) -> Callable[..., Any]:
+    async def already_settled(*_: Any, **__: Any) -> frozenset[int]:
+        return frozenset()
+
+    return already_settled
+
+
+def _unread(sound: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda remote_id, email, scope, is_repeat, *rest: sound(remote_id, email, scope, False, *rest)
+
+
+def _once_again(sound: Callable[..., Verdict]) -> Callable[..., Verdict]:
+    def verdict(ending: Ending, now: Circumstances) -> Verdict:
+        return Verdict(EntryStatus.PENDING) if ending is Ending.UNKNOWN and now.is_once else sound(ending, now)
+
+    return verdict
+
+
+def _certain(sound: Callable[..., Verdict]) -> Callable[..., Verdict]:
+    def verdict(ending: Ending, now: Circumstances) -> Verdict:
+        said = sound(ending, now)
+        return Verdict(said.status, said.is_tried) if ending is Ending.UNKNOWN and not now.is_barrier else said
+
+    return verdict
+
+
+_CRASHES = "tests/pipelines/test_drain_crashes.py::"
+_FAULTS = "tests/pipelines/test_drain_faults.py::"
+
+DOUBT: dict[str, Defect] = {
+    "settled_before_the_reply": Defect(
+        "Entries are settled as delivered when their request is begun, not when it is answered.",
+        _CRASHES + "test_a_stalled_drainer_is_fenced_and_changes_nothing",
+        instead(outbox_claim, "take", _settle_first),
+        points=1,
+    ),
+    "intent_dropped": Defect(
+        "A call that is not repeat-safe begins without being written down.",
+        _CRASHES + "test_a_drainer_that_dies_in_mid_subscription_never_mails_twice",
+        instead(outbox_intent, "write_begun", _unwritten),
+        points=1,
+    ),
+    "doubt_ignored": Defect(
+        "A dropped claim's call is not marked as perhaps applied.",
+        "tests/store/test_outbox_claim.py::test_a_dropped_barrier_is_marked_uncertain_before_anybody_sends_again",
+        instead(outbox_claim, "doubt", _silent),
+        points=1,
+    ),
+    "barrier_sent_unread": Defect(
+        "A call that may have been applied is sent again without reading back.",
+        _FAULTS + "test_a_lost_answer_to_a_subscription_is_read_back_and_not_repeated",
+        lambda: ((lane, "Target", _unread(lane.Target)),),
+        points=1,
+    ),
+    "unknown_subscribe_retried_blindly": Defect(
+        "A subscription whose answer was lost is taken for one that never was, and sent again.",
+        _FAULTS + "test_a_subscription_that_reading_cannot_decide_is_parked_with_the_evidence",
+        instead(outcome, "verdict", _once_again),
+        seeds=(10, 4, 19, 23, 31),
+    ),
+    "lost_answer_forgotten": Defect(
+        "That a repeat-safe call's answer was lost is forgotten as soon as it is sent again.",
+        "tests/pipelines/test_drain_late.py::test_a_reassertion_whose_own_answer_is_lost_is_followed_by_another",
+        instead(outcome, "verdict", _certain),
+    ),
+    "reassertion_off": Defect(
+        "A value is not said again after a try of it that may still land behind a newer one.",
+        "tests/pipelines/test_drain_late.py::test_with_reassertion_the_last_value_stands",
+        in_class(lane._LaneWork, "_reassert_later", lambda _: lambda self, step: None),
+    ),
+    "reassertion_of_the_old_value": Defect(
+        "What is said again is the doubtful value itself, not what its facet was delivered since.",
+        "tests/pipelines/test_drain_late.py::test_with_reassertion_the_last_value_stands",
+        instead(outbox_reassert, "bring_up", _silent),
+    ),
+    "settle_not_recognised": Defect(
+        "A settle whose commit was not answered is never looked for: it counts as another drainer's.",
+        "tests/pipelines/test_drain_doubt.py::"
+        "test_a_settle_whose_commit_is_in_doubt_is_neither_lost_nor_counted_as_fenced",
+        instead(outbox_lease, "already_settled", _none_settled),
+    ),
+}

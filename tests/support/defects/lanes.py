@@ -1,0 +1,249 @@
+"""Defects of lanes: who may send and settle one, in which order its changes go, and what wakes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import text
+
+from syncd.outbound.leases import Lease, Leases
+from syncd.policy import fold as folding
+from syncd.policy.fold import Entry, Plan, RepeatSafe
+from syncd.policy.lowwater import WHOLE, LowWater, Mark
+from syncd.store import Connection, outbox_bind, outbox_claim, outbox_settle, outbox_stage
+from tests.support.defects.planting import Defect, in_class, in_sql, instead, together
+
+# The fence and the lease ---------------------------------------------------------------------------------------------
+
+_GUARD = (r"l\.epoch = g\.epoch AND l\.claimed_by = :worker", "CAST(:worker AS text) IS NOT NULL")
+_EPOCH_UNCHECKED = together(
+    in_sql(outbox_settle, "_ADVANCE", _GUARD, (r"RETURNING l\.id, l\.epoch", "RETURNING l.id, g.epoch")),
+    in_sql(outbox_bind, "_LOCK_LANES", _GUARD, (r"SELECT l\.id, l\.epoch", "SELECT l.id, g.epoch")),
+)
+_LEASE = r"now\(\) \+ make_interval\(secs => :lease_s\)"
+_INTENT = r"sending_upto = c\.sending_upto"
+
+
+def _losing_goes_on(sound: Callable[..., None]) -> Callable[..., None]:
+    def lose(self: Leases, leases: Sequence[Lease], lost: frozenset[int]) -> None:
+        sound(self, leases, lost)
+        for lease in leases:
+            lease.is_lost = False
+
+    return lose
+
+
+# The order -----------------------------------------------------------------------------------------------------------
+
+
+def _fold_across_barriers(sound: Callable[..., Plan]) -> Callable[..., Plan]:
+    def fold(entries: Sequence[Entry], is_repeat_safe: RepeatSafe, now: datetime) -> Plan:
+        plan = sound(entries, lambda change: True, now)
+        steps = [
+            msgspec.structs.replace(step, is_barrier=step.is_barrier or not is_repeat_safe(step.change))
+            for step in plan.steps
+        ]
+        return msgspec.structs.replace(plan, steps=tuple(steps))
+
+    return fold
+
+
+def _drain_by_id(sound: Callable[..., Any]) -> Callable[..., Any]:
+    """What is above the last id of a database is asked for, and nothing else."""
+    last = dict[str, int]()
+
+    async def stage(connection: Connection, start: Mark = WHOLE, **named: Any) -> int | None:
+        database = str((await connection.exec_driver_sql("SELECT current_database()")).scalar_one())
+        highest = (await connection.exec_driver_sql("SELECT max(id) FROM syncd.captures")).scalar_one()
+        above = max(start.capture_id, last.get(database, 0) + 1)
+        staged: int | None = await sound(connection, start._replace(capture_id=above), **named)
+        if staged is not None and highest is not None:
+            last[database] = max(last.get(database, 0), highest)
+        return staged
+
+    return stage
+
+
+# One transaction for each step ---------------------------------------------------------------------------------------
+
+
+async def commit_here(connection: Connection) -> None:
+    """End the transaction behind the back of everybody and begin another."""
+    await connection.exec_driver_sql("COMMIT")
+    await connection.exec_driver_sql("BEGIN")
+
+
+def _advance_apart(sound: Callable[..., Any]) -> Callable[..., Any]:
+    async def advance(connection: Connection, *given: Any, **named: Any) -> Any:
+        alive = await sound(connection, *given, **named)
+        await commit_here(connection)
+        return alive
+
+    return advance
+
+
+_COLUMNS = "id, account_id, relation_id, operation, facet, payload, actor, reason, xact, captured_at"
+
+
+def _stage_copies(sound: Callable[..., Any]) -> Callable[..., Any]:
+    async def stage(connection: Connection, *given: Any, **named: Any) -> Any:
+        await connection.exec_driver_sql("DROP TABLE IF EXISTS copied")
+        await connection.exec_driver_sql(
+            f"CREATE TEMPORARY TABLE copied ON COMMIT DROP AS SELECT {_COLUMNS} FROM syncd.captures"
+        )
+        staged = await sound(connection, *given, **named)
+        ids = list((await connection.exec_driver_sql("SELECT id FROM copied")).scalars())
+        await connection.exec_driver_sql(
+            f"INSERT INTO syncd.captures ({_COLUMNS}) SELECT {_COLUMNS} FROM copied c "
+            "WHERE NOT EXISTS (SELECT FROM syncd.captures s WHERE s.id = c.id)"
+        )
+        await commit_here(connection)
+        await connection.execute(
+            text("DELETE FROM syncd.captures WHERE id = ANY (CAST(:ids AS bigint[]))"), {"ids": ids}
+        )
+        return staged
+
+    return stage
+
+
+def _bind_apart(sound: Callable[..., Any]) -> Callable[..., Any]:
+    async def settle(
+        connection: Connection, account_id: Any, worker: str, settlements: Sequence[Any], *given: Any, **named: Any
+    ) -> Any:
+        unbound = [msgspec.structs.replace(each, bind_remote_id=None) for each in settlements]
+        settled = await sound(connection, account_id, worker, unbound, *given, **named)
+        born = [each for each in settlements if each.bind_remote_id is not None]
+        if born:
+            await commit_here(connection)
+            await connection.execute(text("SELECT set_config('syncd.origin', 'remote', true)"))
+        for each in born:
+            await connection.execute(
+                text("UPDATE crm.relations SET remote_id = :number WHERE id = :id"),
+                {"number": each.bind_remote_id, "id": each.relation_id},
+            )
+        return settled
+
+    return settle
+
+
+# What wakes a lane ---------------------------------------------------------------------------------------------------
+
+_EXISTS = "EXISTS (SELECT FROM syncd.entries e WHERE e.lane_id = l.id AND e.status = 'pending' AND e.seq > g.seen_seq)"
+
+
+def _never_whole(_: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, now: self.mark
+
+
+_CRASHES = "tests/process/test_crash_points.py::test_a_drainer_may_die_before_and_after_each_of_its_messages"
+_SETTLE = "tests/store/test_outbox_settle.py::"
+_STAGE = "tests/store/test_outbox_stage.py::"
+_CLAIM = "tests/store/test_outbox_claim.py::"
+
+LANES: dict[str, Defect] = {
+    "epoch_unchecked": Defect(
+        "A settle is written whether or not the lane is still ours: no epoch, no worker is looked at.",
+        _SETTLE + "test_an_old_epoch_settles_nothing",
+        _EPOCH_UNCHECKED,
+        seeds=(4, 10, 2, 16, 22),
+    ),
+    "lease_ignored": Defect(
+        "A claim takes lanes whose lease still runs, and such as back off.",
+        _CLAIM + "test_a_lane_that_somebody_has_locked_is_skipped_and_not_waited_for",
+        in_sql(outbox_claim, "_DUE", (r"ready_at <= \w+\(\)", "ready_at IS NOT NULL")),
+        seeds=(10, 4, 3, 5),
+    ),
+    "lease_over_at_once": Defect(
+        "The claim leaves the lane due, so that it is claimed twice.",
+        _CLAIM + "test_a_claim_raises_the_epoch_sets_the_lease_and_records_the_intent",
+        in_sql(outbox_claim, "_TAKE", (_LEASE, "now()")),
+        points=1,
+    ),
+    "lane_asleep_while_claimed": Defect(
+        "The claim sets no lease: a lane whose drainer dies is never looked at again.",
+        "tests/pipelines/test_drain_crashes.py::"
+        "test_a_drainer_that_dies_in_mid_tag_is_followed_by_one_that_sends_again",
+        in_sql(outbox_claim, "_TAKE", (_LEASE, "CAST(NULL AS timestamptz)")),
+        points=1,
+    ),
+    "lease_not_covering": Defect(
+        "A request is begun however little is left of the lease.",
+        "tests/pipelines/test_drain_leases.py::test_no_request_is_started_that_its_lease_cannot_cover",
+        in_class(Lease, "covers", lambda _: lambda self, until: not self.is_lost),
+    ),
+    "lost_lease_unheeded": Defect(
+        "A drainer that learns that its lane is somebody else's goes on sending.",
+        "tests/pipelines/test_drain_leases.py::test_a_drainer_that_finds_its_lane_taken_stops_sending_at_once",
+        in_class(Leases, "_lose", _losing_goes_on),
+    ),
+    "claimed_lane_woken": Defect(
+        "Staging a change makes its lane due although somebody is sending it.",
+        _STAGE + "test_an_idle_lane_is_woken_and_a_claimed_one_keeps_its_lease",
+        in_sql(
+            outbox_stage,
+            "_STAGE",
+            (r"CASE WHEN l\.claimed_by IS NULL THEN (LEAST\([^)]*\))\s+ELSE l\.ready_at END", r"\1"),
+        ),
+    ),
+    "cursor_set_back": Defect(
+        "The claim counts the cursor anew from the start.",
+        _SETTLE + "test_the_cursor_never_goes_back",
+        in_sql(outbox_claim, "_TAKE", (_INTENT, r"sending_upto = c.sending_upto, acked_seq = 0")),
+        points=1,
+    ),
+    "drained_by_id": Defect(
+        "The stager asks for captures above the last id that it saw: what commits late is never seen.",
+        _STAGE + "test_a_change_that_commits_late_is_staged_late_and_not_lost",
+        instead(outbox_stage, "stage", _drain_by_id),
+        seeds=(10, 5, 3, 4, 9, 21),
+    ),
+    "folded_across_a_barrier": Defect(
+        "Changes before and after a subscription become one call, as if it were not between them.",
+        "tests/unit/test_fold.py::test_nothing_is_folded_across_a_barrier_that_waits",
+        instead(folding, "fold", _fold_across_barriers),
+        seeds=(5, 2, 14, 20, 22),
+    ),
+    "busy_lane_first": Defect(
+        "The claim takes the lane that was woken last, so that a busy one starves those that wait.",
+        _CLAIM + "test_a_lane_with_more_to_send_goes_behind_those_that_wait",
+        in_sql(outbox_claim, "_DUE", (r"ORDER BY ready_at", "ORDER BY ready_at DESC")),
+    ),
+    "settle_in_two_transactions": Defect(
+        "The lane is settled and committed before its entries are.",
+        _CRASHES,
+        instead(outbox_settle, "_advance", _advance_apart),
+        points=1,
+    ),
+    "stage_copies": Defect(
+        "Captures are copied in one transaction and deleted in the next.",
+        _CRASHES,
+        instead(outbox_stage, "stage", _stage_copies),
+        points=3,
+    ),
+    "bind_apart": Defect(
+        "A new relation's remote id is written after the settle's commit.",
+        _CRASHES,
+        instead(outbox_settle, "settle", _bind_apart),
+        points=3,
+    ),
+    "exists_wake_up": Defect(
+        "Whether a lane sleeps is decided by whether entries exist: one that is being staged is not seen.",
+        _SETTLE + "test_a_lane_that_grows_while_its_settle_waits_is_looked_at_again",
+        in_sql(outbox_settle, "_ADVANCE", (r"l\.tail_seq > g\.seen_seq", _EXISTS)),
+    ),
+    "mark_never_left": Defect(
+        "The low-water mark is a cursor: nothing ever looks below it again.",
+        "tests/store/test_outbox_lowwater.py::"
+        "test_a_lane_that_is_woken_below_the_mark_is_claimed_after_the_next_whole_look",
+        in_class(LowWater, "reads_from", _never_whole),
+    ),
+    "mark_ignored": Defect(
+        "The stager walks over all that a held transaction keeps: it reads from the start whatever the mark says.",
+        "tests/store/test_outbox_lowwater.py::"
+        "test_a_capture_that_commits_below_the_mark_is_staged_after_the_next_whole_look",
+        in_sql(outbox_stage, "_STAGE", (r"id >= :capture_id", "id >= 0 * CAST(:capture_id AS bigint)")),
+    ),
+}
