@@ -16,7 +16,7 @@ from syncd.outbound.intents import Intents
 from syncd.outbound.leases import Lease
 from syncd.outbound.limits import DrainLimits
 from syncd.policy.fold import IDENTITY, Entry, Step, watermark
-from syncd.policy.merge import Agreed, Conflict, Edit, Owner, Owners, trails
+from syncd.policy.merge import Agreed, Edit, Owner, Owners, trails
 from syncd.policy.merging import keeps_all
 from syncd.policy.outcome import Circumstances, Ending, verdict
 from syncd.policy.proof import Showing, Sight
@@ -174,7 +174,11 @@ class _LaneWork:
         return Agreed(known, frozenset(name for name in known if _owner(owners, name, step.change) is not Owner.LOCAL))
 
     async def _may_go(self, step: Step, request: Request) -> bool:
-        """Tell, right before a request, whether it may go out; of what is not repeat-safe it is written down first."""
+        """Tell, right before a request, whether it may go out. What cannot be found out afterwards is written down
+        first: what it overwrites, and of what is not repeat-safe that it begins."""
+        contests = [Contest(step.carrier.id, step.carrier.seq, clash, Owner.LOCAL) for clash in request.overwrites]
+        if contests and not (self._lease.is_lost or await self._desk.intents.overwrite(self._lease, contests)):
+            return False
         if self._lease.is_lost or not step.is_once or request.operation in self._desk.line.reads:
             return not self._lease.is_lost
         return await self._desk.intents.begin(self._lease, step.carrier.seq)
@@ -244,8 +248,6 @@ class _LaneWork:
         settlement.is_delivered = True
         if outcome.proof is not Proof.VERIFIED:
             self._await_proof(carrier, outcome)
-        for clash in outcome.overwrote:
-            self._put_down(step, clash, Owner.LOCAL)
         self._reassert_later(step)
         row = None if self._lane.relation_id is None or carrier.is_reassertion else history_of(step.change)
         if row is not None:
@@ -260,13 +262,11 @@ class _LaneWork:
         owners, agreed = self._desk.limits.owners, self._agreed(step)
         for clash in outcome.conflicts:
             if clash.field in agreed.yielding:
-                self._put_down(step, clash, _owner(owners, clash.field, step.change))
+                owner = _owner(owners, clash.field, step.change)
+                self._settlement.contests.append(Contest(step.carrier.id, step.carrier.seq, clash, owner))
         self._put(EntrySettlement(step.carrier.seq, _PENDING, False, 0.0, False, _told(outcome.reason)))
         self._settlement.is_more = True
         self._tell(step, talk, "contested", _told(outcome.reason), _PENDING)
-
-    def _put_down(self, step: Step, clash: Conflict, owner: Owner) -> None:
-        self._settlement.contests.append(Contest(step.carrier.id, step.carrier.seq, clash, owner))
 
     def _await_proof(self, carrier: Entry, outcome: Delivered) -> None:
         """Let a later read show what the CRM said yes to; on purpose where a first read did not, or the dice say so."""

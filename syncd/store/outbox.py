@@ -1,6 +1,7 @@
 """The outbox: its verbs in the order in which a change meets them. Each lives in a file of its own."""
 
 from syncd.store.outbox_claim import Claim, ClaimedLane, Terms, claim
+from syncd.store.outbox_contest import write_contests
 from syncd.store.outbox_guard import Sightings, set_guard
 from syncd.store.outbox_hold import carry_out, decide, unfinished
 from syncd.store.outbox_intent import write_begun
@@ -71,4 +72,5 @@ __all__ = [
     "unfinished",
     "withhold",
     "write_begun",
+    "write_contests",
 ]

@@ -1,4 +1,8 @@
-"""Contests: what a delivery found to have moved in the CRM, written down in the transaction that settles it.
+"""Contests: what a delivery found to have moved in the CRM.
+
+What keeps an edit from being sent is written down in the transaction that settles it. What the edit overwrites is
+written down before it is sent: after a lost answer or a death in between nobody could name it any more. If it is not
+sent in the end, or refused, the row tells of a disagreement all the same; a pull would have noticed it, too.
 
 An edit says what stood here before it. Where an earlier edit of the field was given up and no pull has put the mirror
 right since, that is not what both sides last agreed on: the given-up edit's own "before" is. If the CRM still shows
@@ -37,18 +41,36 @@ _AGREED = text("""
                        ELSE jsonb_set(payload, ARRAY['old', CAST(:field AS text)], to_jsonb(CAST(:base AS text))) END
     WHERE id = :entry_id AND operation IN ('change_email', 'update_profile') AND CAST(:base AS text) IS NOT NULL
 """)
+_OURS = text("""
+    SELECT account_id, relation_id FROM syncd.lanes
+    WHERE id = :lane_id AND epoch = :epoch AND claimed_by = :worker
+""")
 TABLES = {"tag": "relation_tags", "group": "group_members", "field": "relation_fields"}
 
 
 async def note(connection: Connection, account_id: AccountId, lanes: Sequence[LaneSettlement]) -> None:
     """Write down the contests of settled lanes."""
+    await _write(connection, account_id, [(lane.relation_id, each) for lane in lanes for each in lane.contests])
+
+
+async def write_contests(
+    connection: Connection, worker: str, lane_id: int, epoch: int, contests: Sequence[Contest]
+) -> bool:
+    """Write down what a call is about to overwrite; False when the lane is not ours any more: then it must not."""
+    binds = {"worker": worker, "lane_id": lane_id, "epoch": epoch}
+    lane = (await connection.execute(_OURS, binds)).one_or_none()
+    if lane is not None:
+        await _write(connection, AccountId(lane.account_id), [(lane.relation_id, each) for each in contests])
+    return lane is not None
+
+
+async def _write(connection: Connection, account_id: AccountId, contests: Sequence[tuple[int | None, Contest]]) -> None:
     found: dict[str, list[Noticed]] = {}
-    for lane in lanes:
-        for contest in lane.contests:
-            clash = await _true(connection, contest)
-            if clash is not None and lane.relation_id is not None:
-                noticed = Noticed(lane.relation_id, clash, contest.owner, contest.entry_id)
-                found.setdefault(table_of(clash.field), []).append(noticed)
+    for relation_id, contest in contests:
+        clash = await _true(connection, contest)
+        if clash is not None and relation_id is not None:
+            noticed = Noticed(relation_id, clash, contest.owner, contest.entry_id)
+            found.setdefault(table_of(clash.field), []).append(noticed)
     for table, noticed_there in found.items():
         await write_down(connection, account_id, table, noticed_there, None)
 

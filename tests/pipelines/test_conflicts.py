@@ -155,3 +155,40 @@ async def test_an_edit_after_one_that_was_given_up_meets_no_conflict(store: Stor
         await both.drain()
         assert await names(both) == ("Second", "Second")
         assert await both.value("SELECT count(*) FROM syncd.conflicts") == 0
+
+
+OVERWRITTEN = {
+    "text": ("relation_upsert", EDIT, "last_name", "Theirs", "Agreed", "Ours"),
+    "address": (
+        "relation_email",
+        f"UPDATE crm.relations SET email = 'ours@lost.example' WHERE id = ({WHO})",
+        "email",
+        "theirs@lost.example",
+        "agreed@lost.example",
+        "ours@lost.example",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", ["lost_answer", "html"])
+@pytest.mark.parametrize("name", OVERWRITTEN)
+async def test_what_was_overwritten_is_told_though_the_answer_to_it_was_lost(
+    store: Store, name: str, fault: str
+) -> None:
+    """The next try finds our own value in the CRM: what its people had written can be read nowhere any more."""
+    operation, edit, column, theirs, agreed, ours = OVERWRITTEN[name]
+    world = World.seeded(1, 0, 0, seed=7, now=NOON)
+    (number,) = world.relations
+    world.change_relation(number, **{column: agreed})
+    world.join(world.relations[number], next(iter(world.groups)))
+    async with both_sides(store, world) as both:
+        await both.pull("groups", "group_members")
+        await both.edit(edit)
+        world.change_relation(number, **{column: theirs})
+        both.box.faults.add(fault, operation=operation, status=502)
+        for _ in range(2):
+            await both.drain()
+            await both.wake()
+        assert getattr(world.relations[number], column) == ours
+        told = "SELECT field, base, local, remote, status, decided, decided_by FROM syncd.conflicts"
+        assert await both.rows(told) == [(column, agreed, ours, theirs, "resolved", "local", "owner")]

@@ -25,8 +25,7 @@ class Proof(StrEnum):
 class Delivered:
     """The CRM took the change. ``remote_id`` is set when the answer named the relation (bind it with the settle).
 
-    ``difference`` holds both values where the proof is ``DIVERGED``: for the database alone, it may hold addresses. So
-    do ``overwrote``: fields that the CRM had moved by itself, as it was read before the write.
+    ``difference`` holds both values where the proof is ``DIVERGED``: for the database alone, it may hold addresses.
     ``is_unshown``: a read right after did not show it, which may be too early: it is to be read back later.
     """
 
@@ -34,7 +33,6 @@ class Delivered:
     remote_id: str | None = None
     detail: str = ""
     difference: Showing | None = field(default=None, compare=False, repr=False)
-    overwrote: tuple[Conflict, ...] = field(default=(), compare=False, repr=False)
     is_unshown: bool = False
 
 

@@ -68,19 +68,17 @@ def create(dialogue: Dialogue, change: CreateRelation, target: Target) -> Conver
         clashes = _clashes(target, profile, found.first)
         if target.agreed is not None and target.agreed.gives_way(clashes):
             return Contested(clashes)
-    reply = yield from dialogue.write("relation_upsert", email=change.email, **_named(sent))
-    return (yield from _created(dialogue, change, sent, reply, clashes))
+    reply = yield from dialogue.write("relation_upsert", {}, clashes, email=change.email, **_named(sent))
+    return (yield from _created(dialogue, change, sent, reply))
 
 
-def _created(
-    dialogue: Dialogue, change: CreateRelation, sent: Mapping[str, str], reply: Reply, clashes: tuple[Conflict, ...]
-) -> Asking[Outcome]:
+def _created(dialogue: Dialogue, change: CreateRelation, sent: Mapping[str, str], reply: Reply) -> Asking[Outcome]:
     if not isinstance(reply, Said):
         return reply
     shown = _relation(reply, dialogue)
     if shown is None or not is_same_address(shown, change.email):
-        return _overwriting((yield from _learn(dialogue, change.email, sent)), clashes)
-    return _overwriting(_proved(shown, sent), clashes)
+        return (yield from _learn(dialogue, change.email, sent))
+    return _proved(shown, sent)
 
 
 def update(dialogue: Dialogue, change: UpdateProfile, target: Target) -> Conversation:
@@ -99,8 +97,8 @@ def update(dialogue: Dialogue, change: UpdateProfile, target: Target) -> Convers
         return Contested(clashes)
     if not sent:
         return Delivered(Proof.VERIFIED, learned, "the CRM has these values already")
-    reply = yield from dialogue.write("relation_upsert", email=known.email, **_named(sent))
-    return _overwriting((yield from _updated(dialogue, known, sent, learned, reply)), clashes)
+    reply = yield from dialogue.write("relation_upsert", {}, clashes, email=known.email, **_named(sent))
+    return (yield from _updated(dialogue, known, sent, learned, reply))
 
 
 def _updated(
@@ -137,10 +135,10 @@ def change_email(dialogue: Dialogue, change: ChangeEmail, target: Target) -> Con
         return clashes
     if target.agreed is not None and target.agreed.gives_way(clashes):
         return Contested(clashes)
-    reply = yield from dialogue.write("relation_email", {"id": who}, newemail=change.new)
+    reply = yield from dialogue.write("relation_email", {"id": who}, clashes, newemail=change.new)
     match reply:
         case Said():
-            return _overwriting((yield from _address_changed(dialogue, change, who, learned, reply)), clashes)
+            return (yield from _address_changed(dialogue, change, who, learned, reply))
         case Rejected():
             if (yield from _has_address(dialogue, who, change)) is True:
                 return Delivered(Proof.VERIFIED, learned, "the CRM had this address already")
@@ -226,10 +224,6 @@ def _clashes(target: Target, wanted: Mapping[str, str | None], present: Relation
         return ()
     email = {"email": present.email} if isinstance(present.email, str) else {}
     return target.agreed.clashes(wanted, {**_values(present), **email})
-
-
-def _overwriting(outcome: Outcome, clashes: tuple[Conflict, ...]) -> Outcome:
-    return replace(outcome, overwrote=clashes) if isinstance(outcome, Delivered) and clashes else outcome
 
 
 def _address_changed(

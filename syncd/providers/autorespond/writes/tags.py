@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from syncd.domain.changes import AddTag, RemoveTag, facet_of
 from syncd.domain.facets import NO, YES
@@ -39,13 +38,12 @@ def _write(dialogue: Dialogue, change: AddTag | RemoveTag, target: Target, opera
         return clashes
     if target.agreed is not None and target.agreed.gives_way(clashes):
         return Contested(clashes)
-    reply = yield from dialogue.write(operation, {"relId": who.remote_id, "tagId": tag})
+    reply = yield from dialogue.write(operation, {"relId": who.remote_id, "tagId": tag}, clashes)
     if not isinstance(reply, Said):
         return reply
-    done = accepted(reply, who.learned)
-    if dialogue.verify_writes:
-        done = yield from _shown(dialogue, who, change, reply)
-    return replace(done, overwrote=clashes)
+    if not dialogue.verify_writes:
+        return accepted(reply, who.learned)
+    return (yield from _shown(dialogue, who, change, reply))
 
 
 def _moved(
