@@ -5,8 +5,9 @@ now, with who said so and why, and is sent behind everything that the relation's
 is written at once. A conflict that its owner decided may be overruled in the same way, for as long as nobody has edited
 the field since.
 
-A conflict whose edit has not left the outbox yet is settled first; if a worker is sending it at this moment, that one
-comes first. Runs in ``Store.begin_remote``: what is captured is written here, not by the triggers.
+Edits that have not left the outbox yet leave it first, those made since the conflict was noticed, too: what a person
+decides is about the newest. If a worker is sending one at this moment, or it is not staged yet, that comes first.
+Runs in ``Store.begin_remote``: what is captured is written here, not by the triggers.
 """
 
 from __future__ import annotations
@@ -151,10 +152,11 @@ async def resolve_conflict(
     if conflict is None:
         raise UserError(f"there is no conflict {conflict_id}; `syncd conflicts list --all` shows what there is")
     account_id = AccountId(conflict.account_id)
-    if conflict.status == "open" and conflict.withheld_at is None:
-        await _withhold(connection, account_id, conflict)
+    is_clear = conflict.status != "open" or await withhold_one(connection, account_id, conflict)
     await connection.execute(_LOCK, {"row_id": conflict.row_id})
     here = await value_here(connection, conflict)
+    if not is_clear:
+        _require_settled(conflict, here)
     there = await _presumed_there(connection, conflict, here)
     wanted = _checked(conflict, take.of(conflict.local if conflict.status == "resolved" else here, conflict.remote))
     await set_here(connection, account_id, conflict, wanted, origin="local")
@@ -175,8 +177,10 @@ async def resolve_conflict(
     return Resolved(conflict.field, wanted, is_sent)
 
 
-async def _withhold(connection: Connection, account_id: AccountId, conflict: Any) -> None:
-    if not await withhold_one(connection, account_id, conflict):
+def _require_settled(conflict: Any, here: str | None) -> None:
+    """Raise UserError where an edit of the field is left that could not be taken out of the outbox: it would be sent
+    after the decision, or meet the CRM's value again when the mirror does not hold the edit any more."""
+    if conflict.withheld_at is None or not is_same(conflict.field, here, conflict.local):
         raise UserError(
             f"conflict {conflict.id} has an edit that is on its way this moment; try again when it is settled"
         )

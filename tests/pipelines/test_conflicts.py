@@ -14,6 +14,7 @@ from syncd.store import Store
 from syncd.store.conflicts import Take, list_conflicts, resolve_conflict
 from syncd.store.incidents import list_incidents
 from tests.support.both_sides import BothSides, both_sides
+from tests.support.outbox import stage_all
 from tests.support.pulling import NOON
 
 WHO = "SELECT id FROM crm.relations ORDER BY id LIMIT 1"
@@ -118,6 +119,22 @@ async def test_a_decision_goes_behind_what_the_relation_waits_for_already(store:
         await both.drain()
         assert await names(both) == ("Newest", "Newest")
         assert await both.value("SELECT count(*) FROM syncd.conflicts WHERE status = 'open'") == 0
+
+
+async def test_a_decision_is_about_the_newest_edit_and_nothing_of_it_is_sent_afterwards(store: Store) -> None:
+    """An edit that waits already would be met again after the decision, when the mirror does not hold it any more."""
+    async with contested(store) as both:
+        await both.edit(f"UPDATE crm.relations SET last_name = 'Ours again' WHERE id = ({WHO})")
+        with pytest.raises(UserError, match="on its way"):
+            await resolve(both, Take("remote"))
+        await stage_all(store)
+        await resolve(both, Take("remote"))
+        for _ in range(2):
+            await both.drain()
+            await both.pull("group_members")
+        assert await names(both) == ("Theirs", "Theirs")
+        told = "SELECT base, local, remote, status, decided FROM syncd.conflicts"
+        assert await both.rows(told) == [("Agreed", "Ours again", "Theirs", "resolved", "remote")]
 
 
 @pytest.mark.parametrize(("owner", "take", "name"), [("local", "remote", "Theirs"), ("remote", "local", "Ours")])

@@ -10,14 +10,14 @@ from tests.support.claims import account_with, changed, claimed_one, expire
 from tests.support.outbox import rows
 
 EDIT = UpdateProfile({"last_name": "Agreed"}, {"last_name": "Ours"})
-CLASH = Conflict("last_name", "Agreed", "Ours", "Theirs")
 TOLD = "SELECT base, local, remote, status, decided FROM syncd.conflicts"
 
 
 async def told(store: Store, lane: ClaimedLane, worker: str) -> bool:
     entry = lane.plan.steps[0].carrier
     async with store.begin() as connection:
-        contests = [Contest(entry.id, entry.seq, CLASH, Owner.LOCAL)]
+        clash = Conflict("last_name", "Agreed", "Ours", "Theirs", entry.captured_at)
+        contests = [Contest(entry.id, entry.seq, clash, Owner.LOCAL)]
         return await write_contests(connection, worker, lane.lane_id, lane.epoch, contests)
 
 

@@ -89,6 +89,8 @@ class BothSides:
             "UPDATE syncd.entries SET next_attempt_at = now() WHERE next_attempt_at > now()",
             "UPDATE syncd.lanes SET ready_at = now() WHERE ready_at > now()",
             "UPDATE syncd.account_states SET throttled_until = NULL, next_probe_at = now() WHERE account_id = :account",
+            "UPDATE syncd.account_states SET limits = jsonb_set(limits, '{breaking,probe_at}', '0')"
+            " WHERE account_id = :account AND limits #> '{breaking}' IS NOT NULL",
         )
 
     async def edit(self, *statements: str, **binds: Any) -> None:

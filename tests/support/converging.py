@@ -33,12 +33,13 @@ class Edit:
 
 @dataclass(slots=True)
 class Person:
-    """Somebody who is known on one side or on both."""
+    """Somebody who is known on one side or on both; ``is_bound``: the mirror knows that the two are one."""
 
     email: str
     local_id: int | None = None
     remote_id: int | None = None
     edits: dict[str, list[Edit]] = field(default_factory=dict)
+    is_bound: bool = False
     calls: list[tuple[int, bool]] = field(default_factory=list)
     blind: set[str] = field(default_factory=set)
 
