@@ -187,13 +187,13 @@ OVERWRITTEN = {
 }
 
 
-@pytest.mark.parametrize("fault", ["lost_answer", "html"])
-@pytest.mark.parametrize("name", OVERWRITTEN)
+@pytest.mark.parametrize("loss", ["lost_answer", "lost_reset"])
+@pytest.mark.parametrize("kind", OVERWRITTEN)
 async def test_what_was_overwritten_is_told_though_the_answer_to_it_was_lost(
-    store: Store, name: str, fault: str
+    store: Store, kind: str, loss: str
 ) -> None:
     """The next try finds our own value in the CRM: what its people had written can be read nowhere any more."""
-    operation, edit, column, theirs, agreed, ours = OVERWRITTEN[name]
+    operation, edit, column, theirs, agreed, ours = OVERWRITTEN[kind]
     world = World.seeded(1, 0, 0, seed=7, now=NOON)
     (number,) = world.relations
     world.change_relation(number, **{column: agreed})
@@ -202,7 +202,7 @@ async def test_what_was_overwritten_is_told_though_the_answer_to_it_was_lost(
         await both.pull("groups", "group_members")
         await both.edit(edit)
         world.change_relation(number, **{column: theirs})
-        both.box.faults.add(fault, operation=operation, status=502)
+        both.box.faults.add(loss, operation=operation)
         for _ in range(2):
             await both.drain()
             await both.wake()
