@@ -157,7 +157,7 @@ def _lost(both: BothSides, person: Person, name: str, value: str | None, told: S
             continue
         if edit.side == THERE and (name in person.blind or _was_never_seen(both, person, name, position)):
             continue
-        if edit.side == THERE and _went_back_from_a_meeting(both, person, name, position):
+        if edit.side == THERE and _was_taken_back_unacknowledged(both, person, name, position):
             continue
         yield f"the edit {edit.side} from {edit.seen!r} to {edit.value!r} is lost: it is {value!r}, edits were {edits}"
 
@@ -173,22 +173,24 @@ def _was_never_seen(both: BothSides, person: Person, name: str, position: int) -
     )
 
 
-def _went_back_from_a_meeting(both: BothSides, person: Person, name: str, position: int) -> bool:
+def _was_taken_back_unacknowledged(both: BothSides, person: Person, name: str, position: int) -> bool:
     """Whether the edit is the one loss that is known and not mended (README, what this version cannot do).
 
-    Both sides made the same link, or undid it, each by itself. Before ours was sent the CRM's people took theirs back:
-    now the CRM shows what was agreed on before, ours is sent as if nothing had been there, and nothing tells of it.
+    The CRM came to hold what an edit here asks for before that was acknowledged: its people did the same, or the answer
+    to our call was lost. Then its people took it back. Now the CRM shows what was agreed on before, ours is sent as if
+    nothing had been there, and nothing tells of it. Links alone come back to what they were: names are never given
+    twice here.
     """
     edits, edit = person.edits[name], person.edits[name][position]
-    alike = [one for one in edits[:position] if (one.seen, one.value) == (edit.value, edit.seen)]
-    ours, theirs = ([one for one in alike if one.side == side] for side in (HERE, THERE))
+    asked = (HERE, edit.value, edit.seen)
+    ours = [one for one in edits[:position] if (one.side, one.seen, one.value) == asked]
     return (
         name.partition(":")[0] in _SIGHTS
-        and bool(ours and theirs)
+        and bool(ours)
         and not any(
-            line.operation in _LINKING and _is_about(line.path, person, name)
+            line.operation in _LINKING and line.fate in WHOLE and line.status == 200
             for line in both.box.requests
-            if ours[-1].at < line.seq <= edit.at
+            if ours[-1].at < line.seq <= edit.at and _is_about(line.path, person, name)
         )
     )
 
