@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from syncd.domain.changes import AddTag, JoinGroup, LeaveGroup, LocalChange, RemoveTag, SetField, operation_of
+from syncd.domain.changes import operation_of
 from syncd.log import redact
 from syncd.outbound.converse import Line, Talk, converse, is_the_crms
 from syncd.outbound.intents import Intents
 from syncd.outbound.leases import Lease
 from syncd.outbound.limits import DrainLimits
+from syncd.outbound.presuming import overwriting, parts, presumed, yielding
 from syncd.policy.fold import IDENTITY, Entry, Step, watermark
-from syncd.policy.merge import Agreed, Edit, Owner, Owners, trails
 from syncd.policy.merging import keeps_all
 from syncd.policy.outcome import Circumstances, Ending, verdict
 from syncd.policy.proof import Showing, Sight
@@ -37,7 +37,7 @@ from syncd.providers.contract import (
     Unauthorised,
     Unknown,
 )
-from syncd.store.outbox import AttemptRow, ClaimedLane, Contest, EntrySettlement, LaneSettlement, Reassertion
+from syncd.store.outbox import AttemptRow, ClaimedLane, EntrySettlement, LaneSettlement, Reassertion
 from syncd.store.outbox_history import history_of
 from syncd.store.outbox_incidents import diverged, parked
 
@@ -155,7 +155,7 @@ class _LaneWork:
             lane.email,
             is_repeat=is_repeat,
             since=step.carrier.captured_at,
-            agreed=self._agreed(step),
+            agreed=presumed(step, desk.limits.owners),
             stood_at=lane.stood_at,
         )
         deadline = desk.line.clock.monotonic() + desk.limits.conversation_s
@@ -165,18 +165,10 @@ class _LaneWork:
         self._done += 1
         return self._note(step, talk, talk.outcome)
 
-    def _agreed(self, step: Step) -> Agreed:
-        """Say what the step presumes. A re-assertion never gives way: what it meets may be its own delayed request."""
-        known = trails(_edit(entry) for entry in _parts(step) if entry.change is not None)
-        if step.carrier.is_reassertion:
-            return Agreed(known)
-        owners = self._desk.limits.owners
-        return Agreed(known, frozenset(name for name in known if _owner(owners, name, step.change) is not Owner.LOCAL))
-
     async def _may_go(self, step: Step, request: Request) -> bool:
         """Tell, right before a request, whether it may go out. What cannot be found out afterwards is written down
         first: what it overwrites, and of what is not repeat-safe that it begins."""
-        contests = [Contest(step.carrier.id, step.carrier.seq, clash, Owner.LOCAL) for clash in request.overwrites]
+        contests = overwriting(step, request.overwrites)
         if contests and not (self._lease.is_lost or await self._desk.intents.overwrite(self._lease, contests)):
             return False
         if self._lease.is_lost or not step.is_once or request.operation in self._desk.line.reads:
@@ -259,11 +251,7 @@ class _LaneWork:
 
     def _contest(self, step: Step, talk: Talk, outcome: Contested) -> None:
         """Put the entry back: what must not be sent of it leaves the outbox before it is claimed again."""
-        owners, agreed = self._desk.limits.owners, self._agreed(step)
-        for clash in outcome.conflicts:
-            if clash.field in agreed.yielding:
-                owner = _owner(owners, clash.field, step.change)
-                self._settlement.contests.append(Contest(step.carrier.id, step.carrier.seq, clash, owner))
+        self._settlement.contests += yielding(step, outcome.conflicts, self._desk.limits.owners)
         self._put(EntrySettlement(step.carrier.seq, _PENDING, False, 0.0, False, _told(outcome.reason)))
         self._settlement.is_more = True
         self._tell(step, talk, "contested", _told(outcome.reason), _PENDING)
@@ -283,7 +271,7 @@ class _LaneWork:
     def _reassert_later(self, step: Step) -> None:
         """Let the facet's value be said once more, if an earlier try of this call may still land behind it."""
         window_s = self._desk.limits.settle_window_s
-        root = next((entry.reasserts or entry.id for entry in _parts(step) if entry.is_uncertain), None)
+        root = next((entry.reasserts or entry.id for entry in parts(step) if entry.is_uncertain), None)
         if root is None and not step.carrier.is_reassertion:  # given up behind a barrier, it was not folded into this
             root = self._given_up.get(step.carrier.facet)
         if root is None or window_s <= 0:
@@ -391,29 +379,6 @@ def _inherits_doubt(step: Step) -> bool:
     remember them, and what is delivered next has to be said once more for their sake."""
     moot = (e for e in step.superseded if e.status == _PENDING and not e.is_reassertion)
     return not keeps_all(step.change) and any(entry.is_uncertain for entry in moot)
-
-
-def _parts(step: Step) -> tuple[Entry, ...]:
-    return (*step.superseded, step.carrier)
-
-
-def _edit(entry: Entry) -> Edit:
-    assert entry.change is not None
-    is_tried = entry.attempts > 0 or entry.is_uncertain or entry.status != _PENDING or entry.is_reassertion
-    return Edit(entry.change, entry.captured_at, is_sent=is_tried)
-
-
-def _owner(owners: Owners, name: str, change: LocalChange) -> Owner:
-    """Return the owner of a field by the names that people give it."""
-    match change:
-        case AddTag() | RemoveTag():
-            return owners.of(f"tag:{change.tag_name}", "tags")
-        case JoinGroup() | LeaveGroup():
-            return owners.of(f"group:{change.group_title}", "groups")
-        case SetField():
-            return owners.of(f"field:{change.code}", "fields")
-        case _:
-            return owners.of(name)
 
 
 def _told(reason: str) -> str:
