@@ -100,7 +100,7 @@ class Applier:
         self._limits = limits
         line = Line.to(provider, transport, clock, Pace(limits, clock))
         worker = worker_name(clock)
-        self._desk = Desk(line, limits, Intents(store, worker))
+        self._desk = Desk(line, limits, Intents(store, worker, clock))
         lookout = Lookout(store, account.id, clock, within_s=0.0)
         self._watch = Watch(store, lookout, line, account, limits, is_eager=True, worker=worker)
         self._gate = Gate(self._watch, line.pace, clock, limits)

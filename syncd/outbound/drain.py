@@ -71,5 +71,5 @@ class Drainer:
         pace = Pace(self._limits, self._clock, self._on_share)
         line = Line.to(self._provider, self._transport, self._clock, pace)
         post = Post(self._store, self._account, self._worker, self._limits)
-        desk = Desk(line, self._limits, Intents(self._store, self._worker))
+        desk = Desk(line, self._limits, Intents(self._store, self._worker, self._clock))
         return Shift(post, desk, tally, is_endless=is_endless)

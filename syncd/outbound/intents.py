@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
+from syncd.clock import Clock
 from syncd.domain.errors import SyncdError
 from syncd.log import get
 from syncd.outbound.leases import Lease
@@ -22,13 +23,17 @@ from syncd.store.outbox import Contest, write_begun, write_contests
 
 log = get("syncd.outbound")
 
+# The lane is ready again at once when nothing was sent: a statement that fails each time must not run in a circle.
+_REST_S = 1.0
+
 
 class Intents:
     """One worker's word to the database about what it begins."""
 
-    def __init__(self, store: Store, worker: str) -> None:
+    def __init__(self, store: Store, worker: str, clock: Clock) -> None:
         self._store = store
         self._worker = worker
+        self._clock = clock
 
     async def begin(self, lease: Lease, seq: int) -> bool:
         """Tell whether the call of the lane's entry ``seq`` may go out now; from then on it counts as begun."""
@@ -62,6 +67,7 @@ class Intents:
             return False
         except Exception as error:  # the boundary: what the database has against it is no fault of the change
             log.error("intent.failed", lane=lease.lane.lane_id, exc_info=error)
+            await self._clock.sleep(_REST_S)
             return False
         if not is_ours and not lease.is_lost:
             lease.is_lost = True

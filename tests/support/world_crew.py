@@ -84,6 +84,9 @@ class _Door:
     def reading(self) -> AbstractAsyncContextManager[Connection]:
         return self._through(self._store.reading)
 
+    def at_once(self) -> AbstractAsyncContextManager[Connection]:
+        return self._through(self._store.at_once)
+
     def begin_remote(self) -> AbstractAsyncContextManager[Connection]:
         return self._through(self._store.begin_remote)
 
