@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from syncd.policy.merge import Owner
 from syncd.policy.retry import RetryPolicy
 from syncd.store import Store, outbox_claim
 from tests.pipelines.test_drain_late import SCENARIOS
@@ -39,8 +40,13 @@ AT_POINTS = [name for name, defect in DEFECTS.items() if defect.points] if is_lo
 CASES: dict[str, object] = {
     "body": "false",
     "fault": "hold_answer",
+    "is_pull_first": True,
+    "kind": "text",
+    "loss": "lost_answer",
     "moment": Moment.AFTER,
     "most": 7,
+    "name": "tag added",
+    "owner": Owner.LOCAL,
     "scenario": SCENARIOS["tag"],
 }
 # A planted bug may make a drainer run in circles until it is stopped; one that raises is a plant gone bad.
