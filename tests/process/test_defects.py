@@ -25,7 +25,7 @@ from tests.support.cutting import Moment
 from tests.support.defects import DEFECTS, Defect, planted
 from tests.support.defects.planting import NothingToBreak, in_class, in_sql, instead
 from tests.support.defects.table import page
-from tests.support.proving import Say, is_long
+from tests.support.proving import Say, is_long, pick
 from tests.support.throwaway import cloned_store
 from tests.support.world_play import Schedule, play
 from tests.support.world_verdict import complaints
@@ -48,7 +48,7 @@ ENDED, ALARM = "a drainer ended with", f"a drainer ended with {-signal.SIGALRM}:
 PATIENCE_S, WORLD_PATIENCE_S = 40.0, 20.0
 
 
-@pytest.mark.parametrize("name", BY_A_TEST)
+@pytest.mark.parametrize("name", pick(BY_A_TEST, short=10))
 async def test_a_planted_bug_fails_its_test(store: Store, database: str, proof: Say, name: str) -> None:
     """By an assertion: a test that breaks for another reason has not seen the bug."""
     started, test = time.monotonic(), named(DEFECTS[name])
