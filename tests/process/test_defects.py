@@ -157,8 +157,8 @@ def test_there_is_a_table_of_them(proof: Say) -> None:
     """Made anew by ``python -m tests.support.defects.table > tests/DEFECTS.md``."""
     assert (ROOT / "tests/DEFECTS.md").read_text() == page()
     crashes, world = (sum(bool(getattr(each, kind)) for each in DEFECTS.values()) for kind in ("points", "seeds"))
-    played = len(PLAYED) + len(AT_POINTS)
-    proof(f"planted bugs: {played} of {len(DEFECTS)} played; {crashes} are for crash points, {world} for the faulty world")
+    played = len({*PLAYED, *AT_POINTS})
+    proof(f"planted bugs: {played} of {len(DEFECTS)} played; {crashes} suit crash points, {world} the faulty world")
 
 
 @pytest.mark.parametrize("name", DEFECTS)
