@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from syncd.policy.ladder import Rung
+from syncd.policy.merge import Owners
 from syncd.policy.rewrite import RewriteRule
 from syncd.policy.windows import WindowRule
 from syncd.policy.witness import WitnessRule
@@ -25,7 +26,8 @@ class PullPolicy:
     ``batch_rows`` of an answer are written at a time, ``sweep_batch`` small answers in one transaction. ``pages``
     bounds the requests of one answer. Until ``grace_s`` after a delivery, an answer that does not show it says nothing.
     ``probe_*`` and ``breaker_*`` are the waits after a canary that failed, the drainer's own: between the two bounds,
-    ever longer. A host that has been out of reach for ``away_s`` pauses the account.
+    ever longer. A host that has been out of reach for ``away_s`` pauses the account. ``owners`` say whose value counts
+    where both sides moved a field.
     """
 
     window: WindowRule = field(default_factory=WindowRule)
@@ -54,3 +56,4 @@ class PullPolicy:
     breaker_pause_max_s: float = 300
     away_s: float = 300
     time_limit_s: float | None = None
+    owners: Owners = field(default_factory=Owners)
