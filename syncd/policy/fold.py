@@ -17,6 +17,8 @@ folding what is left of a fold changes nothing.
 * A **reassertion** (``policy.reassertion``) repeats what its facet was delivered last, once its settle window is over.
   Until then it is as good as not there: nothing waits for it. Then it stands before everything that is not delivered
   yet, so that any newer change of its facet supersedes it; where such a change cannot be sent now, it waits with it.
+  One that may have been applied keeps it waiting from wherever it stands, behind a barrier too: said before that one is
+  sent again, the older value would follow the newer.
 
 It must never reorder two changes of one facet, and never send past an entry that waits for a person.
 """
@@ -116,6 +118,8 @@ def fold(entries: Sequence[Entry], is_repeat_safe: RepeatSafe, now: datetime) ->
     for entry in entries:
         if entry.reasserts is not None:
             walk.recall(entry)
+        elif entry.is_uncertain and entry.status != _DIVERGED:
+            walk.doubted[entry.facet] = entry.id
     for entry in entries:
         if entry.reasserts is None and not walk.take(entry):
             walk.is_barred = True
@@ -136,12 +140,14 @@ def watermark(entries: Sequence[Entry], settled: frozenset[int] | set[int], tail
 
 class _Walk:
     """One pass over a lane. A facet's trail is its entries so far that a call of this plan may settle. ``passed`` are
-    entries of barrier facets that a later barrier of their facet supersedes."""
+    entries of barrier facets that a later barrier of their facet supersedes. ``doubted``: the newest entry of a facet
+    that may have been applied and is not delivered, wherever it stands."""
 
     __slots__ = (
         "barrier",
         "broken",
         "closed",
+        "doubted",
         "is_barred",
         "is_more",
         "is_repeat_safe",
@@ -157,6 +163,7 @@ class _Walk:
         self.now = now
         self.trails: dict[str, list[Entry]] = {}
         self.closed: set[str] = set()
+        self.doubted: dict[str, int] = {}
         self.refused: list[Entry] = []
         self.passed: list[Entry] = []
         self.broken: list[Entry] = []
@@ -224,7 +231,7 @@ class _Walk:
             self._wait(entry)
             self._fence(entry)
             return not is_identity
-        if self.broken or any(_is_sendable(trail) for trail in self.trails.values()):
+        if self.broken or any(self._may_send(trail) for trail in self.trails.values()):
             self.is_more = True
         else:
             self.barrier = entry
@@ -247,7 +254,14 @@ class _Walk:
 
     def _is_due(self, entry: Entry) -> bool:
         """Whether a call of this plan is what keeps this entry waiting: then it is looked at again right after."""
-        return entry.status == _PENDING and _is_sendable(self.trails.get(entry.facet, ()))
+        return entry.status == _PENDING and self._may_send(self.trails.get(entry.facet, ()))
+
+    def _may_send(self, trail: Sequence[Entry]) -> bool:
+        """Whether a trail makes a call now: not to say an older value again before a newer one that is in doubt."""
+        if not _is_sendable(trail):
+            return False
+        carrier = next(entry for entry in reversed(trail) if entry.status == _PENDING)
+        return carrier.reasserts is None or self.doubted.get(carrier.facet, 0) <= carrier.reasserts
 
     def plan(self, last_seq: int) -> Plan:
         barrier = self.barrier
@@ -257,7 +271,7 @@ class _Walk:
             step = Step(barrier, change, (*self.refused, *passed), True, not self.is_repeat_safe(change))
             is_more = self.is_more or barrier.seq < last_seq or bool(self.refused)
             return Plan((step,), tuple(self.broken), self.next_at, is_more, self.is_barred)
-        steps = [_step(trail) for trail in self.trails.values() if _is_sendable(trail)]
+        steps = [_step(trail) for trail in self.trails.values() if self._may_send(trail)]
         steps.sort(key=_place)
         return Plan(tuple(steps), tuple(self.broken), self.next_at, self.is_more, self.is_barred)
 

@@ -47,6 +47,19 @@ def reassertion(change: LocalChange) -> LocalChange | None:
             assert_never(change)
 
 
+def after_given_up(change: LocalChange) -> LocalChange | None:
+    """Return what stands for a call that was given up in doubt until something is delivered behind it; None where
+    nothing can be said against its landing. It is never said as it is: the value was given up.
+    """
+    match change:
+        case UpdateProfile():
+            return UpdateProfile(old={}, new={})
+        case CreateRelation():
+            return None
+        case _:
+            return reassertion(change)
+
+
 def brought_up(change: LocalChange, later: Iterable[LocalChange]) -> LocalChange:
     """Return a reassertion with what its facet was delivered since: ``later``, in commit order, laid over it."""
     for newer in later:

@@ -8,7 +8,8 @@ begin any more: the raised epoch forbids it. A lane that nobody holds is woken a
 No older value may follow a newer one of its facet, even where nobody can tell whether the newer one was applied. So
 a retry is refused when a later change of the facet was delivered, may have been applied, is being sent or was given up;
 and a facet is given up oldest first, because the older change may be folded into the newer one that is under way, and
-would be sent after it alone. Whoever wants the older value edits the row again.
+would be sent after it alone. Whoever wants the older value edits the row again. What is given up while it may have
+been applied may land behind the next value: that one is said once more (``outbox_reassert``).
 
 Every decision is recorded with who took it and why, in the same transaction.
 """
@@ -26,14 +27,20 @@ from syncd.store import account_states
 from syncd.store.accounts import account_ids
 from syncd.store.decisions import Decision, record
 from syncd.store.engine import Connection
+from syncd.store.outbox_claim import decoded
 from syncd.store.outbox_incidents import close_for_entries
+from syncd.store.outbox_reassert import remember
+
+# What the settings say where nothing is set.
+SETTLE_WINDOW_S = 180.0
 
 _FIND = text("SELECT lane_id FROM syncd.entries WHERE id = :entry_id")
 _LOCK = text("SELECT id FROM syncd.lanes WHERE id = :lane_id FOR UPDATE")
 _READ = text(
     """
     SELECT e.id, e.account_id, e.lane_id, e.seq, e.facet, e.status, e.reasserts IS NOT NULL AS is_again,
-           e.status = 'pending' AND e.seq <= coalesce(l.sending_upto, 0) AS is_in_hand
+           e.status = 'pending' AND e.seq <= coalesce(l.sending_upto, 0) AS is_in_hand, e.is_uncertain, e.operation,
+           CAST(e.payload AS text) AS payload, coalesce(e.reasserts, e.id) AS root
     FROM syncd.entries e JOIN syncd.lanes l ON l.id = e.lane_id WHERE e.id = :entry_id
     """
 )
@@ -132,12 +139,19 @@ async def retry_entry(
 
 
 async def skip_entry(
-    connection: Connection, entry_id: int, *, actor: str = "unknown", reason: str | None = None
+    connection: Connection,
+    entry_id: int,
+    *,
+    actor: str = "unknown",
+    reason: str | None = None,
+    settle_window_s: float = SETTLE_WINDOW_S,
 ) -> bool:
     """Give up an entry that is not delivered; what waits behind it goes on.
 
-    Returns whether a worker had it in hand: then it may reach, or have reached, the CRM all the same. Raises UserError
-    when it is settled, or when an older change of its facet is not: that one could be sent after this one.
+    Returns whether a worker had it in hand: then it may reach, or have reached, the CRM all the same. What may is
+    remembered: a value of its facet that is delivered within ``settle_window_s`` (0: none) is said once more after
+    them. Raises UserError when it is settled, or when an older change of its facet is not: that one could be sent
+    after this one.
     """
     entry = await _lock(connection, entry_id)
     if not may_move(EntryStatus(entry.status), EntryStatus.SKIPPED):
@@ -150,6 +164,9 @@ async def skip_entry(
             " sent after it; skip that one as well"
         )
     await connection.execute(_SKIP, {"entry_id": entry_id})
+    change, _ = decoded(entry.operation, entry.payload)
+    if change is not None and (entry.is_uncertain or entry.is_in_hand):
+        await remember(connection, entry.lane_id, change, entry.root, settle_window_s)
     await close_for_entries(connection, [entry_id])
     await connection.execute(_WAKE, {"lane_id": entry.lane_id})
     await record(connection, Decision(AccountId(entry.account_id), "skip", actor, reason, entry_id=entry_id))

@@ -3,9 +3,13 @@
 ``append`` runs in the transaction that settles the doubtful call, under its lane's lock and epoch: either both are
 written or neither. There is at most one waiting reassertion per facet; another doubt about the facet renews its wait.
 
+``remember`` runs where a person gives a call up that may still land. That value is never said again; what is delivered
+behind it inside the wait is.
+
 ``bring_up`` runs in the claim, once the wait is over: what was delivered since is laid over what the entry says, and
 the entry is written so, for its payload is what was sent. Reading it from the deliveries themselves, and not from what
-somebody remembered to update, costs nothing while no reassertion is due.
+somebody remembered to update, costs nothing while no reassertion is due. One about a call that was given up says what
+was delivered since and nothing else: if that is nothing, it has become moot and is settled there and then.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from sqlalchemy import text
 
 from syncd.domain.changes import LocalChange, decode_change, encode_change, facet_of, operation_of
 from syncd.policy.fold import Entry
-from syncd.policy.reassertion import brought_up
+from syncd.policy.reassertion import after_given_up, brought_up
 from syncd.store.engine import Connection
 from syncd.store.outbox_results import LaneSettlement, Reassertion
 
@@ -67,14 +71,24 @@ _APPEND = text(
 # Superseded profile edits were part of the call that superseded them; of anything else the last one alone was sent.
 _SINCE = text(
     """
-    SELECT r.id, e.operation, CAST(e.payload AS text) AS payload
+    SELECT r.id, coalesce(d.status = 'skipped', false) AS is_given_up, e.operation, CAST(e.payload AS text) AS payload
     FROM unnest(CAST(:ids AS bigint[])) AS i (id)
     JOIN syncd.entries r ON r.id = i.id
     LEFT JOIN syncd.entries d ON d.id = r.reasserts
-    JOIN syncd.entries e ON e.lane_id = r.lane_id AND e.facet = r.facet AND e.seq > coalesce(d.seq, r.seq)
-    WHERE e.reasserts IS NULL
-      AND (e.status IN ('verified', 'accepted', 'diverged') OR e.status = 'superseded' AND e.facet = 'profile')
+    LEFT JOIN syncd.entries e
+      ON e.lane_id = r.lane_id AND e.facet = r.facet AND e.seq > coalesce(d.seq, r.seq) AND e.reasserts IS NULL
+     AND (e.status IN ('verified', 'accepted', 'diverged') OR e.status = 'superseded' AND e.facet = 'profile')
     ORDER BY r.id, e.seq
+    """
+)
+
+# A profile edit that was superseded counts as said (``_SINCE``): this one says nothing.
+_MOOT = text(
+    """
+    UPDATE syncd.entries
+    SET status = 'superseded', settled_at = now(), next_attempt_at = NULL,
+        payload = CASE WHEN facet = 'profile' THEN '{"old": {}, "new": {}}' ELSE payload END
+    WHERE id = ANY (CAST(:ids AS bigint[]))
     """
 )
 
@@ -91,8 +105,21 @@ _SPEAK = text(
 async def append(connection: Connection, lanes: Iterable[LaneSettlement]) -> None:
     """Append the reassertions of settled lanes, whose locks and epochs the caller holds."""
     wanted = {(s.lane_id, facet_of(r.change)): r for s in lanes for r in s.reassertions}
-    if not wanted:
-        return
+    if wanted:
+        await _append(connection, wanted)
+
+
+async def remember(connection: Connection, lane_id: int, given_up: LocalChange, root: int, window_s: float) -> None:
+    """Let what is delivered in the next ``window_s`` behind a call that was given up in doubt be said once more.
+
+    ``root`` is that call's entry, of the lane whose lock the caller holds.
+    """
+    said = after_given_up(given_up)
+    if said is not None and window_s > 0:
+        await _append(connection, {(lane_id, facet_of(said)): Reassertion(said, root, window_s)})
+
+
+async def _append(connection: Connection, wanted: Mapping[tuple[int, str], Reassertion]) -> None:
     window_s = max(one.window_s for one in wanted.values())
     rows = (await connection.execute(_RENEW, {**_arrays(wanted), "window_s": window_s})).all()
     renewed = {(row.lane_id, row.facet) for row in rows}
@@ -103,22 +130,31 @@ async def append(connection: Connection, lanes: Iterable[LaneSettlement]) -> Non
 
 async def bring_up(connection: Connection, entries: Mapping[int, list[Entry]], now: datetime) -> None:
     """Let the due reassertions among claimed entries (by lane) say what their facets were delivered last."""
-    due = {entry.id: entry for entry in _due(entries, now)}
+    due = {entry.id: entry.change for entry in _due(entries, now) if entry.change is not None}
     if not due:
         return
-    later: dict[int, list[LocalChange]] = {}
+    later: dict[int, list[LocalChange]] = {entry_id: [] for entry_id in due}
+    given_up = set()
     for row in await connection.execute(_SINCE, {"ids": list(due)}):
-        later.setdefault(row.id, []).append(decode_change(row.operation, row.payload))
+        if row.is_given_up:
+            given_up.add(row.id)
+        if row.operation is not None:
+            later[row.id].append(decode_change(row.operation, row.payload))
+    moot = {entry_id for entry_id in given_up if not later[entry_id]}
+    if moot:
+        await connection.execute(_MOOT, {"ids": list(moot)})
     current = {
-        entry_id: brought_up(change, later[entry_id])
-        for entry_id, entry in due.items()
-        if entry_id in later and (change := entry.change) is not None
+        entry_id: brought_up(later[entry_id][0] if entry_id in given_up else change, later[entry_id])
+        for entry_id, change in due.items()
+        if entry_id not in moot
     }
-    moved = {entry_id: change for entry_id, change in current.items() if change != due[entry_id].change}
+    moved = {entry_id: change for entry_id, change in current.items() if change != due[entry_id]}
     if moved:
         await connection.execute(_SPEAK, _spoken(moved))
     for lane in entries.values():
-        lane[:] = [_saying(entry, moved[entry.id]) if entry.id in moved else entry for entry in lane]
+        lane[:] = [
+            _saying(entry, moved[entry.id]) if entry.id in moved else entry for entry in lane if entry.id not in moot
+        ]
 
 
 def _due(entries: Mapping[int, list[Entry]], now: datetime) -> Iterable[Entry]:

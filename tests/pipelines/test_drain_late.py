@@ -14,6 +14,7 @@ import pytest
 
 from syncd.sandbox.records import Relation
 from syncd.store import Store
+from syncd.store.outbox import retry_entry, skip_entry
 from tests.support.outbox import Circle, circle, rows
 
 WINDOW_S = 600.0
@@ -318,9 +319,7 @@ async def test_a_doubt_outlives_a_barrier_that_waits_for_a_person(store: Store) 
             c.sandbox.faults.add("false", operation=operation)
         await c.wake()
         assert (await c.drain(settle_window_s=WINDOW_S)).dead == 1
-        number = str(next(iter(c.sandbox.world.lists)))
-        sql = "SELECT crm.subscribe(email, CAST(:list AS text)) FROM crm.relations WHERE id = :who"
-        await c.edit(sql, who=_who(c).id, list=number)
+        await _subscribe(c)
         assert (await c.drain(settle_window_s=WINDOW_S)).dead == 1
         await _newest_stands(c)
         await c.wake()
@@ -336,6 +335,99 @@ async def _newest_stands(c: Circle) -> None:
     await c.wake()
     await c.drain(settle_window_s=WINDOW_S)
     assert _field_value(c, _now(c)) == "newest"
+
+
+async def test_an_old_value_is_not_said_again_before_a_newer_one_that_a_retried_call_holds_up(store: Store) -> None:
+    """The newer one went past a refused subscription, and its answer was lost. Retried, the subscription stands before
+    it; the old value, due again, must not be said first: it would undo what the CRM has."""
+    async with circle(store) as c:
+        c.sandbox.faults.add("late", operation="field_set")
+        await _edit(c, SCENARIOS["field"].first)
+        assert (await c.drain(settle_window_s=WINDOW_S)).reasserting == 1
+        c.sandbox.faults.add("false", operation="list_subscribe")
+        await _subscribe(c)
+        assert (await c.drain(settle_window_s=WINDOW_S)).dead == 1
+        await _edit(c, SCENARIOS["field"].second)
+        await _send_and_die(c, "hold_answer")
+        async with store.begin() as connection:
+            await retry_entry(connection, next(e["id"] for e in await c.entries() if e["status"] == "dead"))
+        await c.wake()
+        assert (await c.drain(settle_window_s=WINDOW_S)).is_empty
+        assert [effect.after for effect in c.sandbox.journal.of("field.set")] == ["old", "new"]
+        c.sandbox.land()
+        await c.wake()
+        await c.drain(settle_window_s=WINDOW_S)
+        assert _field_value(c, _now(c)) == "new"
+
+
+async def _put_off_and_given_up(c: Circle, scenario: Scenario) -> None:
+    """Send the first value once; a person gives it up while the request is still on its way."""
+    _bare(c)
+    c.sandbox.faults.add("late", operation=scenario.operation)
+    await _edit(c, scenario.first)
+    report = await c.drain(settle_window_s=WINDOW_S, backoff_s=3600.0, backoff_max_s=3600.0, patience_s=0.0)
+    assert report.pending == 1
+    await _skip(c)
+
+
+async def test_a_value_that_was_given_up_may_land_and_does_not_stay(store: Store, scenario: Scenario) -> None:
+    """Skipped is not undone: it may land behind whatever is delivered next, and that is said once more."""
+    async with circle(store) as c:
+        await _put_off_and_given_up(c, scenario)
+        await _edit(c, scenario.second)
+        assert (await c.drain(settle_window_s=WINDOW_S)).reasserting == 1
+        assert c.sandbox.land() == 1
+        assert scenario.value(c, _now(c)) == scenario.old
+        await c.wake()
+        assert (await c.drain(settle_window_s=WINDOW_S)).reasserting == 0
+        assert scenario.value(c, _now(c)) == scenario.new
+
+
+async def test_a_value_that_was_given_up_is_never_said_again_itself(store: Store, scenario: Scenario) -> None:
+    """Where nothing followed it there is nothing to say: the matter ends by itself, and a retry is not in its way."""
+    async with circle(store) as c:
+        await _put_off_and_given_up(c, scenario)
+        await c.wake()
+        report = await c.drain(settle_window_s=WINDOW_S)
+        assert (report.requests, report.reasserting, report.is_empty) == (0, 0, True)
+        assert [e["status"] for e in await c.entries()] == ["skipped", "superseded"]
+
+
+async def test_a_value_that_was_given_up_in_mid_sending_may_land_and_does_not_stay(store: Store) -> None:
+    """Nobody has the answer of a drainer that died; the intent that it left tells of its request."""
+    async with circle(store) as c:
+        await _edit(c, SCENARIOS["field"].first)
+        await _send_and_die(c, "hold")
+        await c.wake()
+        await _skip(c)
+        await _edit(c, "UPDATE crm.relation_fields SET value = 'newest' WHERE relation_id = :who AND field_id = :field")
+        assert (await c.drain(settle_window_s=WINDOW_S)).reasserting == 1
+        c.sandbox.release()
+        await c.sandbox.journal.until(lambda j: len(j.of("field.set")) == 2)
+        assert _field_value(c, _now(c)) == "old"
+        await c.wake()
+        await c.drain(settle_window_s=WINDOW_S)
+        assert _field_value(c, _now(c)) == "newest"
+
+
+async def _skip(c: Circle) -> None:
+    async with c.store.begin() as connection:
+        await skip_entry(connection, (await c.entries())[0]["id"], settle_window_s=WINDOW_S)
+
+
+async def _send_and_die(c: Circle, fault: str) -> None:
+    """Let a drainer be killed while a field value of its is on the way (``hold``) or its answer (``hold_answer``)."""
+    c.sandbox.faults.add(fault, operation="field_set")
+    task = asyncio.create_task(c.drainer(settle_window_s=WINDOW_S).run(asyncio.Event()))
+    await c.sandbox.until_held()
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def _subscribe(c: Circle) -> None:
+    number = str(next(iter(c.sandbox.world.lists)))
+    sql = "SELECT crm.subscribe(email, CAST(:list AS text)) FROM crm.relations WHERE id = :who"
+    await c.edit(sql, who=_who(c).id, list=number)
 
 
 async def test_no_reassertion_follows_a_plain_delivery(store: Store) -> None:

@@ -323,3 +323,26 @@ def test_a_value_is_said_again_after_an_older_one_that_may_still_land() -> None:
     assert made.steps[0].superseded == (), "what is dead before the barrier stays there"
     newer = entry(5, field("c"), attempts=1, is_uncertain=True, next_attempt_at=LATER)
     assert sent(plan(given_up, parked, again, newer)) == [], "not after one that may have been applied"
+
+
+@pytest.mark.parametrize(
+    ("barrier", "is_sent"),
+    [
+        (entry(1, unsubscribe()), True),
+        (entry(1, email("a@x.example")), True),
+        (entry(1, email("a@x.example"), "held"), False),
+        (entry(1, email("a@x.example"), "dead", is_refused=True), False),
+    ],
+    ids=["a call once", "an address", "a held address", "a refused address"],
+)
+def test_a_value_is_not_said_again_while_a_newer_one_in_doubt_stands_behind_a_barrier(
+    barrier: Entry, is_sent: bool
+) -> None:
+    """The newer value went out before the barrier was retried, and its answer was lost. It waits behind the barrier
+    now, and nothing may tell the CRM the older value before it."""
+    again, newer = entry(3, field("a"), reasserts=900, next_attempt_at=EARLIER), entry(2, field("b"))
+    in_doubt = entry(2, field("b"), is_uncertain=True)
+    assert sent(plan(barrier, in_doubt, again)) == ([barrier.change] if is_sent else [])
+    assert sent(plan(barrier, newer, again)) == [field("a")], "one that was never sent is no hindrance"
+    after = plan(in_doubt, again)
+    assert (sent(after), [e.seq for e in after.steps[0].superseded]) == ([field("b")], [3])
