@@ -158,7 +158,7 @@ class _LaneWork:
             agreed=presumed(step, desk.limits.owners),
             stood_at=lane.stood_at,
         )
-        deadline = desk.line.clock.monotonic() + desk.limits.conversation_s
+        deadline = min(desk.line.clock.monotonic() + desk.limits.conversation_s, self._lease.until)
         talk = await converse(desk.line, step.change, target, deadline, lambda request: self._may_go(step, request))
         if talk.outcome is None:
             return False

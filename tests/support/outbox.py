@@ -120,15 +120,20 @@ class Circle:
 
 @asynccontextmanager
 async def circle(
-    store: Store, *, relations: int = 6, options: ProviderOptions | None = None, key: str | None = None
+    store: Store,
+    *,
+    relations: int = 6,
+    options: ProviderOptions | None = None,
+    key: str | None = None,
+    through: type[Transport] = Transport,
 ) -> AsyncIterator[Circle]:
-    """Start a simulator and mirror its relations, tags, fields, groups and lists."""
+    """Start a simulator and mirror its relations, tags, fields, groups and lists. ``through``: how to talk to it."""
     world = World.seeded(relations=relations, orders=4, invoices=0, seed=7)
     async with Sandbox(world) as sandbox:
         account = await new_account(store)
         await mirror(store, account, world)
         auth = Auth(query={"admin": sandbox.admin, "key": key or sandbox.key})
-        transport = Transport.open(sandbox.base_url, auth, clock=SystemClock())
+        transport = through.open(sandbox.base_url, auth, clock=SystemClock())
         try:
             chosen = provider(options or ProviderOptions(allowed_operations=GUARDED))
             yield Circle(store, sandbox, account, transport, chosen)

@@ -8,12 +8,12 @@ from typing import Any
 from sqlalchemy import text
 
 from syncd.outbound import lane
-from syncd.policy import outcome
+from syncd.policy import fold, outcome
 from syncd.policy.outcome import Circumstances, Ending, Verdict
 from syncd.policy.states import EntryStatus
 from syncd.store import Connection, outbox_claim, outbox_intent, outbox_lease, outbox_reassert
 from syncd.store.outbox_claim import ClaimedLane
-from tests.support.defects.planting import Defect, in_class, instead
+from tests.support.defects.planting import Defect, in_class, in_sql, instead
 
 _SETTLED = text(
     """
@@ -124,6 +124,22 @@ DOUBT: dict[str, Defect] = {
         "What is said again is the doubtful value itself, not what its facet was delivered since.",
         "tests/pipelines/test_drain_late.py::test_with_reassertion_the_last_value_stands",
         instead(outbox_reassert, "bring_up", _silent),
+    ),
+    "reassertion_before_a_newer_doubt": Defect(
+        "A value is said again while a newer one that may have been applied waits behind another call.",
+        "tests/pipelines/test_drain_late.py::"
+        "test_an_old_value_is_not_said_again_before_a_newer_one_that_a_retried_call_holds_up",
+        in_class(fold._Walk, "_may_send", lambda _: lambda self, trail: fold._is_sendable(trail)),
+    ),
+    "skipped_in_doubt_forgotten": Defect(
+        "What a person skips while it may still land is forgotten, and may undo what is delivered after it.",
+        "tests/pipelines/test_drain_late.py::test_a_value_that_was_given_up_may_land_and_does_not_stay",
+        instead(outbox_reassert, "remember", _silent),
+    ),
+    "skipped_said_again": Defect(
+        "What a person skipped in doubt is said again, as if it had been delivered.",
+        "tests/pipelines/test_drain_late.py::test_a_value_that_was_given_up_is_never_said_again_itself",
+        in_sql(outbox_reassert, "_SINCE", (r"d\.status = 'skipped'", "false")),
     ),
     "settle_not_recognised": Defect(
         "A settle whose commit was not answered is never looked for: it counts as another drainer's.",
