@@ -1,15 +1,23 @@
 """Drain when drainers die, stall, stop or lose their database: nothing is lost, nothing is done twice."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 from sqlalchemy import event
 
+from syncd.clock import SystemClock
 from syncd.domain.errors import InfrastructureError
+from syncd.outbound.converse import Line
+from syncd.outbound.intents import Intents
+from syncd.outbound.lane import Desk, send_lane
+from syncd.outbound.leases import Lease
+from syncd.outbound.pace import Pace
 from syncd.store import Store
-from tests.support.outbox import QUICK, Circle, circle, remote_sql, rows, run_sql
+from tests.support.claims import claimed_one, settled
+from tests.support.outbox import QUICK, Circle, circle, remote_sql, rows, run_sql, stage_all
 
 _BEGINS = "SET sending_upto ="
 
@@ -122,23 +130,33 @@ async def test_a_subscription_that_had_not_begun_is_sent_by_the_next_drainer(sto
 
 
 async def test_a_drainer_that_slept_past_its_lease_begins_nothing(store: Store) -> None:
-    """Another one has mailed meanwhile. Its own clock may tell it anything: the database is asked before it sends."""
+    """Another one has mailed meanwhile. Its own clock may tell it anything: the database is asked before it sends.
+
+    One worker of it is played here, for a whole drainer might claim the lane anew itself.
+    """
     async with circle(store) as c:
         _untagged(c)
         await _nameless(c)
         c.sandbox.faults.add("hold", operation="relation_by_email")
         await _subscribe(c)
-        stop = asyncio.Event()
-        sleeping = asyncio.create_task(c.drainer(lease_s=3600.0).drain(stop))
+        await stage_all(store)
+        lease = Lease(await claimed_one(store, c.account, worker="sleeper"), until=math.inf)
+        sleeping = asyncio.create_task(send_lane(_desk_of(c, "sleeper"), lease))
         await c.sandbox.until_held()
-        stop.set()  # or it would claim the lane anew itself
         await c.wake()
         assert (await c.drain()).delivered == 1
         c.sandbox.release()
-        report = await sleeping
-        assert report.delivered == 0
+        result = await sleeping
+        assert (lease.is_lost, result.deliveries) == (True, [])
+        assert (await settled(store, c.account, result.settlement, worker="sleeper")).fenced == {lease.lane.lane_id}
         assert c.sandbox.requests.by_operation["list_subscribe"] == 1
         assert [e["status"] for e in await c.entries()] == ["accepted"]
+
+
+def _desk_of(c: Circle, worker: str) -> Desk:
+    clock = SystemClock()
+    line = Line.to(c.provider, c.transport, clock, Pace(QUICK, clock))
+    return Desk(line, QUICK, Intents(c.store, worker, clock))
 
 
 async def test_calls_that_are_safe_to_repeat_pay_nothing_for_those_that_are_not(store: Store) -> None:

@@ -431,13 +431,3 @@ async def test_a_rate_is_kept(store: Store) -> None:
         assert report.is_empty
         assert report.elapsed_s >= (report.requests - 3) / 20
         assert QUICK.rate_per_s is None
-
-
-async def test_more_workers_than_the_rate_feeds_do_not_starve_each_other(store: Store) -> None:
-    """A turn that comes too late must be left to others: turns taken in vain make every later one come too late."""
-    async with circle(store, relations=20) as c:
-        _untagged(c)
-        await c.edit("INSERT INTO crm.relation_tags (relation_id, tag_id) SELECT id, 301 FROM crm.relations")
-        report = await c.drain(rate_per_s=10.0, concurrency=16, timeout_s=0.8, lease_s=1.6)
-        assert report.is_empty
-        assert report.elapsed_s < 6
