@@ -8,10 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
-from syncd.providers.contract import Answer, MaybeApplied, Request
+from syncd.providers.contract import Answer, Answered, NotSent, Request
 from syncd.transport import Transport
+
+
+class End(StrEnum):
+    """How a request ended: the CRM did it, the CRM certainly did not, or it may have, or may yet."""
+
+    DONE = "done"
+    REFUSED = "refused"
+    DOUBT = "doubt"
 
 
 @dataclass(slots=True)
@@ -22,9 +31,13 @@ class Heard:
     answer: Answer | None = None
 
     @property
-    def is_in_doubt(self) -> bool:
-        """Whether it may have been applied, or may yet be, without our knowing."""
-        return self.answer is None or isinstance(self.answer, MaybeApplied)
+    def end(self) -> End:
+        match self.answer:
+            case Answered(response):
+                return End.DONE if response.status < 400 else End.REFUSED
+            case NotSent():
+                return End.REFUSED
+        return End.DOUBT
 
 
 class HearingTransport(Transport):
@@ -41,22 +54,20 @@ class HearingTransport(Transport):
         return heard.answer
 
 
-def disorder(said: Iterable[tuple[int, bool]], applied: list[int], *, may_end_older: bool = False) -> str | None:
+def disorder(said: Iterable[tuple[int, End]], applied: list[int], *, may_end_older: bool = False) -> str | None:
     """Say what is wrong with the growing numbers of one facet, None if nothing is.
 
-    ``said`` are those that were sent, in that order, each with whether it ended in doubt; ``applied`` those that took
-    effect. No number is ever sent after a larger one. One may take effect after a larger one if a request that said it
-    ended in doubt, and once for each such request; what stands at the end is the largest of all, unless
+    ``said`` are those that were sent, in that order, each with how that ended; ``applied`` those that took effect. No
+    number is ever sent after a larger one, unless that was refused. One may take effect after a larger one if a request
+    that said it ended in doubt, and once for each such request; what stands at the end is the largest of all, unless
     ``may_end_older``: a person gave it up, or the word that would have put it right.
     """
-    numbers, doubts = [], []
-    for number, is_in_doubt in said:
-        numbers.append(number)
-        if is_in_doubt:
-            doubts.append(number)
-    if numbers != sorted(numbers):
-        return f"an older value was said after a newer one: {numbers}"
-    newest = 0
+    said, newest = list(said), 0
+    for number, end in said:
+        if number < newest:
+            return f"{number} was said after {newest}: {said}"
+        newest = newest if end is End.REFUSED else number
+    doubts, newest = [number for number, end in said if end is End.DOUBT], 0
     for number in applied:
         if number < newest:
             if number not in doubts:
