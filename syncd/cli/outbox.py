@@ -16,7 +16,7 @@ from syncd.clock import SystemClock
 from syncd.domain.errors import UserError
 from syncd.policy.states import EntryStatus
 from syncd.service.database import opened
-from syncd.settings import Settings
+from syncd.settings import Settings, resolve_accounts
 from syncd.store import Connection
 from syncd.store.outbox import (
     EntryStory,
@@ -141,8 +141,14 @@ def skip(entry_ids: tuple[int, ...], actor: str, reason: str | None, as_json: bo
     """
     settings = session.begin().settings
 
+    window_s = _settle_window_s(settings)
+
     async def skip_all(connection: Connection) -> list[int]:
-        return [id_ for id_ in sorted(entry_ids) if await skip_entry(connection, id_, actor=actor, reason=reason)]
+        return [
+            entry_id
+            for entry_id in sorted(entry_ids)
+            if await skip_entry(connection, entry_id, actor=actor, reason=reason, settle_window_s=window_s)
+        ]
 
     in_hand = session.run(lambda: _read(settings, skip_all))
     _done("skipped", entry_ids, as_json)
@@ -159,6 +165,13 @@ class _Listed:
     counts: dict[str, int]
     entries: tuple[OutboxEntry, ...] = ()
     groups: tuple[ReasonGroup, ...] = ()
+
+
+def _settle_window_s(settings: Settings) -> float:
+    """Return the longest of all accounts' settle windows: an entry's account is known to the database alone."""
+    if settings.accounts_file is None:
+        return settings.settle_window_s
+    return max(config.send.settle_window_s for config in resolve_accounts(settings).configs)
 
 
 async def _read(settings: Settings, ask: Callable[[Connection], Awaitable[T]]) -> T:
