@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from syncd.domain.changes import CreateField, LocalChange, UpdateProfile
-from syncd.policy.reassertion import brought_up, reassertion
+from syncd.domain.changes import CreateField, CreateRelation, LocalChange, UpdateProfile, facet_of
+from syncd.policy.reassertion import after_given_up, brought_up, reassertion
 from tests.support.changes import SAMPLES
 from tests.support.lanes import add, create, email, field, is_repeat_safe, profile, remove
 
@@ -41,3 +41,13 @@ def test_profile_columns_add_up() -> None:
 def test_no_reassertion_is_made_of_an_account_call() -> None:
     """A field that is created twice is two fields, or an error."""
     assert reassertion(CreateField(name="a", label="A", type="string", options=())) is None
+
+
+@pytest.mark.parametrize("change", SAMPLES, ids=lambda change: type(change).__name__)
+def test_what_was_given_up_stands_for_its_facet_alone(change: LocalChange) -> None:
+    """Another facet's reassertion would say what nobody doubts; columns of an edit that was given up, what nobody
+    wants."""
+    kept = after_given_up(change)
+    assert kept is None or facet_of(kept) == facet_of(change)
+    assert not (isinstance(kept, UpdateProfile) and kept.new)
+    assert (kept is None) is (not is_repeat_safe(change) or isinstance(change, CreateRelation))
