@@ -168,6 +168,14 @@ class Row(msgspec.Struct, Generic[R], frozen=True, gc=False):
     warnings: tuple[str, ...] = ()
 
 
+class Refused(msgspec.Struct, frozen=True, gc=False):
+    """A record that cannot be read: its JSON text, whole, and why. ``key`` is its remote id where that can be told."""
+
+    raw: bytes
+    reason: str
+    key: str | None = None
+
+
 Record: TypeAlias = (
     Administration
     | Relation
