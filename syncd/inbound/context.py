@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from syncd.clock import Clock
 from syncd.domain.account import Account
 from syncd.domain.errors import MalformedAnswer
+from syncd.inbound.drift import Drift
 from syncd.inbound.policy import PullPolicy
 from syncd.providers.contract import Provider
 from syncd.store import Store
@@ -35,7 +36,8 @@ class Progress:
 @dataclass(frozen=True, slots=True)
 class Context:
     """The parts of one account's pulling. ``on_progress`` hears of every batch. An ``inspection`` says what is asked
-    for instead of what is due, and watches how it stood; then every row that is shown is marked as seen now."""
+    for instead of what is due, and watches how it stood; then every row that is shown is marked as seen now. ``drift``
+    is one run's own: what it sees of the shape of its answers."""
 
     store: Store
     provider: Provider
@@ -45,6 +47,7 @@ class Context:
     policy: PullPolicy
     on_progress: Callable[[Progress], None] | None = None
     inspection: Inspection | None = None
+    drift: Drift = field(default_factory=Drift)
 
     def scope(self, run: Run) -> Scope:
         """Return what the writes of a run are told."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from syncd.domain.errors import MalformedAnswer
+from syncd.domain.errors import KeyVanished, MalformedAnswer
 from syncd.domain.records import Row
 from syncd.inbound.context import Context
 from syncd.inbound.fetch import Trouble, fetch
@@ -63,10 +63,13 @@ async def _ask(context: Context, stream: Stream, invoice: Due) -> Row[Any] | Tro
         if isinstance(fetched, Trouble):
             return fetched
         try:
-            rows, _ = read_whole(stream, fetched)
+            whole = read_whole(context, stream, fetched)
+            context.drift.believe()
+        except KeyVanished:
+            raise  # of all answers, not of this invoice: its tries are not used up
         except MalformedAnswer as malformed:
             return Trouble(str(malformed))
-        return _only(rows)
+        return _only(whole.rows)
 
 
 def _only(rows: Sequence[Row[Any]]) -> Row[Any] | Trouble:

@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from syncd.domain.records import Order, Row
+from syncd.domain.records import Order, Refused, Row
 from syncd.inbound.context import Context
 from syncd.inbound.doubting import Misgivings, absence
 from syncd.inbound.late import measure_late
 from syncd.policy import witness
 from syncd.providers.contract import Stream
-from syncd.store import Connection, followup, readings
+from syncd.store import Connection, followup, readings, unread
 from syncd.store.followup import Due
 from syncd.store.mirror import (
     Scope,
@@ -39,6 +39,7 @@ class Shown:
     due: Due
     rows: tuple[Row[Any], ...] = ()
     warnings: tuple[str, ...] = ()
+    refused: tuple[Refused, ...] = ()
     is_absent: bool = False
 
 
@@ -101,6 +102,11 @@ async def write_shown(
     return (written + Written(missing=missing)).warned(*warnings)
 
 
+def refused_of(shown: Sequence[Shown]) -> dict[int, tuple[Refused, ...]]:
+    """Return what could not be read of each parent that was shown."""
+    return {answer.due.id: answer.refused for answer in shown if not answer.is_absent}
+
+
 def proves(stream: Stream, answer: Shown) -> bool:
     """Tell whether an answer, once written, proves its parent: it shows it, and all of it could be read."""
     return not _is_nothing(stream, answer) and not answer.warnings
@@ -128,6 +134,8 @@ async def _write(
             seen = Seen()
             written = await orders.write(connection, scope, orders.prepare(rows), seen)
             await measure_late(context, connection, stream, seen)
+            digests = unread.digests([one for answer in there for one in answer.refused])
+            await unread.forget_shown(connection, scope, "orders", (*seen.ids, *seen.new), digests)
             return written.warned(*await proving.by_orders(connection, scope, seen))
         case _:
             raise ValueError(f"no sweep writes {stream.records}")

@@ -20,6 +20,7 @@ from syncd.inbound import doubting
 from syncd.inbound.canary import held
 from syncd.inbound.context import Context, Progress
 from syncd.inbound.details import pull_details
+from syncd.inbound.drift import Drift
 from syncd.inbound.fetch import Trouble, judged
 from syncd.inbound.inspection import Inspection
 from syncd.inbound.policy import PullPolicy
@@ -140,7 +141,7 @@ class Puller:
         climbs: bool = False,
     ) -> RunReport:
         """Hold, plan, open the run, attempt it, close it, report."""
-        started = context.clock.monotonic()
+        context, started = replace(context, drift=Drift()), context.clock.monotonic()
         if (reason := await held(context)) is not None:
             return self._told(_refusal(context, stream, trigger, reason, started))
         is_window = stream.kind is StreamKind.WINDOW
@@ -167,7 +168,9 @@ def _budget(context: Context, since: datetime | None) -> int | None:
 async def _open(context: Context, stream: Stream, trigger: str, asked: Asked | None) -> Run:
     asked_from = asked.plan.asked_from if asked else None
     async with context.store.begin() as connection:
-        return await runs.start(connection, context.account.id, stream.name, trigger, asked_from)
+        run = await runs.start(connection, context.account.id, stream.name, trigger, asked_from)
+        await context.drift.begin(connection, run, stream)
+        return run
 
 
 async def _attempt(
@@ -179,21 +182,22 @@ async def _attempt(
     except doubting.Doubted as doubted:
         found = doubting.ending(doubted)
     except MalformedAnswer as refused:
-        is_new = isinstance(refused, ShapeChanged)
-        found = Ending(RunStatus.REFUSED, requests=1, reason=str(refused), has_new_shape=is_new)
+        found = Ending(RunStatus.REFUSED, requests=1, reason=str(refused))
+        if isinstance(refused, ShapeChanged):
+            found = replace(found, has_new_shape=True, record=refused.record)
     except Fenced as fenced:
         return Ending(RunStatus.ABANDONED, reason=str(fenced)), None
     except asyncio.CancelledError:
         with suppress(SyncdError):  # without a database the run stays open until it is written off
-            await _close(context, run, Ending(RunStatus.ABANDONED, reason="it was stopped"))
+            await _close(context, stream, run, Ending(RunStatus.ABANDONED, reason="it was stopped"))
         raise
     except Exception as error:
-        await _close(context, run, Ending(RunStatus.FAILED, reason=f"it ended by {type(error).__name__}"))
+        await _close(context, stream, run, Ending(RunStatus.FAILED, reason=f"it ended by {type(error).__name__}"))
         raise
     trouble = found if isinstance(found, Trouble) else None
     ending = found if isinstance(found, Ending) else _failed(found)
     if ending.status is not RunStatus.SUCCEEDED or stream.kind in (StreamKind.SWEEP, StreamKind.FOLLOW_UP):
-        ending = await _close(context, run, ending)
+        ending = await _close(context, stream, run, ending)
     if ending.status is RunStatus.SUCCEEDED:
         async with context.store.at_once() as connection:
             await run_holds.note_well(connection, run.account_id, run.stream)
@@ -219,11 +223,13 @@ def _failed(trouble: Trouble) -> Ending:
     return Ending(RunStatus.FAILED, trouble.written, trouble.requests, trouble.reason)
 
 
-async def _close(context: Context, run: Run, ending: Ending) -> Ending:
+async def _close(context: Context, stream: Stream, run: Run, ending: Ending) -> Ending:
     """Close a run outside its writing transaction; somebody may have declared it abandoned meanwhile."""
     try:
         async with context.store.begin() as connection:
             ending = await doubting.asked(connection, run, ending)
+            is_whole = stream.kind in (StreamKind.WINDOW, StreamKind.SNAPSHOT)
+            await context.drift.write(connection, run, is_believed=not is_whole)
             await runs.finish(connection, run, ending)
     except Fenced as fenced:
         return replace(ending, status=RunStatus.ABANDONED, reason=str(fenced))
@@ -286,6 +292,7 @@ def _report(
         deferred=written.deferred,
         warnings=written.warnings,
         reason=ending.reason,
+        news=tuple(context.drift.told),
         asked_from=ending.asked_from,
         asked_upto=ending.asked_upto,
         is_fault=trouble is not None and trouble.is_fault,

@@ -14,16 +14,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from syncd.domain.doubts import Doubt, DoubtKind
-from syncd.domain.errors import MalformedAnswer, ShapeChanged
+from syncd.domain.errors import KeyVanished, MalformedAnswer, ShapeChanged
 from syncd.inbound.context import Context
 from syncd.inbound.doubting import Misgivings, TooMuch
 from syncd.inbound.fetch import Trouble, fetch
-from syncd.inbound.parents import Shown, proves, write_group, write_shown
+from syncd.inbound.parents import Shown, proves, refused_of, write_group, write_shown
 from syncd.inbound.snapshot import read_whole
 from syncd.policy.states import RunStatus
 from syncd.policy.windows import corrected
 from syncd.providers.contract import Stream, StreamArguments
-from syncd.store import followup, readings, run_holds, runs, unsettled
+from syncd.store import followup, readings, run_holds, runs, unread, unsettled
 from syncd.store.followup import Due
 from syncd.store.mirror import Scope
 from syncd.store.mirror.scope import NOTHING, Written
@@ -43,6 +43,7 @@ class _Tally:
     shown: int = 0
     emptied: Doubt | None = None
     has_new_shape: bool = False
+    record: bytes = b""
     written: Written = NOTHING
     requests: int = 0
     failed: int = 0
@@ -142,13 +143,14 @@ async def _ask(context: Context, stream: Stream, due: Due, stack: AsyncExitStack
             tally.fail(fetched.reason)
         return None
     try:
-        rows, warnings = await asyncio.to_thread(read_whole, stream, fetched)
+        whole = await asyncio.to_thread(read_whole, context, stream, fetched)
     except MalformedAnswer as malformed:
         tally.fail(str(malformed))
-        tally.has_new_shape = tally.has_new_shape or isinstance(malformed, ShapeChanged)
+        if isinstance(malformed, ShapeChanged):
+            tally.has_new_shape, tally.record = True, tally.record or malformed.record
         return None
-    context.progressed(stream.name, tally.written.received + len(rows), fetched.size_bytes)
-    return Shown(due, tuple(rows), warnings)
+    context.progressed(stream.name, tally.written.received + len(whole.rows), fetched.size_bytes)
+    return Shown(due, tuple(whole.rows), whole.warnings, whole.refused)
 
 
 async def _is_confirmed(
@@ -219,6 +221,7 @@ async def _write_part(
     if not tried:
         return
     try:
+        context.drift.believe()
         async with context.store.begin_remote() as connection:
             await runs.lock_stream(connection, scope.account_id, stream.name)
             stale = await readings.fresher(connection, scope, stream.name, tried, asked_at)
@@ -228,6 +231,7 @@ async def _write_part(
                 written = await write_group(context, connection, scope, news, tally.misgivings)
             else:
                 written = await write_shown(context, connection, scope, stream, news)
+            await unread.keep_of_parents(connection, scope, stream.name, refused_of(news))
             done = await tally.misgivings.believe_rewrite(context, connection, scope)
             await readings.note_read(connection, scope, stream.name, tried)
             if context.inspection is not None and before is not None:
@@ -239,6 +243,7 @@ async def _write_part(
         return
     except MalformedAnswer as refused:
         tally.fail(str(refused))
+        tally.is_struck_out = tally.is_struck_out or isinstance(refused, KeyVanished)
         await _pass_over(context, stream, scope, tried)
         return
     tally.misgivings.done = done
@@ -261,5 +266,11 @@ def _ending(tally: _Tally, due: int) -> Ending:
         return Ending(RunStatus.SUCCEEDED, tally.written, tally.requests)
     reason = f"{tally.failed} of {due} could not be read: {tally.reason}"
     return Ending(
-        RunStatus.FAILED, tally.written, tally.requests, reason, doubt=doubt, has_new_shape=tally.has_new_shape
+        RunStatus.FAILED,
+        tally.written,
+        tally.requests,
+        reason,
+        doubt=doubt,
+        has_new_shape=tally.has_new_shape,
+        record=tally.record,
     )

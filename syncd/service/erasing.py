@@ -63,10 +63,11 @@ async def look(store: Store, order: Order) -> Found:
         account_id = None if order.account is None else known[order.account]
         accounts = {int(id_): name for name, id_ in known.items() if account_id in (None, id_)}
         person = await erasure.survey(connection, order.email, accounts)
+        is_kept = await erasure.is_kept(connection, person)
         earlier = await erasure.find_open(connection, store.erase_key, order.email, account_id, also_finished=True)
-    if not person.is_known and earlier is None:
+    if not (person.is_known or is_kept) and earlier is None:
         raise SyncdError("nobody with this address is known here; nothing was erased")
-    return Found(person, accounts, account_id, earlier is not None and not person.is_known)
+    return Found(person, accounts, account_id, earlier is not None and not (person.is_known or is_kept))
 
 
 async def erase(store: Store, clock: Clock, order: Order, found: Found) -> Erased:
@@ -122,6 +123,7 @@ async def _remove(store: Store, patience: _Patience, order: Order, found: Found,
             await erasure.extend(connection, store.erase_key, goal.erasure_id, found.account_id, known)
         await patience.through(partial(erasure.erase_orders, store, goal, person.orders))
         await patience.through(partial(erasure.erase_invoices, store, goal, person.invoices))
+        await patience.through(partial(erasure.erase_kept, store, goal, person))
         await patience.through(partial(erasure.erase_texts, store, goal, person.relation_ids))
         gone = [await _remove_relation(store, patience, order, goal, bearer) for bearer in person.bearers]
         if all(gone):

@@ -19,7 +19,7 @@ import msgspec
 from syncd.domain.errors import MalformedAnswer, ShapeChanged
 from syncd.domain.records import Refused, Row
 from syncd.providers.autorespond.elements import UNREADABLE, Piece
-from syncd.providers.autorespond.formats import Notes, Zone, reference
+from syncd.providers.autorespond.formats import Notes, Zone, reference, text
 from syncd.providers.autorespond.mending import mended
 from syncd.providers.contract import Decoded
 
@@ -120,7 +120,10 @@ def _key_of(raw: bytes, kind: Kind[Any]) -> str | None:
     """Return the id of a record that cannot be read, where it can be told all the same."""
     try:
         told = None if kind.key is None else _OBJECT.decode(raw).get(kind.key)
-        return None if told is None or kind.key is None else reference(_ANY.decode(told), kind.key, [])
+        if told is None or kind.key is None:
+            return None
+        value = _ANY.decode(told)
+        return text(value, kind.key, []) if kind.key == "invoiceNumber" else reference(value, kind.key, [])
     except UNREADABLE:
         return None
 

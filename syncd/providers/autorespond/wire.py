@@ -7,6 +7,7 @@ with a fraction become Decimal, never float. The names are the API's own, which 
 from __future__ import annotations
 
 from decimal import Decimal
+from types import GenericAlias
 from typing import Any, get_args, get_type_hints
 
 import msgspec
@@ -131,10 +132,9 @@ class InvoiceDetail(msgspec.Struct, gc=False):
 
 def strict(shape: type[msgspec.Struct]) -> type[msgspec.Struct]:
     """Return the same struct, nested ones included, as one that refuses keys which it does not name."""
-    nested = [(name, hint) for name, hint in get_type_hints(shape).items() if _struct_in(hint) is not None]
-    fields = [
-        (name, list[strict(found)] | UnsetType | None, UNSET) for name, hint in nested if (found := _struct_in(hint))
-    ]
+    lists = {name: found for name, hint in get_type_hints(shape).items() if (found := _struct_in(hint))}
+    many: dict[str, Any] = {name: GenericAlias(list, (strict(found),)) for name, found in lists.items()}
+    fields = [(name, hint | UnsetType | None, UNSET) for name, hint in many.items()]
     return msgspec.defstruct(f"Strict{shape.__name__}", fields, bases=(shape,), gc=False, forbid_unknown_fields=True)
 
 

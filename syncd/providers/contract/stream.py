@@ -77,10 +77,10 @@ class Stream:
     ``records`` names the domain record the rows hold (``Order``, ``Tag``, ...). ``request`` builds the first request.
     ``covers_from`` tells, for a window stream, from which instant on an answer to these arguments is complete (the
     CRM's parameter is coarser than time: whole hours, whole days). ``peek``, where a stream has it, reads the same
-    answer without decoding it, for a reader that knows most of the records already. ``reread`` reads the texts of records
-    that were kept, one result each. ``keys`` are the keys that the provider knows, each with the JSON types that it reads
-    there; those of the records in a list ``lines`` are called ``lines[].name``. Where it is None, nothing is told about
-    the shape of answers.
+    answer without decoding it, for a reader that knows most of the records already. ``reread`` reads the texts of
+    records that were kept, one result each. ``keys`` are the keys that the provider knows, each with the JSON types
+    that it reads there; those of the records in a list ``lines`` are called ``lines[].name``. Where it is None, nothing
+    is told about the shape of answers.
     """
 
     name: str

@@ -115,7 +115,8 @@ async def write(
     await _insert(connection, scope, kind, new)
     await _update(connection, scope, kind, known, changed)
     seen = [known.rows[name] for name in last if name in known.rows]
-    await forget_absence(connection, scope, kind.table, [row["id"] for row in seen])
+    if not scope.is_retold:
+        await forget_absence(connection, scope, kind.table, [row["id"] for row in seen])
     await _touch(connection, scope, kind, seen)
     if kind.table in ("lists", "groups"):
         await connection.execute(_LINK_LISTS, {"account_id": scope.account_id, "run_id": scope.run_id})
@@ -168,11 +169,12 @@ async def _update(
     updating = text(f"""
         UPDATE crm.{kind.table} t
         SET ({", ".join(kind.columns)}) = ROW({_casts(kind)}), content_hash = i.hash, raw = CAST(i.raw AS jsonb),
-            last_seen_at = now(), changed_at = now(), missing_since = NULL
+            last_seen_at = CASE WHEN CAST(:is_retold AS boolean) THEN t.last_seen_at ELSE now() END,
+            changed_at = now(), missing_since = NULL
         FROM {_given(kind)}
         WHERE t.account_id = :account_id AND t.remote_id = i.remote_id
     """)
-    await connection.execute(updating, _arrays(scope, kind, rows))
+    await connection.execute(updating, {**_arrays(scope, kind, rows), "is_retold": scope.is_retold})
     changes = [change for row in rows for change in _changes(known.rows[row.record.remote_id], kind, row)]
     await record(connection, scope, kind.table, changes)
 

@@ -41,6 +41,7 @@ from syncd.store.tables.mirror import (
     tags,
 )
 from syncd.store.tables.run_holds import run_holds
+from syncd.store.tables.shapes import shapes, unread
 
 __all__ = [
     "account_states",
@@ -78,6 +79,8 @@ __all__ = [
     "run_holds",
     "rungs",
     "runs",
+    "shapes",
     "suppressions",
     "tags",
+    "unread",
 ]

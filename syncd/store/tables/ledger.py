@@ -273,7 +273,7 @@ changes = Table(
     Column("xact", XID8, nullable=False, server_default=text("pg_current_xact_id()")),
     Column("changed_at", Instant, nullable=False, server_default=text("clock_timestamp()")),
     one_of("kind", ("insert", "update", "delete", "missing", "found"), name="changes_kind_check"),
-    one_of("origin", ("remote", "local", "edit"), name="changes_origin_check"),
+    one_of("origin", ("remote", "local", "edit", "reproject"), name="changes_origin_check"),
     Index("changes_row_idx", "table_name", "row_id", "id"),
     Index("changes_feed_idx", "xact", "id"),
     schema="syncd",
