@@ -86,6 +86,11 @@ class Shown:
         else:
             self._bar.update(self._task, advance=1, description=f"{report.account} {report.stream}")
 
+    def step(self, words: str) -> None:
+        """One step that is no run ended."""
+        if self._bar is not None:
+            self._bar.update(self._task, advance=1, description=words)
+
     def progressed(self, progress: Progress) -> None:
         """A pull has come this far."""
         size = f", {progress.bytes / 1e6:,.0f} MB" if progress.bytes >= 1e6 else ""

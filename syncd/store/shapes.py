@@ -17,6 +17,7 @@ from syncd.domain.ids import AccountId
 from syncd.domain.incidents import Incident, IncidentKind
 from syncd.policy.shape import Drift, Known, Learned
 from syncd.store import run_holds
+from syncd.store.decisions import Decision, record
 from syncd.store.engine import Connection
 from syncd.store.incidents import close_incidents, open_incidents
 from syncd.store.runs import Run
@@ -136,12 +137,15 @@ async def list_odd(
     return tuple(Odd(**{**row, "types": tuple(row["types"])}) for row in rows)
 
 
-async def accept(connection: Connection, stream: str, key: str, account: str | None = None) -> tuple[str, ...]:
-    """Let a key be as it is now; return the accounts concerned, none when it is not odd."""
+async def accept(
+    connection: Connection, stream: str, key: str, actor: str, account: str | None = None
+) -> tuple[str, ...]:
+    """Let a key be as it is now; return the accounts concerned, none when it is not odd. Who decided it is kept."""
     binds = {"stream": stream, "key": key, "account": account}
     found = (await connection.execute(_ACCEPT, binds)).all()
     for row in found:
         await close_incidents(connection, row.account_id, IncidentKind.SHAPE, [subject(stream, key)])
+        await record(connection, Decision(row.account_id, "accept", actor, f"the key {key} of {stream}"))
     return tuple(row.account for row in found)
 
 
