@@ -115,17 +115,11 @@ def _show(status: Status, audit_days: float) -> None:
         words = f"{hold.account}: hold {hold.id} waits for you: {hold.reason}; syncd outbox holds {hold.id} says more"
         console.print(Text(words, style=WARN))
     for waiting in status.unread:
-        words = (
-            f"{waiting.account} {waiting.stream}: {waiting.records} records could not be read and are kept; the first: "
-        )
-        console.print(Text(f"{words}{waiting.reason}; upgrade syncd, then syncd reproject", style=WARN))
+        words = f"{waiting.account} {waiting.stream}: {waiting.records} records could not be read and are kept"
+        console.print(Text(f"{words} ({waiting.reason}); upgrade syncd, then syncd reproject", style=WARN))
     for odd in status.unknown_keys:
-        console.print(
-            Text(
-                f"{odd.account} {odd.stream}: the key {odd.key} is new to syncd; it is kept in raw: syncd shapes",
-                style=QUIET,
-            )
-        )
+        words = f"{odd.account} {odd.stream}: the key {odd.key} is new to syncd and kept in raw; see syncd shapes"
+        console.print(Text(words, style=QUIET))
     for account in status.accounts:
         if account.open_conflicts:
             words = f"{account.name}: {account.open_conflicts} conflicts wait for you: syncd conflicts list"

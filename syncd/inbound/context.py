@@ -62,6 +62,7 @@ class Context:
             grace_s=self.policy.grace_s,
             awaits_proof=run.awaits_proof,
             owners=self.policy.owners,
+            is_strange=self.drift.is_strange,
         )
 
     def progressed(self, stream: str, rows: int, size: int) -> None:

@@ -24,6 +24,11 @@ class Drift:
     glimpse: Glimpse | None = None
     told: list[str] = field(default_factory=list)
 
+    @property
+    def is_strange(self) -> bool:
+        """Whether a key has been seen that was never seen before."""
+        return self.glimpse is not None and self.glimpse.is_strange
+
     async def begin(self, connection: Connection, run: Run, stream: Stream) -> None:
         """Read what is known of the stream's keys. A stream whose keys nobody declared is not watched."""
         self.stream = stream.name

@@ -177,6 +177,7 @@ async def _write_part(
     """Write one batch; of an unread one only what the mirror does not hold to the letter. Yield also what cannot be
     read."""
     if isinstance(part, Ready):
+        scope = replace(scope, is_strange=context.drift.is_strange)
         yield (await kind.write(connection, scope, part.batch, seen)).warned(*part.warnings), part.refused
         return
     chosen = await orders.familiar(connection, scope, part.keys, part.seals, seen)

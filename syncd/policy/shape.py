@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import msgspec
@@ -138,6 +138,11 @@ class Glimpse:
                 self.seen.add(path)
                 self.records[path] = whole
 
+    @property
+    def is_strange(self) -> bool:
+        """Whether there is a key that nobody declared and that was never seen before."""
+        return any(key not in self.known and key not in self.declared for key in self.seen)
+
     def vanished(self) -> tuple[str, ...]:
         """Return the keys that were always there and are in no record of all that was looked at, once there are enough
         records; one that was gone before is gone from any number. Those in lists count only where there were lists."""
@@ -165,6 +170,7 @@ def learn(glimpse: Glimpse) -> tuple[Learned, ...]:
         for one in (
             *(_gone(glimpse, key) for key in glimpse.vanished()),
             *(_present(glimpse, key) for key in sorted(glimpse.seen)),
+            *(_returned(glimpse, key) for key in sorted(glimpse.known) if glimpse.familiar and key not in glimpse.seen),
         )
         if one is not None
     )
@@ -190,6 +196,12 @@ def _present(glimpse: Glimpse, key: str) -> Learned | None:
     is_news = drift is not None and (before is None or before.drift is not drift)
     is_well = drift is None and before is not None and before.drift is not None
     return Learned(key, known, record if is_news else None, is_news=is_news, is_well=is_well, words=words)
+
+
+def _returned(glimpse: Glimpse, key: str) -> Learned | None:
+    """What is known to the letter was believed once, so it has the key that was gone meanwhile."""
+    known = glimpse.known[key]
+    return Learned(key, replace(known, drift=None), is_well=True) if known.drift is Drift.VANISHED else None
 
 
 def _oddity(glimpse: Glimpse, key: str, before: Known | None) -> tuple[Drift | None, str, bytes | None]:

@@ -19,6 +19,7 @@ from syncd.policy.diff import diff
 from syncd.store.engine import Connection
 from syncd.store.history import Change, found, missing, record
 from syncd.store.mirror.normal import digest, last_of_each, raw_text, warnings_of
+from syncd.store.mirror.respelling import respell
 from syncd.store.mirror.scope import Gone, Scope, Written
 from syncd.store.readings import absences, forget_absence, note_absence
 
@@ -115,6 +116,9 @@ async def write(
     await _insert(connection, scope, kind, new)
     await _update(connection, scope, kind, known, changed)
     seen = [known.rows[name] for name in last if name in known.rows]
+    if scope.is_strange:
+        raws = {known.rows[name]["id"]: row.raw for name, row in last.items() if name in known.rows}
+        await respell(connection, kind.table, raws)
     if not scope.is_retold:
         await forget_absence(connection, scope, kind.table, [row["id"] for row in seen])
     await _touch(connection, scope, kind, seen)

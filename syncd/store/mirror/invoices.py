@@ -25,6 +25,7 @@ from syncd.store.engine import Connection
 from syncd.store.history import Change, found, record
 from syncd.store.mirror import erased
 from syncd.store.mirror.normal import columns_of, digest, last_of_each, raw_text, unsaid, warnings_of
+from syncd.store.mirror.respelling import respell
 from syncd.store.mirror.scope import Gone, Scope, Seen, Written
 
 _COLUMNS = ("relation_email", "description", "invoiced_on", "amount_incl")
@@ -33,6 +34,7 @@ _COMPARE = text("""
     SELECT array_agg(i.n) FILTER (WHERE v.id IS NULL) AS new,
            array_agg(i.n) FILTER (WHERE v.is_same IS FALSE) AS changed,
            array_agg(v.id) FILTER (WHERE v.id IS NOT NULL) AS seen,
+           array_agg(i.n) FILTER (WHERE v.id IS NOT NULL) AS known,
            array_agg(v.id) FILTER (WHERE v.is_same AND v.last_seen_at < :touch_before) AS stale
     FROM unnest(CAST(:numbers AS text[]), CAST(:credits AS boolean[]), CAST(:hashes AS bytea[]))
         WITH ORDINALITY AS i (number, is_credit, hash, n)
@@ -157,6 +159,9 @@ async def write(connection: Connection, scope: Scope, batch: Batch, seen: Seen) 
     seen.ids.extend(compared.seen or ())
     if compared.stale:
         await connection.execute(_TOUCH, {"ids": compared.stale})
+    if scope.is_strange:
+        shown = zip(compared.seen or (), _part(batch, compared.known).rows, strict=True)
+        await respell(connection, TABLE, {row_id: row.raw for row_id, row in shown})
     new, changed = _part(batch, compared.new), _part(batch, compared.changed)
     inserted = await _insert(connection, scope, new, seen) if new.rows else 0
     updated = await _update(connection, scope, changed) if changed.rows else 0

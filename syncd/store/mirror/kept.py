@@ -41,9 +41,9 @@ _TELL = text("""
     UPDATE syncd.changes SET origin = 'reproject', run_id = NULL
     WHERE xact = pg_current_xact_id() AND origin = 'remote'
 """)
-_SEEN_AT = (
-    "UPDATE crm.{table} SET last_seen_at = :seen_at WHERE id = ANY(CAST(:ids AS bigint[])) AND last_seen_at = now()"
-)
+_SEEN_AT = """
+    UPDATE crm.{table} SET last_seen_at = :seen_at WHERE id = ANY(CAST(:ids AS bigint[])) AND last_seen_at = now()
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from syncd.store.mirror import erased, proving
 from syncd.store.mirror.conflicts import Noticed, agree, notice
 from syncd.store.mirror.links import link_relations
 from syncd.store.mirror.normal import columns_of, digest, last_of_each, raw_text, warnings_of
+from syncd.store.mirror.respelling import respell
 from syncd.store.mirror.scope import Scope, Written
 from syncd.store.mirror.undelivered import held, undelivered
 
@@ -119,6 +120,10 @@ async def write(connection: Connection, scope: Scope, rows: Sequence[Row[Relatio
     updated = await _update(connection, scope, merged)
     clashes = await _notice(connection, scope, merged)
     await _touch(connection, scope, [row for name, row in known.items() if row["id"] not in differing])
+    if scope.is_strange:
+        await respell(
+            connection, "relations", {known[name]["id"]: row.raw for name, row in last.items() if name in known}
+        )
     unchanged = len(last) - inserted - updated - deferred
     warnings = doubles + warnings_of(rows) + doubts + clashes
     return Written(received, inserted, updated, unchanged, deferred=deferred, warnings=warnings)
