@@ -20,7 +20,7 @@ from syncd.providers.contract import Decoded, Peeked, Response, Stream
 from syncd.store.mirror.normal import seal
 
 Prepare = Callable[[Sequence[Row[Any]]], Any]
-Watch = Callable[[Decoded], None]
+Watch = Callable[[Decoded], Decoded]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,7 @@ class Unread:
         return await asyncio.to_thread(self._read, chosen)
 
     def _read(self, chosen: Sequence[int]) -> Ready:
-        decoded = self.peeked.rows(chosen)
-        self.watch(decoded)
+        decoded = self.watch(self.peeked.rows(chosen))
         return Ready(self.prepare(decoded.rows), decoded.warnings, decoded.refused)
 
 
@@ -67,8 +66,8 @@ class Unread:
 async def batches(
     stream: Stream, responses: Sequence[Response], prepare: Prepare, batch_rows: int, watch: Watch
 ) -> AsyncIterator[AsyncIterator[Ready | Unread]]:
-    """Yield the batches of an answer; ``watch`` sees each as it is decoded. On leaving, the thread has ended: nothing
-    reads the answer's file any more."""
+    """Yield the batches of an answer; ``watch`` sees each as it is decoded, and may doubt it. On leaving, the thread has
+    ended: nothing reads the answer's file any more."""
     source = _source(stream, responses, prepare, batch_rows, watch)
     waiting: list[asyncio.Task[Ready | Unread | None]] = [asyncio.create_task(_next(source))]
 
@@ -112,7 +111,7 @@ def _source(
 
 
 def _ready(decoded: Decoded, prepare: Prepare, batch_rows: int, watch: Watch) -> Iterator[Ready]:
-    watch(decoded)
+    decoded = watch(decoded)
     yield Ready(prepare(decoded.rows[:batch_rows]), decoded.warnings, decoded.refused)
     for start in range(batch_rows, len(decoded.rows), batch_rows):
         yield Ready(prepare(decoded.rows[start : start + batch_rows]), ())

@@ -7,9 +7,10 @@ that closes the run it writes down what was learned. It never touches a row.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from syncd.domain.errors import KeyVanished
+from syncd.domain.records import Row
 from syncd.policy.shape import Glimpse, learn
 from syncd.providers.contract import Decoded, Stream
 from syncd.store import Connection, shapes
@@ -36,13 +37,19 @@ class Drift:
             known = await shapes.known(connection, run.account_id, stream.name)
             self.glimpse = Glimpse(known, stream.keys)
 
-    def watch(self, batch: Decoded) -> None:
-        """Look at a decoded batch; in whatever thread it was decoded."""
-        if self.glimpse is not None:
-            refused = [one.raw for one in batch.refused]
-            doubtful = [row.raw for row in batch.rows if row.warnings]
-            raws = [row.raw for row in batch.rows]
-            self.glimpse.look(raws, doubtful + refused, is_strange=batch.is_strange)
+    def watch(self, batch: Decoded) -> Decoded:
+        """Look at a decoded batch, in whatever thread it was decoded; return it with doubts about rows that lack what
+        all had before, so that nothing known is overwritten with what they do not say."""
+        if self.glimpse is None:
+            return batch
+        refused = [one.raw for one in batch.refused]
+        doubtful = [row.raw for row in batch.rows if row.warnings]
+        raws = [row.raw for row in batch.rows]
+        lacking = self.glimpse.look(raws, doubtful + refused, is_strange=batch.is_strange)
+        if not lacking:
+            return batch
+        doubt = f"{', '.join(lacking)}: not there, as it always was; what is known of it stays"
+        return replace(batch, rows=[Row(row.record, row.raw, (*row.warnings, doubt)) for row in batch.rows])
 
     def pass_over(self, count: int) -> None:
         """Note records that were not decoded, because their very text is known."""

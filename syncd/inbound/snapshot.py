@@ -63,9 +63,7 @@ class Whole:
 
 def read_whole(context: Context, stream: Stream, fetched: Fetched) -> Whole:
     """Decode a whole answer that is small enough to hold."""
-    decoded = [batch for response in fetched.responses for batch in stream.decode(response)]
-    for batch in decoded:
-        context.drift.watch(batch)
+    decoded = [context.drift.watch(batch) for response in fetched.responses for batch in stream.decode(response)]
     return Whole(
         [row for batch in decoded for row in batch.rows],
         tuple(warning for batch in decoded for warning in batch.warnings),

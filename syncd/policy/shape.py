@@ -81,9 +81,15 @@ class Glimpse:
     retyped: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
 
-    def look(self, raws: Sequence[bytes], doubtful: Sequence[bytes] = (), *, is_strange: bool = False) -> None:
+    def look(
+        self, raws: Sequence[bytes], doubtful: Sequence[bytes] = (), *, is_strange: bool = False
+    ) -> tuple[str, ...]:
         """Look at a batch of records. ``doubtful`` are those of which something could not be read; ``is_strange``: the
-        decoder met keys that it does not know."""
+        decoder met keys that it does not know.
+
+        Return the keys from which columns are written that are usual and in none of the batch, where that is certain:
+        too few records to say that a key has vanished, yet no reason to overwrite what is known with nothing.
+        """
         self.rows += len(raws)
         self.first = self.first or next(iter(raws), b"")
         sample = raws[:: max(1, len(raws) // _SAMPLE)][:_SAMPLE]
@@ -93,6 +99,7 @@ class Glimpse:
         if len(sample) < len(raws) and (is_strange or lacking):
             strange = {key for key in present if key not in self.declared}
             self._look_through(raws, into_lists=any("[]." in key for key in lacking) or (is_strange and not strange))
+        return tuple(sorted(key for key in lacking if key in self.declared and len(sample) == len(raws) and raws))
 
     def _take_apart(self, raws: Sequence[bytes], *, is_counted: bool) -> set[str]:
         """Note keys and types of a few records, and how many have which key where that is counted; return the keys."""

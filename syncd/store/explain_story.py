@@ -46,7 +46,8 @@ _UNDELIVERED = frozenset({"captured", "pending", "held", "dead", "parked", "dive
 class MirroredValue:
     """One value of the mirror and where it comes from.
 
-    ``origin`` is ``remote`` (a pull's answer: ``run``), ``local`` (a change made here: ``entry_id``), or None where the
+    ``origin`` is ``remote`` (a pull's answer: ``run``), ``local`` (a change made here: ``entry_id``),
+    ``reproject`` (read again from what was kept), or None where the
     history does not reach so far back. ``seen_by`` is the pull that saw it last, ``read_at`` when it was last read at
     all. ``protected_by`` are the undelivered local changes because of which no pull overwrites it.
     """

@@ -132,6 +132,25 @@ async def test_a_small_answer_without_a_vanished_key_is_refused_too(store: Store
         assert await it.value("SELECT count(*) FROM crm.orders WHERE is_paid IS NULL") == 0
 
 
+@pytest.mark.parametrize("stream", ["orders", "relation_orders"])
+async def test_a_few_records_without_a_usual_key_null_nothing(store: Store, stream: str) -> None:
+    """Too few to say that it has vanished: they are written, and what they do not say stays as it was."""
+    async with circle(store, orders=8) as it:
+        await it.puller.pull_all()
+        await it.edit("UPDATE syncd.shapes SET is_usual = true WHERE stream IN ('orders', 'relation_orders')")
+        held = "SELECT id, purchased_at FROM crm.orders ORDER BY 1"
+        lines = "SELECT order_id, position, quantity FROM crm.order_lines ORDER BY 1, 2"
+        before = await it.rows(held), await it.rows(lines)
+        for number, order in list(it.world.orders.items()):
+            it.world.orders[number] = msgspec.structs.replace(order, is_paid=not order.is_paid)
+        it.box.faults.add("dropped_key", operation=stream, key="purchaseDate", times=0)
+        await it.advance(86400)
+        report = await it.puller.pull(stream, reach_s=ALL)
+        assert (report.status, report.updated > 0) == ("succeeded", True), report
+        assert "purchaseDate: not there" in " ".join(report.warnings)
+        assert (await it.rows(held), await it.rows(lines)) == before
+
+
 async def test_a_key_that_is_gone_for_good_is_accepted_by_a_person(store: Store) -> None:
     """Or one key that the vendor dropped would stop the mirror for ever."""
     async with circle(store) as it:

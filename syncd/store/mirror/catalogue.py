@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ from syncd.store.mirror.respelling import respell
 from syncd.store.mirror.scope import Gone, Scope, Written
 from syncd.store.readings import absences, forget_absence, note_absence
 
+_NOTHING: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 _LINK_LISTS = text("""
     WITH known AS (
         SELECT l.id, l.group_id AS before, g.id AS after
@@ -148,7 +150,15 @@ async def mark_absent(
 
 def _differs(old: Mapping[str, Any], kind: Catalogue, row: Row[Any]) -> bool:
     is_same = old["missing_since"] is None and old["content_hash"] == digest(row.record)
-    return not is_same or bool(diff(old, kind.values(row.record)))
+    return not is_same or bool(diff(old, _said(kind, row, old)))
+
+
+def _said(kind: Catalogue, row: Row[Any], old: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what a row says; of one with warnings what is empty is taken from what is known."""
+    values = kind.values(row.record)
+    if old is None or not row.warnings:
+        return values
+    return {name: old[name] if value is None else value for name, value in values.items()}
 
 
 async def _insert(connection: Connection, scope: Scope, kind: Catalogue, rows: Sequence[Row[Any]]) -> None:
@@ -178,14 +188,14 @@ async def _update(
         FROM {_given(kind)}
         WHERE t.account_id = :account_id AND t.remote_id = i.remote_id
     """)
-    await connection.execute(updating, {**_arrays(scope, kind, rows), "is_retold": scope.is_retold})
+    await connection.execute(updating, {**_arrays(scope, kind, rows, known.rows), "is_retold": scope.is_retold})
     changes = [change for row in rows for change in _changes(known.rows[row.record.remote_id], kind, row)]
     await record(connection, scope, kind.table, changes)
 
 
 def _changes(old: Mapping[str, Any], kind: Catalogue, row: Row[Any]) -> list[Change]:
     changes = [found(old["id"], old["missing_since"])] if old["missing_since"] is not None else []
-    difference = diff(old, kind.values(row.record))
+    difference = diff(old, _said(kind, row, old))
     if difference:
         changes.append(Change(old["id"], "update", difference.before, difference.after))
     return changes
@@ -217,8 +227,10 @@ def _casts(kind: Catalogue) -> str:
     )
 
 
-def _arrays(scope: Scope, kind: Catalogue, rows: Sequence[Row[Any]]) -> dict[str, object]:
-    values = [kind.values(row.record) for row in rows]
+def _arrays(
+    scope: Scope, kind: Catalogue, rows: Sequence[Row[Any]], known: Mapping[str, Mapping[str, Any]] = _NOTHING
+) -> dict[str, object]:
+    values = [_said(kind, row, known.get(row.record.remote_id)) for row in rows]
     return {
         "account_id": scope.account_id,
         "remote_ids": [row.record.remote_id for row in rows],

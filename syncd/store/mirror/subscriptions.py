@@ -56,6 +56,14 @@ async def write(connection: Connection, scope: Scope, shown: Mapping[int, Sequen
     doubts = await proving.by_standings(connection, scope, standings)
     found = await connection.execute(_HELD, {"ids": list(shown)})
     held = {(row.relation_id, row.list_id): row._asdict() for row in found}
+    doubted = {
+        (relation_id, lists[row.record.list_remote_id])
+        for relation_id, rows in shown.items()
+        for row in rows
+        if row.warnings and row.record.event_at is None
+    }
+    for key in doubted & held.keys():
+        said[key]["event_at"] = held[key]["event_at"]
     new = [key for key in said if key not in held]
     differences = {key: diff(held[key], said[key]) for key in said if key in held}
     changed = [key for key, difference in differences.items() if difference]
