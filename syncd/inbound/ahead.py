@@ -66,8 +66,8 @@ class Unread:
 async def batches(
     stream: Stream, responses: Sequence[Response], prepare: Prepare, batch_rows: int, watch: Watch
 ) -> AsyncIterator[AsyncIterator[Ready | Unread]]:
-    """Yield the batches of an answer; ``watch`` sees each as it is decoded, and may doubt it. On leaving, the thread has
-    ended: nothing reads the answer's file any more."""
+    """Yield the batches of an answer; ``watch`` sees each as it is decoded, and may doubt it. On leaving, the thread
+    has ended: nothing reads the answer's file any more."""
     source = _source(stream, responses, prepare, batch_rows, watch)
     waiting: list[asyncio.Task[Ready | Unread | None]] = [asyncio.create_task(_next(source))]
 

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -80,6 +81,7 @@ class Glimpse:
     records: dict[str, bytes] = field(default_factory=dict)
     retyped: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
+    _passing: msgspec.json.Decoder[Any] | None = None
 
     def look(
         self, raws: Sequence[bytes], doubtful: Sequence[bytes] = (), *, is_strange: bool = False
@@ -98,7 +100,9 @@ class Glimpse:
         lacking = {key for key, known in self.known.items() if known.is_usual} - present
         if len(sample) < len(raws) and (is_strange or lacking):
             strange = {key for key in present if key not in self.declared}
-            self._look_through(raws, into_lists=any("[]." in key for key in lacking) or (is_strange and not strange))
+            into_lists = any("[]." in key for key in lacking) or (is_strange and not strange)
+            if lacking or into_lists or not self._has_but_known_keys(raws):
+                self._look_through(raws, into_lists=into_lists)
         return tuple(sorted(key for key in lacking if key in self.declared and len(sample) == len(raws) and raws))
 
     def _take_apart(self, raws: Sequence[bytes], *, is_counted: bool) -> set[str]:
@@ -125,6 +129,20 @@ class Glimpse:
             for line in _lines_of(value) if not prefix else ():
                 self.of[f"{path}[]."] += is_counted
                 self._note(f"{path}[].", line, whole, present, is_counted=is_counted)
+
+    def _has_but_known_keys(self, raws: Sequence[bytes]) -> bool:
+        """Ask the decoder, which is many times quicker than looking, whether every key is one that was met before."""
+        if self._passing is None:
+            names = [key for key in self.known if "[]." not in key]
+            fields = [(f"f{n}", msgspec.Raw, msgspec.Raw()) for n in range(len(names))]
+            rename = {f"f{n}": name for n, name in enumerate(names)}
+            shape: Any = msgspec.defstruct("Known", fields, rename=rename, gc=False, forbid_unknown_fields=True)
+            self._passing = msgspec.json.Decoder(list[shape])
+        try:
+            self._passing.decode(b"[" + b",".join(raws) + b"]")
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return False
+        return True
 
     def _look_through(self, raws: Sequence[bytes], *, into_lists: bool) -> None:
         """Note the keys of all records of a batch, by their distinct sets of keys."""

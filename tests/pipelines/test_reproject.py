@@ -17,6 +17,7 @@ import pytest
 
 from syncd.cli.reproject import exit_code
 from syncd.domain.records import Refused, Row
+from syncd.inbound import Progress
 from syncd.inbound.reproject import Reprojected, Reprojector
 from syncd.providers.autorespond import provider
 from syncd.providers.contract import ProviderOptions, Stream
@@ -103,6 +104,23 @@ async def test_what_is_read_otherwise_is_written_once_and_told_as_such(store: St
         then = "(SELECT max(changed_at) FROM syncd.changes WHERE origin = 'remote')"
         asof = f"SELECT count(*) FROM crm.orders_as_of({then}) a"
         assert await it.value(f"{asof} JOIN crm.orders o USING (id) WHERE a.purchased_at <> o.purchased_at") == 30
+
+
+async def test_stopped_in_the_middle_it_goes_on_where_it_was(store: Store) -> None:
+    """Each batch is done or not begun; what is done is not written again."""
+    async with circle(store) as it:
+        await it.puller.pull("orders", reach_s=ALL)
+
+        def stop(progress: Progress) -> None:
+            if progress.rows > 14:
+                raise asyncio.CancelledError
+
+        utc = _stream(it, "orders", zone="UTC")
+        stopped = Reprojector(store, provider(ProviderOptions()), it.account, batch_rows=7, on_progress=stop)
+        with pytest.raises(asyncio.CancelledError):
+            await stopped.reproject(utc)
+        (rest,) = await _reproject(it, utc)
+        assert (rest.looked, rest.changed) == (30, 9)
 
 
 async def test_a_pull_that_knows_the_text_still_knows_it_afterwards(store: Store) -> None:
