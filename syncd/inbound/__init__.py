@@ -10,7 +10,8 @@ Theory of operation. A **stream** is a remote collection; its kind says how it i
 * *snapshot* (``snapshot``): read whole.
 * *sweep* (``sweep``, ``parents``): asked one parent at a time, the one read longest ago first, within a budget. Orders
   are asked for only where something may still change: an unpaid order, a running subscription.
-* *follow-up* (``details``): one call per new row, with its own tries; the list it belongs to never waits for it.
+* *follow-up* (``details``, ``files``): one call per new row, with its own tries; the list it belongs to never waits
+  for it.
 
 Every pull is the same story (``puller``): is the account held? plan; open a run; fetch the whole answer to disk, no
 transaction being open; then in one transaction decode, diff and write batch by batch (``ahead`` decodes the next batch

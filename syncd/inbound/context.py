@@ -25,11 +25,14 @@ _ALWAYS = datetime(9000, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run has come: rows written and bytes received by it so far."""
+    """How far a run has come: rows written and bytes received by it so far, and of what is
+    asked for one by one how many are ``done`` of how many in ``total``."""
 
     stream: str
     rows: int
     bytes: int
+    done: int = 0
+    total: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +63,10 @@ class Context:
             awaits_proof=run.awaits_proof,
         )
 
-    def progressed(self, stream: str, rows: int, size: int) -> None:
+    def progressed(self, stream: str, rows: int, size: int, *, done: int = 0, total: int | None = None) -> None:
         """Tell whoever watches."""
         if self.on_progress is not None:
-            self.on_progress(Progress(stream, rows, size))
+            self.on_progress(Progress(stream, rows, size, done, total))
 
 
 class NotBelieved(MalformedAnswer):

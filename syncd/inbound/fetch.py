@@ -29,6 +29,8 @@ from syncd.providers.contract import (
 )
 from syncd.store.mirror.scope import NOTHING, Written
 
+_NO_SEGMENT = frozenset({".", ".."})
+
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
@@ -73,16 +75,23 @@ class Trouble:
 
 
 async def fetch(
-    context: Context, stream: Stream, arguments: StreamArguments, stack: AsyncExitStack
+    context: Context,
+    stream: Stream,
+    arguments: StreamArguments,
+    stack: AsyncExitStack,
+    *,
+    most_bytes: int | None = None,
 ) -> Fetched | Trouble:
-    """Ask for a collection, all its pages; their files close with ``stack``."""
+    """Ask for a collection, all its pages; their files close with ``stack``. ``most_bytes`` bounds each page."""
+    if arguments.key in _NO_SEGMENT:
+        return Trouble(f"{arguments.key} cannot be asked for: in a path it means another place", 0, may_retry=False)
     pages: list[Response] = []
     request: Request | None = stream.paginator.first(stream.request(arguments))
     while request is not None:
         if len(pages) >= context.policy.pages:
             return Trouble(f"the answer has more than {context.policy.pages} pages", len(pages))
         answer = await stack.enter_async_context(
-            context.transport.download(request, timeout_s=context.policy.time_limit_s)
+            context.transport.download(request, timeout_s=context.policy.time_limit_s, most_bytes=most_bytes)
         )
         response = judged(context, stream.operation, answer, len(pages) + 1)
         if isinstance(response, Trouble):

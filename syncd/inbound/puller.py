@@ -20,6 +20,7 @@ from syncd.inbound.canary import held
 from syncd.inbound.context import Context, Progress
 from syncd.inbound.details import pull_details
 from syncd.inbound.fetch import Trouble, judged
+from syncd.inbound.files import pull_files
 from syncd.inbound.inspection import Inspection
 from syncd.inbound.policy import PullPolicy
 from syncd.inbound.snapshot import pull_snapshot
@@ -42,11 +43,13 @@ ORDER = (
     "orders",
     "invoices",
     "invoice_details",
+    "invoice_files",
     "relation_details",
     "relation_tags",
     "relation_subscriptions",
     "relation_orders",
 )
+FILES = "invoice_files"  # on request: without a place for them it is not among the streams that are pulled
 
 
 class Puller:
@@ -104,12 +107,19 @@ class Puller:
         """Return the streams of these names, those without which nothing else is readable first."""
         if names is not ORDER:
             return tuple(self._stream(name) for name in sorted(names, key=_position))
-        return tuple(self._context.provider.streams[name] for name in ORDER if name in self._context.provider.streams)
+        streams = self._context.provider.streams
+        return tuple(streams[name] for name in ORDER if name in streams and (name != FILES or self._keeps_files))
+
+    @property
+    def _keeps_files(self) -> bool:
+        return self._context.policy.files is not None
 
     def _stream(self, name: str) -> Stream:
         streams = self._context.provider.streams
         if name not in streams:
             raise UserError(f"there is no stream called {name!r}; there are: {', '.join(sorted(streams))}")
+        if name == FILES and not self._keeps_files:
+            raise UserError("PDFs of invoices are kept nowhere; SYNCD_INVOICE_FILES names the directory for them")
         return streams[name]
 
     async def _pull_each(
@@ -198,6 +208,8 @@ async def _pipeline(
             return await pull_snapshot(context, stream, run)
         case StreamKind.SWEEP:
             return await pull_sweep(context, stream, run, budget)
+        case StreamKind.FOLLOW_UP if stream.name == FILES:
+            return await pull_files(context, stream, run, budget)
         case StreamKind.FOLLOW_UP:
             return await pull_details(context, stream, run, budget)
 

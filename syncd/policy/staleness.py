@@ -18,6 +18,7 @@ from syncd.policy.ladder import Rung
 
 JITTER_SHARE, JITTER_MAX_S = 0.1, 60.0  # of every cadence, so that accounts do not ask in step
 SWEPT = ("group_members", "relation_details", "relation_tags", "relation_subscriptions", "relation_orders")
+ONE_EACH = ("invoice_details", "invoice_files")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def _cost(stream: str, every_s: float, pace: Pace, size: Size) -> Cost:
     if every_s <= 0:
         return Cost(stream, 0.0, 0.0, 0.0, None)
     rounds = 3600 / every_s
-    if stream == "invoice_details":
+    if stream in ONE_EACH:
         calls = min(pace.sweep_budget, size.invoices_per_h / rounds)
         return Cost(stream, every_s, calls, calls * rounds, every_s)
     if stream not in SWEPT:
@@ -133,7 +134,7 @@ class _Promises:
     def __init__(self, pace: Pace, size: Size) -> None:
         self._pace = pace
         self._costs = {cost.stream: cost for cost in costs(pace, size)}
-        slow = [cost for cost in self._costs.values() if cost.stream in (*SWEPT, "invoice_details")]
+        slow = [cost for cost in self._costs.values() if cost.stream in (*SWEPT, *ONE_EACH)]
         quick = [cost for cost in self._costs.values() if cost not in slow]
         self._turn_s = {cost.stream: sum(each.calls for each in slow) / pace.rate_per_s for cost in slow}
         self._turn_s |= {cost.stream: sum(each.calls for each in quick) / pace.rate_per_s for cost in quick}
@@ -149,6 +150,8 @@ class _Promises:
         yield Promise("new invoice", self._within("invoices"), "invoices")
         yield from self._old("invoices", "change of an invoice", is_new=False)
         yield Promise("lines of an invoice", self._after("invoices", "invoice_details"), "invoice_details")
+        if (files := self._after("invoices", "invoice_files")) is not None:
+            yield Promise("PDF of an invoice", files, "invoice_files")
         for kind, stream in _ONE_BY_ONE:
             yield Promise(kind, self._within(stream), stream)
 

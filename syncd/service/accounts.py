@@ -156,5 +156,6 @@ def pull_policy(config: AccountConfig) -> PullPolicy:
         absence_gap_s=pull.absence_gap_s,
         grace_s=config.send.settle_window_s,
         sweep_budget=pull.sweep_budget,
+        files=pull.invoice_files,
         unpaid_days=pull.unsettled_days,
     )

@@ -62,9 +62,11 @@ class PacedTransport(Transport):
         return await super().send(request, timeout_s=timeout_s - waited_s)
 
     @asynccontextmanager
-    async def download(self, request: Request, *, timeout_s: float | None = None) -> AsyncIterator[Answer]:
+    async def download(
+        self, request: Request, *, timeout_s: float | None = None, most_bytes: int | None = None
+    ) -> AsyncIterator[Answer]:
         await self._turn()
-        async with super().download(request, timeout_s=timeout_s) as answer:
+        async with super().download(request, timeout_s=timeout_s, most_bytes=most_bytes) as answer:
             yield answer
 
     async def _turn(self) -> None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator
@@ -101,6 +101,22 @@ def _path(value: object) -> object:
     return Path(str(value)).expanduser()
 
 
+def _directory(value: object) -> object:
+    """A blank directory is none; ``file:///path`` is a path. No other URL: no library for those is installed."""
+    if not isinstance(value, str) or not value.strip():
+        return value or None
+    text = value.strip()
+    parts = urlsplit(text)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        text = unquote(parts.path)
+    elif "://" in text:
+        raise ValueError("must be a directory or a file:/// URL of this machine; other URLs cannot be written to")
+    path = Path(text).expanduser()
+    if not path.is_absolute():
+        raise ValueError("must be a whole path from / on, for the daemon and your shell start elsewhere")
+    return path
+
+
 Names = Annotated[frozenset[str], NoDecode, BeforeValidator(_names)]
 Verbs = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_pairs), AfterValidator(_verbs)]
 Places = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_pairs), AfterValidator(_places)]
@@ -108,3 +124,4 @@ BaseUrl = Annotated[str, AfterValidator(_base_url)]
 ZoneName = Annotated[str, AfterValidator(_zone)]
 AccountName = Annotated[str, AfterValidator(_account_name)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_path)]
+OptionalDirectory = Annotated[Path | None, BeforeValidator(_directory)]

@@ -101,14 +101,17 @@ class Transport:
         return self._answered(Response(exchange.status or 0, headers, body, None, self._clock.monotonic() - started))
 
     @asynccontextmanager
-    async def download(self, request: Request, *, timeout_s: float | None = None) -> AsyncIterator[Answer]:
+    async def download(
+        self, request: Request, *, timeout_s: float | None = None, most_bytes: int | None = None
+    ) -> AsyncIterator[Answer]:
         """Send a request whose answer may be large: a body above ``spool_above_bytes`` is in ``Response.spool``.
 
-        The file is closed when the block ends. Raises InfrastructureError when the disk has no room for it.
+        One above ``most_bytes`` is given up, as is any above the limit for all. The file is closed when the block ends.
+        Raises InfrastructureError when the disk has no room for it.
         """
         spool = Spool(self._limits.spool_above_bytes, self._limits.spool_dir)
         try:
-            yield await self._spooled(request, spool, timeout_s)
+            yield await self._spooled(request, spool, timeout_s, most_bytes)
         finally:
             spool.close()
 
@@ -116,34 +119,35 @@ class Transport:
         """Close every connection; what is under way ends as a broken connection, what comes later is not sent."""
         await self._wire.close()
 
-    async def _spooled(self, request: Request, spool: Spool, timeout_s: float | None) -> Answer:
+    async def _spooled(self, request: Request, spool: Spool, timeout_s: float | None, most_bytes: int | None) -> Answer:
         outgoing = self._outgoing(request)
         try:
             async with asyncio.timeout(self._limits.download_timeout_s if timeout_s is None else timeout_s):
-                return await self._fetched(outgoing, spool)
+                return await self._fetched(outgoing, spool, most_bytes)
         except (httpx.HTTPError, *FAULTS) as fault:
             return self._failed(_exchange(outgoing), fault)
         finally:
             self._count(_exchange(outgoing))
 
-    async def _fetched(self, outgoing: httpx.Request, spool: Spool) -> Answer:
+    async def _fetched(self, outgoing: httpx.Request, spool: Spool, most_bytes: int | None) -> Answer:
         started = self._clock.monotonic()
         response = await self._httpx.handle_async_request(outgoing)
         try:
             headers = self._noted(dict(response.headers.items()))
-            await self._fill(spool, response)
+            await self._fill(spool, response, most_bytes)
             body = await spool.finish()
         finally:
             await response.aclose()
         elapsed_s = self._clock.monotonic() - started
         return self._answered(Response(response.status_code, headers, body, spool.file, elapsed_s))
 
-    async def _fill(self, spool: Spool, response: httpx.Response) -> None:
-        received = 0
+    async def _fill(self, spool: Spool, response: httpx.Response, most_bytes: int | None) -> None:
+        received, limit = 0, self._limits.download_bytes
+        limit = limit if most_bytes is None else min(limit, most_bytes)
         async for piece in response.aiter_bytes():
             received += len(piece)
-            if received > self._limits.download_bytes:
-                raise TooLarge(self._limits.download_bytes)
+            if received > limit:
+                raise TooLarge(limit)
             await spool.add(piece)
 
     def _outgoing(self, request: Request) -> httpx.Request:

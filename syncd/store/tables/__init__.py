@@ -40,6 +40,7 @@ from syncd.store.tables.mirror import (
     relations,
     tags,
 )
+from syncd.store.tables.streams import invoice_fetches
 
 __all__ = [
     "account_states",
@@ -60,6 +61,7 @@ __all__ = [
     "history_horizons",
     "holds",
     "incidents",
+    "invoice_fetches",
     "invoice_files",
     "invoice_lines",
     "invoices",
