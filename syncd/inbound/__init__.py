@@ -26,6 +26,6 @@ change, null what its endpoint does not carry, or delete by silence.
 from syncd.inbound.context import Progress
 from syncd.inbound.inspection import Inspection
 from syncd.inbound.policy import PullPolicy
-from syncd.inbound.puller import ORDER, Puller
+from syncd.inbound.puller import ORDER, PER_RELATION, Puller
 
-__all__ = ["ORDER", "Inspection", "Progress", "PullPolicy", "Puller"]
+__all__ = ["ORDER", "PER_RELATION", "Inspection", "Progress", "PullPolicy", "Puller"]

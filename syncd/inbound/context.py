@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -38,7 +38,8 @@ class Progress:
 @dataclass(frozen=True, slots=True)
 class Context:
     """The parts of one account's pulling. ``on_progress`` hears of every batch. An ``inspection`` says what is asked
-    for instead of what is due, and watches how it stood; then every row that is shown is marked as seen now."""
+    for instead of what is due, and watches how it stood; then every row that is shown is marked as seen now.
+    ``give_way`` is awaited before each request: a backfill lets live traffic go first."""
 
     store: Store
     provider: Provider
@@ -48,6 +49,7 @@ class Context:
     policy: PullPolicy
     on_progress: Callable[[Progress], None] | None = None
     inspection: Inspection | None = None
+    give_way: Callable[[], Awaitable[None]] | None = None
 
     def scope(self, run: Run) -> Scope:
         """Return what the writes of a run are told."""

@@ -90,6 +90,8 @@ async def fetch(
     while request is not None:
         if len(pages) >= context.policy.pages:
             return Trouble(f"the answer has more than {context.policy.pages} pages", len(pages))
+        if context.give_way is not None:
+            await context.give_way()
         answer = await stack.enter_async_context(
             context.transport.download(request, timeout_s=context.policy.time_limit_s, most_bytes=most_bytes)
         )

@@ -17,7 +17,8 @@ class PullPolicy:
     group's members.
 
     A second absence counts ``absence_gap_s`` after the first. ``sweep_budget`` bounds the calls of one sweep or
-    follow-up run. Unpaid orders older than ``unpaid_days`` are given up as settled. Unchanged rows get a new
+    follow-up run. What an answer has proven within ``proven_s`` is not asked for
+    by a backfill. Unpaid orders older than ``unpaid_days`` are given up as settled. Unchanged rows get a new
     ``last_seen_at`` every ``touch_every_s``. ``detail_attempts`` failed calls end an invoice's detail; between them it
     waits ``detail_backoff_s``, doubled each time, up to a day. A run of ``strikes`` failed calls in a row ends a sweep.
     ``batch_rows`` of an answer are written at a time, ``sweep_batch`` small answers in one transaction. ``pages``
@@ -38,6 +39,7 @@ class PullPolicy:
     grace_s: float = 180
     touch_every_s: float = 86400
     sweep_budget: int = 500
+    proven_s: float = 7 * 86400.0
     unpaid_days: int = 400
     sweep_batch: int = 20
     detail_attempts: int = 8

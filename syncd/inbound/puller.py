@@ -7,7 +7,7 @@ decides what a failure means for the account.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -49,6 +49,7 @@ ORDER = (
     "relation_subscriptions",
     "relation_orders",
 )
+PER_RELATION = ("relation_details", "relation_tags", "relation_subscriptions", "relation_orders")
 FILES = "invoice_files"  # on request: without a place for them it is not among the streams that are pulled
 
 
@@ -98,10 +99,16 @@ class Puller:
         since: datetime,
         streams: Sequence[str] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
+        give_way: Callable[[], Awaitable[None]] | None = None,
     ) -> tuple[RunReport, ...]:
-        """Read history back to ``since``: what is proven already is not asked for again, sweeps take every parent."""
-        context = replace(self._context, on_progress=on_progress)
+        """Read history back to ``since``; sweeps take every parent. What is proven already is not asked for again, be
+        it by this process or by one that was killed. ``give_way`` is awaited before each request."""
+        context = replace(self._context, on_progress=on_progress, give_way=give_way)
         return await self._pull_each(context, self._known(streams or ORDER), "backfill", since=since)
+
+    def order_of(self, streams: Sequence[str]) -> tuple[str, ...]:
+        """Return the streams that a backfill of these names (empty: all) takes, in its order."""
+        return tuple(stream.name for stream in self._known(streams or ORDER))
 
     def _known(self, names: Sequence[str]) -> tuple[Stream, ...]:
         """Return the streams of these names, those without which nothing else is readable first."""

@@ -1,4 +1,5 @@
-"""Sweep: what can only be asked for one parent at a time. The parents read longest ago come first, within a budget.
+"""Sweep: what can only be asked for one parent at a time. The recently active come first, then those
+read longest ago, within a budget.
 
 A few small answers are fetched, then written in one transaction; a group is written by itself, because it may be
 large. One parent that cannot be read does not stop the others: its turn is over, it is counted, and the run says so.
@@ -33,6 +34,8 @@ class _Tally:
     """What a sweep has come to so far. ``strikes`` are failures in a row; as many as ``most_strikes`` are the end."""
 
     most_strikes: int
+    due: int
+    asked: int = 0
     written: Written = NOTHING
     requests: int = 0
     failed: int = 0
@@ -59,7 +62,7 @@ class _Tally:
 async def pull_sweep(context: Context, stream: Stream, run: Run, budget: int | None) -> Ending | Trouble:
     """Ask for the due parents of a stream. The run is left open: its ending says how it went."""
     due = await _due(context, stream, budget)
-    tally = _Tally(context.policy.strikes)
+    tally = _Tally(context.policy.strikes, len(due))
     for part in _parts(due, 1 if stream.name == "group_members" else context.policy.sweep_batch):
         await _pull_part(context, stream, run, part, tally)
         if tally.ended_by is not None:
@@ -70,8 +73,8 @@ async def pull_sweep(context: Context, stream: Stream, run: Run, budget: int | N
 
 
 async def _due(context: Context, stream: Stream, budget: int | None) -> Sequence[Due]:
-    """Return what to ask for: the orders of those with something unsettled, of everything else, and without a budget,
-    all in turn; an inspection says itself what it asks for."""
+    """Return what to ask for: the orders of those with something unsettled, of everything else all in turn; without a
+    budget (a backfill) whatever is not proven; an inspection says itself what it asks for."""
     if context.inspection is not None:
         return context.inspection.due
     account_id = context.account.id
@@ -79,7 +82,8 @@ async def _due(context: Context, stream: Stream, budget: int | None) -> Sequence
         if stream.records == "Order" and budget is not None:
             since = unsettled.since(context.clock.now(), context.policy.unpaid_days)
             return await unsettled.due(connection, account_id, stream.name, since, budget)
-        return await followup.due_keys(connection, account_id, stream.name, budget)
+        proven_s = context.policy.proven_s if budget is None else None
+        return await followup.due_keys(connection, account_id, stream.name, budget, proven_s)
 
 
 def _parts(due: Sequence[Due], size: int) -> Iterator[Sequence[Due]]:
@@ -98,6 +102,8 @@ async def _pull_part(context: Context, stream: Stream, run: Run, part: Sequence[
             if context.inspection is not None and not await context.inspection.admits(due):
                 break
             answer = await _ask(context, stream, due, stack, tally)
+            tally.asked += 1
+            context.progressed(stream.name, tally.written.received, 0, done=tally.asked, total=tally.due)
             if tally.ended_by is None or tally.ended_by.is_unauthorised:
                 tried.append(due.id)  # what only this parent is refused for must not be asked for first for ever
             if answer is not None:
@@ -134,7 +140,6 @@ async def _ask(context: Context, stream: Stream, due: Due, stack: AsyncExitStack
     except MalformedAnswer as malformed:
         tally.fail(str(malformed))
         return None
-    context.progressed(stream.name, tally.written.received + len(rows), fetched.size_bytes)
     return Shown(due, tuple(rows), warnings)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from syncd.policy.ladder import Rung
+from syncd.policy.sweeping import rounds
 
 JITTER_SHARE, JITTER_MAX_S = 0.1, 60.0  # of every cadence, so that accounts do not ask in step
 SWEPT = ("group_members", "relation_details", "relation_tags", "relation_subscriptions", "relation_orders")
@@ -117,15 +118,22 @@ def promises(pace: Pace, size: Size) -> tuple[Promise, ...]:
 def _cost(stream: str, every_s: float, pace: Pace, size: Size) -> Cost:
     if every_s <= 0:
         return Cost(stream, 0.0, 0.0, 0.0, None)
-    rounds = 3600 / every_s
+    an_hour = 3600 / every_s
     if stream in ONE_EACH:
-        calls = min(pace.sweep_budget, size.invoices_per_h / rounds)
-        return Cost(stream, every_s, calls, calls * rounds, every_s)
+        calls = min(pace.sweep_budget, size.invoices_per_h / an_hour)
+        return Cost(stream, every_s, calls, calls * an_hour, every_s)
     if stream not in SWEPT:
-        return Cost(stream, every_s, 1, rounds, every_s)
+        return Cost(stream, every_s, 1, an_hour, every_s)
     parents = size.parents_of(stream)
     calls = min(pace.sweep_budget, parents)
-    return Cost(stream, every_s, calls, calls * rounds, every_s * max(1, ceil(parents / pace.sweep_budget)))
+    return Cost(stream, every_s, calls, calls * an_hour, every_s * _rounds(stream, parents, pace.sweep_budget))
+
+
+def _rounds(stream: str, parents: int, budget: int) -> int:
+    """The unsettled go by age alone; of the others the recently active go first, and the rest wait the longer."""
+    if stream in ("group_members", "relation_orders"):
+        return max(1, ceil(parents / budget))
+    return rounds(parents, budget)
 
 
 class _Promises:

@@ -156,6 +156,7 @@ def pull_policy(config: AccountConfig) -> PullPolicy:
         absence_gap_s=pull.absence_gap_s,
         grace_s=config.send.settle_window_s,
         sweep_budget=pull.sweep_budget,
+        proven_s=pull.audit_days * 86400.0,
         files=pull.invoice_files,
         unpaid_days=pull.unsettled_days,
     )

@@ -104,7 +104,7 @@ def _path(value: object) -> object:
 def _directory(value: object) -> object:
     """A blank directory is none; ``file:///path`` is a path. No other URL: no library for those is installed."""
     if not isinstance(value, str) or not value.strip():
-        return value or None
+        return None if isinstance(value, str) else value
     text = value.strip()
     parts = urlsplit(text)
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):

@@ -1,0 +1,37 @@
+"""What a backfill shows while it runs, and how its sweeps share their calls."""
+
+from __future__ import annotations
+
+import pytest
+
+from syncd.cli.progress import speed_of, words_of
+from syncd.inbound import Progress
+from syncd.policy.sweeping import active_calls, rounds
+
+
+def test_what_is_asked_for_one_by_one_has_a_rate_and_a_time_left() -> None:
+    """Two in a second, and 720 of 1,000 to go: six minutes."""
+    progress = Progress("relation_tags", rows=900, bytes=0, done=280, total=1000)
+    speed = speed_of(progress, 140.0)
+    assert (speed.per_s, speed.left_s) == (2.0, 360.0)
+    assert words_of(progress, speed) == "relation_tags: 280 of 1,000, 2.0/s, 6.0 min left"
+
+
+def test_an_answer_of_unknown_length_has_a_rate_alone() -> None:
+    """A time left that is guessed is worse than none."""
+    progress = Progress("orders", rows=50_000, bytes=31_000_000)
+    assert words_of(progress, speed_of(progress, 10.0)) == "orders: 50,000 rows, 31 MB, 5,000.0/s"
+
+
+@pytest.mark.parametrize("elapsed_s", [0.0, 5.0])
+def test_nothing_done_yet_is_no_division(elapsed_s: float) -> None:
+    assert speed_of(Progress("tags", 0, 0, 0, 10), elapsed_s).left_s is None
+
+
+def test_the_last_parent_has_its_turn_in_the_rounds_that_are_promised() -> None:
+    """Even if the active took their share in each of them."""
+    for budget in (1, 3, 8, 500):
+        for parents in (0, 1, budget, budget + 1, 10 * budget + 3):
+            by_age = budget if parents <= budget else budget - active_calls(budget)
+            assert rounds(parents, budget) * by_age >= parents
+            assert (rounds(parents, budget) - 1) * by_age < max(parents, 1)
