@@ -8,7 +8,6 @@ from syncd.cli import runs, session
 from syncd.cli.page import account_option, json_option
 from syncd.cli.progress import Shown
 from syncd.domain.reports import RunReport
-from syncd.inbound import ORDER
 from syncd.service.accounts import AccountRuntime
 from syncd.service.oneshot import opened_runtimes
 from syncd.settings import AccountConfig, Settings
@@ -36,7 +35,7 @@ async def _pull(settings: Settings, configs: tuple[AccountConfig, ...], streams:
         async with opened_runtimes(settings, configs, shown) as runtimes:
             for runtime in runtimes:
                 require_streams(runtime, streams)
-                shown.expect(len(streams) or len(ORDER))
+                shown.expect(len(runtime.puller.order_of(streams)))
                 reports += await _pull_account(runtime, streams)
     return reports
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from math import ceil
 
-ACTIVE_SHARE = 0.25
+ACTIVE_SHARE = 0.1
 
 
 def active_calls(budget: int) -> int:

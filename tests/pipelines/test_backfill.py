@@ -148,10 +148,10 @@ async def test_nobody_gives_way_to_a_daemon_that_is_gone(store: Store) -> None:
 
 async def test_the_recently_active_go_first_and_not_with_every_call(store: Store) -> None:
     """Whoever bought today likely got a tag today; whoever never buys still has a turn."""
-    async with circle(store, relations=40, policy=replace(POLICY, sweep_budget=8)) as it:
+    async with circle(store, relations=40, policy=replace(POLICY, sweep_budget=20)) as it:
         await it.pull("tags", "groups", "group_members", "orders")
         latest = """SELECT n.remote_id FROM crm.relations n LEFT JOIN crm.orders o ON o.relation_id = n.id
-            GROUP BY n.id ORDER BY max(o.purchased_at) DESC NULLS LAST, n.id LIMIT 8"""
+            GROUP BY n.id ORDER BY max(o.purchased_at) DESC NULLS LAST, n.id LIMIT 20"""
         await it.pull("relation_tags")
         assert asked(it) == [remote_id for (remote_id,) in await it.rows(latest)]
         await backfill(it, "relation_tags")
@@ -170,9 +170,9 @@ async def test_the_recently_active_go_first_and_not_with_every_call(store: Store
         await it.pull("relation_tags")
         names = ", ".join(f"'{name}'" for name in asked(it)[before:])
         now = {row_id for (row_id,) in await it.rows(ours.format(names))}
-        assert len(now) == 8
-        assert len(now & set(active)) == 2, "a quarter of the calls"
-        assert set(old[:6]) <= now, "the rest by age"
+        assert len(now) == 20
+        assert len(now & set(active)) == 2, "a tenth of the calls"
+        assert set(old[:18]) <= now, "the rest by age"
 
 
 def asked(it: Circle) -> list[str]:
