@@ -107,6 +107,10 @@ def _show(status: Status, audit_days: float) -> None:
     for hold in status.holds:
         words = f"{hold.account}: hold {hold.id} waits for you: {hold.reason}; syncd outbox holds {hold.id} says more"
         console.print(Text(words, style=WARN))
+    for account in status.accounts:
+        if account.open_conflicts:
+            words = f"{account.name}: {account.open_conflicts} conflicts wait for you: syncd conflicts list"
+            console.print(Text(words, style=WARN))
 
 
 def _accounts(status: Status) -> object:

@@ -63,6 +63,7 @@ class Context:
             absence_gap_s=self.policy.absence_gap_s,
             grace_s=self.policy.grace_s,
             awaits_proof=run.awaits_proof,
+            owners=self.policy.owners,
         )
 
     def progressed(self, stream: str, rows: int, size: int, *, done: int = 0, total: int | None = None) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from syncd.policy.ladder import Rung
+from syncd.policy.merge import Owners
 from syncd.policy.windows import WindowRule
 from syncd.policy.witness import WitnessRule
 
@@ -24,8 +25,8 @@ class PullPolicy:
     ``batch_rows`` of an answer are written at a time, ``sweep_batch`` small answers in one transaction. ``pages``
     bounds the requests of one answer. Until ``grace_s`` after a delivery, an answer that does not show it says nothing.
     ``probe_*`` and ``breaker_*`` are the waits after a canary that failed, the drainer's own: between the two bounds,
-    ever longer. ``files`` is where PDFs of invoices are kept, None nowhere; one of more
-    than ``file_bytes`` is refused.
+    ever longer. ``owners`` say whose value counts where both sides moved a field. ``files`` is where PDFs of invoices
+    are kept, None nowhere; one of more than ``file_bytes`` is refused.
     """
 
     window: WindowRule = field(default_factory=WindowRule)
@@ -53,5 +54,6 @@ class PullPolicy:
     breaker_pause_s: float = 5
     breaker_pause_max_s: float = 300
     time_limit_s: float | None = None
+    owners: Owners = field(default_factory=Owners)
     files: Path | None = None
     file_bytes: int = 32 << 20

@@ -55,6 +55,7 @@ class Metrics:
         self._audit_oldest = self._gauge("audit_oldest_seconds", "Age of the oldest proof", "account", "kind")
         self._paused = self._gauge("paused_accounts", "1 while the account is paused", "account")
         self._holds = self._gauge("holds_open", "Mass changes that wait for a person", "account")
+        self._conflicts = self._gauge("conflicts_open", "Fields both sides changed, not decided yet", "account")
         self._open_breakers = self._gauge("open_breakers", "1 while the account's breaker is not closed", "account")
         self._throttled_s = self._gauge("throttled_seconds", "How long the CRM asked to be left alone yet", "account")
         self._width = self._gauge("delivery_width", "Deliveries that may be under way at once now", "account")
@@ -112,6 +113,7 @@ class Metrics:
         for account in accounts:
             self._paused.labels(account.name).set(account.paused_at is not None)
             self._holds.labels(account.name).set(account.open_holds)
+            self._conflicts.labels(account.name).set(account.open_conflicts)
             self._open_breakers.labels(account.name).set(account.breaker_state != "closed")
             self._throttled_s.labels(account.name).set(account.throttled_s)
             self._leases.labels(account.name).set(account.lease_owner == replica)

@@ -7,7 +7,8 @@ Theory of operation. The database holds everything that matters; a drainer may d
   transaction. Which calls to send is decided by ``policy.fold`` alone.
 * **Converse** (``converse``) holds one conversation with the CRM per step, inside half the lease. No transaction is
   open meanwhile. Right before a call that is not repeat-safe its beginning is written down (``intents``): one short
-  statement, guarded by the epoch, which no other call pays for.
+  statement, guarded by the epoch, which no other call pays for. So is what a call overwrites of the CRM's own
+  (``presuming`` says what was agreed on).
 * **Settle** (``settler``, ``store.outbox_settle``) writes batches of results, each lane guarded by its epoch.
 * **Prove** (``prover``, ``store.outbox_proof``): what the CRM said yes to is verified by whichever pull shows it, and
   a share of it is read back on purpose. A value that may be undone by a late request is said once more

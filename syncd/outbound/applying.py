@@ -37,7 +37,7 @@ from syncd.outbound.worker import worker_name
 from syncd.policy.states import EntryStatus
 from syncd.providers.contract import Provider
 from syncd.store import Store
-from syncd.store.outbox import ClaimedLane, Terms, stage
+from syncd.store.outbox import ClaimedLane, Terms, stage, withhold
 from syncd.store.outbox_apply import Moved, changes_alone
 from syncd.transport import Transport
 
@@ -136,6 +136,7 @@ class Applier:
         for _ in range(_STAGINGS):
             async with self._store.begin() as connection:
                 staged = await stage(connection, most=self._limits.stage_batch)
+                await withhold(connection, self._account.id)
             if staged == 0:
                 return
             if staged is None:

@@ -23,6 +23,7 @@ from syncd.log import redact
 from syncd.outbound.pace import Pace
 from syncd.providers.contract import (
     Answered,
+    Contested,
     Delivered,
     Effect,
     MaybeApplied,
@@ -175,7 +176,7 @@ async def ask_after(line: Line, within_s: float, *, is_in_turn: bool = False) ->
     if not isinstance(answer, Answered):
         return Retryable(f"{request.operation}: {answer.reason}")
     outcome = line.provider.judge_whole(answer.response, request.operation)
-    return None if isinstance(outcome, Delivered) else outcome
+    return None if isinstance(outcome, Delivered | Contested) else outcome
 
 
 def _cut_short(talk: Talk) -> Outcome | None:

@@ -15,6 +15,7 @@ from syncd.outbound.converse import Line, Talk, converse, is_the_crms
 from syncd.outbound.intents import Intents
 from syncd.outbound.leases import Lease
 from syncd.outbound.limits import DrainLimits
+from syncd.outbound.presuming import overwriting, parts, presumed, yielding
 from syncd.policy.fold import IDENTITY, Entry, Step, watermark
 from syncd.policy.merging import keeps_all
 from syncd.policy.outcome import Circumstances, Ending, verdict
@@ -22,6 +23,7 @@ from syncd.policy.proof import Showing, Sight
 from syncd.policy.reassertion import reassertion
 from syncd.policy.states import EntryStatus
 from syncd.providers.contract import (
+    Contested,
     Delivered,
     Effect,
     Outcome,
@@ -111,6 +113,7 @@ def _empty(lane: ClaimedLane, *, is_more: bool) -> LaneSettlement:
         read_back=[],
         incidents=[],
         at_rest=[],
+        contests=[],
     )
 
 
@@ -147,7 +150,14 @@ class _LaneWork:
         if self._is_suspended(step):
             return True
         is_repeat = step.carrier.is_uncertain or step.carrier.is_reassertion
-        target = Target(lane.remote_id, lane.email, None, is_repeat, step.carrier.captured_at, lane.stood_at)
+        target = Target(
+            lane.remote_id,
+            lane.email,
+            is_repeat=is_repeat,
+            since=step.carrier.captured_at,
+            agreed=presumed(step, desk.limits.owners),
+            stood_at=lane.stood_at,
+        )
         deadline = desk.line.clock.monotonic() + desk.limits.conversation_s
         talk = await converse(desk.line, step.change, target, deadline, lambda request: self._may_go(step, request))
         if talk.outcome is None:
@@ -156,13 +166,19 @@ class _LaneWork:
         return self._note(step, talk, talk.outcome)
 
     async def _may_go(self, step: Step, request: Request) -> bool:
-        """Tell, right before a request, whether it may go out; of what is not repeat-safe it is written down first."""
+        """Tell, right before a request, whether it may go out. What cannot be found out afterwards is written down
+        first: what it overwrites, and of what is not repeat-safe that it begins."""
+        contests = overwriting(step, request.overwrites)
+        if contests and not (self._lease.is_lost or await self._desk.intents.overwrite(self._lease, contests)):
+            return False
         if self._lease.is_lost or not step.is_once or request.operation in self._desk.line.reads:
             return not self._lease.is_lost
         return await self._desk.intents.begin(self._lease, step.carrier.seq)
 
     def _note(self, step: Step, talk: Talk, outcome: Outcome) -> bool:
         match outcome:
+            case Contested():
+                self._contest(step, talk, outcome)
             case Delivered():
                 self._deliver(step, talk, outcome)
             case Throttled():
@@ -233,6 +249,13 @@ class _LaneWork:
         detail = outcome.detail or (_SAID_AGAIN if carrier.is_reassertion else "")
         self._tell(step, talk, proof, detail and _told(detail), proof)
 
+    def _contest(self, step: Step, talk: Talk, outcome: Contested) -> None:
+        """Put the entry back: what must not be sent of it leaves the outbox before it is claimed again."""
+        self._settlement.contests += yielding(step, outcome.conflicts, self._desk.limits.owners)
+        self._put(EntrySettlement(step.carrier.seq, _PENDING, False, 0.0, False, _told(outcome.reason)))
+        self._settlement.is_more = True
+        self._tell(step, talk, "contested", _told(outcome.reason), _PENDING)
+
     def _await_proof(self, carrier: Entry, outcome: Delivered) -> None:
         """Let a later read show what the CRM said yes to; on purpose where a first read did not, or the dice say so."""
         line, limits = self._desk.line, self._desk.limits
@@ -248,7 +271,7 @@ class _LaneWork:
     def _reassert_later(self, step: Step) -> None:
         """Let the facet's value be said once more, if an earlier try of this call may still land behind it."""
         window_s = self._desk.limits.settle_window_s
-        root = next((entry.reasserts or entry.id for entry in _parts(step) if entry.is_uncertain), None)
+        root = next((entry.reasserts or entry.id for entry in parts(step) if entry.is_uncertain), None)
         if root is None and not step.carrier.is_reassertion:  # given up behind a barrier, it was not folded into this
             root = self._given_up.get(step.carrier.facet)
         if root is None or window_s <= 0:
@@ -356,10 +379,6 @@ def _inherits_doubt(step: Step) -> bool:
     remember them, and what is delivered next has to be said once more for their sake."""
     moot = (e for e in step.superseded if e.status == _PENDING and not e.is_reassertion)
     return not keeps_all(step.change) and any(entry.is_uncertain for entry in moot)
-
-
-def _parts(step: Step) -> tuple[Entry, ...]:
-    return (*step.superseded, step.carrier)
 
 
 def _told(reason: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from syncd.policy.guard import Guard
+from syncd.policy.merge import Owners
 from syncd.policy.retry import RetryPolicy
 
 
@@ -20,7 +21,8 @@ class DrainLimits:
     ``read_back_share`` of what the CRM said yes to is read once that is over, ``read_back_batch`` of it at a time.
     ``breaker_failures`` different entries failing in a row, or refused alike in a row, stop the account until a probe
     succeeds; after ``breaker_rounds`` stops for one kind of refusal the entries that meet it are dead.
-    ``guard`` says what is too much at once to be sent without asking (None: nothing is).
+    ``guard`` says what is too much at once to be sent without asking (None: nothing is). ``owners`` say whose value
+    counts where both sides moved a field.
     """
 
     rate_per_s: float | None = None
@@ -49,6 +51,7 @@ class DrainLimits:
     probe_s: float = 30.0
     probe_max_s: float = 900.0
     guard: Guard | None = None
+    owners: Owners = field(default_factory=Owners)
 
     @property
     def conversation_s(self) -> float:

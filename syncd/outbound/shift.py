@@ -24,7 +24,8 @@ from syncd.outbound.tally import Tally
 from syncd.outbound.waiting import wait_for
 from syncd.outbound.watch import Watch
 from syncd.store import Store
-from syncd.store.outbox import Claim, Sightings, Terms, claim, end_still_stager, set_guard, stage
+from syncd.store.account_states import Outlook
+from syncd.store.outbox import Claim, Sightings, Terms, claim, end_still_stager, set_guard, stage, withhold
 
 log = get("syncd.outbound")
 
@@ -59,7 +60,7 @@ class Shift:
         self._leases = Leases(post.store, post.worker, self._clock, post.limits.lease_s)
         self._queue = LaneQueue(post.limits, self._pace, self._clock, self._bell)
         self._settler = Settler(post.store, post.account, post.worker, self._clock, post.limits, self._settled)
-        self._looked_at = self._moved_at = float("-inf")
+        self._looked_at = self._moved_at = self._stuck_at = float("-inf")
         self._lost_s: float | None = None
         self._is_staged = False
         self._had_stage_at = self._clock.monotonic()
@@ -159,12 +160,18 @@ class Shift:
             self._looked_at = self._clock.monotonic()
             if closed_s > 0 or not self._pace.is_open:
                 return self._closed(closed_s, is_busy)
-            if not is_busy and not outlook.has_work:
+            if not is_busy and not outlook.has_work and not self._may_withhold(outlook):
                 return self._idle(outlook.ready_in_s)
         if is_busy and self._is_staged and self._queue.wanted == 0:
             return self._post.limits.poll_interval_s
         moved = await self._stage_and_claim()
         return 0.0 if moved else self._post.limits.poll_interval_s
+
+    def _may_withhold(self, outlook: Outlook) -> bool:
+        """A conflict may wait for who holds its row: it is looked at again in a while, by a one-shot drain never."""
+        again_s = _LOOK_AGAIN_S if self._is_endless else float("inf")
+        is_stuck = self._stuck_at > self._moved_at and self._clock.monotonic() - self._stuck_at < again_s
+        return outlook.has_contest and not is_stuck
 
     def _must_look(self) -> bool:
         """An entry that failed again is asked about before anything more is claimed: it may be the host's trouble."""
@@ -194,12 +201,13 @@ class Shift:
         wanted = 0 if self._settler.is_delayed else self._queue.wanted
         mark = self._lookout.mark
         terms = Terms(self._post.worker, limits.lease_s, limits.window, self._desk.line.is_repeat_safe, mark)
-        claimed = Claim((), 0)
+        claimed, withheld = Claim((), 0), 0
         lease_until = self._clock.monotonic() + limits.lease_s
         await self._set_guard()
         try:
             async with self._post.store.begin() as connection:
                 moved = await stage(connection, mark, most=limits.stage_batch, sightings=self._sightings)
+                withheld = await withhold(connection, self._post.account.id)
                 if wanted > 0:
                     claimed = await claim(connection, self._post.account.id, terms, most=wanted)
         except InfrastructureError:
@@ -209,11 +217,13 @@ class Shift:
         staged = moved or 0
         self._is_staged = staged < limits.stage_batch
         self._tally.staged += staged
-        if staged or claimed.looked:
+        if staged or withheld or claimed.looked:
             self._moved_at = self._clock.monotonic()
+        else:
+            self._stuck_at = self._clock.monotonic()
         self._queue.put(self._leases.hold(claimed.lanes, lease_until))
         await self._wait_for_stage(is_ours=moved is not None)
-        return staged + claimed.looked
+        return staged + withheld + claimed.looked
 
     async def _wait_for_stage(self, *, is_ours: bool) -> None:
         """Others may stage in our place, but not stand still at it: nobody would stage anything, for any account."""

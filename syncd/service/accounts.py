@@ -17,6 +17,7 @@ from syncd.domain.reports import DeliveryReport, RunReport
 from syncd.inbound import Puller, PullPolicy
 from syncd.outbound import Drainer, DrainLimits
 from syncd.policy.guard import Guard
+from syncd.policy.merge import Owner, Owners
 from syncd.providers.contract import Provider
 from syncd.service.cadences import rungs, window_rule
 from syncd.service.pacing import PacedTransport, Pacer
@@ -136,7 +137,14 @@ def drain_limits(config: AccountConfig) -> DrainLimits:
         settle_window_s=send.settle_window_s,
         read_back_share=send.read_back_share,
         guard=guard(config),
+        owners=owners(config),
     )
+
+
+def owners(config: AccountConfig) -> Owners:
+    """Translate the settings into who owns which field, for both directions."""
+    send = config.send
+    return Owners(Owner(send.conflict_owner), {name: Owner(owner) for name, owner in send.conflict_owners.items()})
 
 
 def guard(config: AccountConfig) -> Guard | None:
@@ -159,4 +167,5 @@ def pull_policy(config: AccountConfig) -> PullPolicy:
         proven_s=pull.audit_days * 86400.0,
         files=pull.invoice_files,
         unpaid_days=pull.unsettled_days,
+        owners=owners(config),
     )

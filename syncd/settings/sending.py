@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -10,7 +10,7 @@ from syncd.providers.autorespond import provider
 from syncd.providers.contract import Effect
 from syncd.settings.group import Group
 from syncd.settings.names import nearest
-from syncd.settings.values import Names, Places, Verbs
+from syncd.settings.values import Names, Owned, Places, Verbs
 
 GUARDED_OPERATIONS = ("subscribe", "subscribe_with_consent", "unsubscribe", "end_subscription")
 
@@ -103,6 +103,15 @@ class SendSettings(Group):
         ge=1,
         le=86400,
         description="Stretch of time in which changed relations are counted; one transaction counts whole.",
+    )
+    conflict_owner: Literal["local", "remote", "hold"] = Field(
+        "local",
+        description="Whose value counts where both sides changed a field: local is sent over the CRM's, remote "
+        "replaces the edit, hold waits for `syncd conflicts resolve`.",
+    )
+    conflict_owners: Owned = Field(
+        {},
+        description="Owners of single fields, as email=hold,last_name=remote,tags=local,tag:VIP=hold; others as above.",
     )
     keep_sent_days: float = Field(
         90,

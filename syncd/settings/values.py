@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_settings import NoDecode
 
+_FACETS = ("tag", "group", "field")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
@@ -44,6 +45,19 @@ def _places(value: Mapping[str, str]) -> Mapping[str, str]:
     if any(place.lower() not in {"query", "form", "json"} for place in value.values()):
         raise ValueError("each place must be one of query, form, json")
     return {name: place.lower() for name, place in value.items()}
+
+
+def _owners(value: Mapping[str, str]) -> Mapping[str, str]:
+    owners, columns = {"local", "remote", "hold"}, {"email", "first_name", "suffix", "last_name", "gender"}
+    for name, owner in value.items():
+        kind, colon, rest = name.partition(":")
+        if owner not in owners:
+            raise ValueError("each owner must be one of local, remote, hold")
+        if name not in columns | {"tags", "groups", "fields"} and not (colon and rest and kind in _FACETS):
+            raise ValueError(
+                f"may name {', '.join(sorted(columns))}, tags, groups, fields, tag:NAME, group:TITLE, field:CODE alone"
+            )
+    return value
 
 
 def is_loopback(host: str) -> bool:
@@ -119,6 +133,7 @@ def _directory(value: object) -> object:
 
 Names = Annotated[frozenset[str], NoDecode, BeforeValidator(_names)]
 Verbs = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_pairs), AfterValidator(_verbs)]
+Owned = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_pairs), AfterValidator(_owners)]
 Places = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_pairs), AfterValidator(_places)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 ZoneName = Annotated[str, AfterValidator(_zone)]

@@ -22,7 +22,7 @@ class Outlook:
     ``ready_in_s`` is how long until the first lane is due (zero or less: now; None: none within the time looked at).
     ``paused`` is the reason if the account is paused; ``probe_in_s`` is None when no probe may lift the pause.
     ``limits`` is JSON text for ``account_pace.read_limits``, ``at`` the database's time in seconds since 1970 by which
-    to read it.
+    to read it. ``has_contest``: a conflict asks for an edit to be withheld.
     """
 
     sight: Sight
@@ -32,6 +32,7 @@ class Outlook:
     breaker_state: str = "closed"
     limits: str = "{}"
     at: float = 0.0
+    has_contest: bool = False
 
     @property
     def ready_in_s(self) -> float | None:
@@ -60,7 +61,9 @@ _LOOK = text(
                AS probe_in_s,
            coalesce(CAST(extract(epoch FROM s.throttled_until - now()) AS double precision), 0) AS throttled_s,
            coalesce(s.breaker_state, 'closed') AS breaker_state, coalesce(CAST(s.limits AS text), '{}') AS limits,
-           CAST(extract(epoch FROM now()) AS double precision) AS at
+           CAST(extract(epoch FROM now()) AS double precision) AS at,
+           EXISTS (SELECT FROM syncd.conflicts c WHERE c.account_id = :account_id AND c.status = 'open'
+                   AND c.withheld_at IS NULL) AS has_contest
     FROM (SELECT 1) AS one LEFT JOIN syncd.account_states s ON s.account_id = :account_id
     """
 )

@@ -15,8 +15,8 @@ from syncd.store.engine import Connection
 
 _RECORD = text(
     """
-    INSERT INTO syncd.decisions (account_id, verb, entry_id, hold_id, actor, reason)
-    VALUES (:account_id, :verb, :entry_id, :hold_id, :actor, :reason)
+    INSERT INTO syncd.decisions (account_id, verb, entry_id, hold_id, conflict_id, actor, reason)
+    VALUES (:account_id, :verb, :entry_id, :hold_id, :conflict_id, :actor, :reason)
     """
 )
 
@@ -34,7 +34,7 @@ _OF_ENTRY = text(
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """``verb`` is the command that was given: retry, skip, approve, reject, pause, resume."""
+    """``verb`` is the command that was given: retry, skip, approve, reject, pause, resume, resolve."""
 
     account_id: AccountId
     verb: str
@@ -42,6 +42,7 @@ class Decision:
     reason: str | None = None
     entry_id: int | None = None
     hold_id: int | None = None
+    conflict_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ async def record(connection: Connection, decision: Decision) -> None:
             "verb": decision.verb,
             "entry_id": decision.entry_id,
             "hold_id": decision.hold_id,
+            "conflict_id": decision.conflict_id,
             "actor": decision.actor,
             "reason": decision.reason,
         },

@@ -1,6 +1,7 @@
 """The outbox: its verbs in the order in which a change meets them. Each lives in a file of its own."""
 
 from syncd.store.outbox_claim import Claim, ClaimedLane, Terms, claim
+from syncd.store.outbox_contest import write_contests
 from syncd.store.outbox_guard import Sightings, set_guard
 from syncd.store.outbox_hold import carry_out, decide, unfinished
 from syncd.store.outbox_intent import write_begun
@@ -20,16 +21,18 @@ from syncd.store.outbox_read import (
     list_entries,
     show_entry,
 )
-from syncd.store.outbox_results import AttemptRow, EntrySettlement, LaneSettlement, Reassertion, Settled
+from syncd.store.outbox_results import AttemptRow, Contest, EntrySettlement, LaneSettlement, Reassertion, Settled
 from syncd.store.outbox_settle import settle
 from syncd.store.outbox_stage import end_still_stager, stage
 from syncd.store.outbox_summary import HoldRow, HoldSummary, list_holds, summarise
+from syncd.store.outbox_withhold import withhold
 
 __all__ = [
     "AttemptRow",
     "Backlog",
     "Claim",
     "ClaimedLane",
+    "Contest",
     "EntrySettlement",
     "EntryStory",
     "HoldRow",
@@ -67,5 +70,7 @@ __all__ = [
     "stage",
     "summarise",
     "unfinished",
+    "withhold",
     "write_begun",
+    "write_contests",
 ]

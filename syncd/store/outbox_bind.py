@@ -202,4 +202,5 @@ def _waiting(settlement: LaneSettlement, reason: str) -> LaneSettlement:
         read_back=[],
         incidents=[],
         at_rest=[],
+        contests=[],
     )

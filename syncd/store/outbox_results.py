@@ -9,6 +9,7 @@ import msgspec
 
 from syncd.domain.changes import LocalChange
 from syncd.domain.incidents import Incident
+from syncd.policy.merge import Conflict, Owner
 from syncd.store.outbox_history import HistoryRow
 
 
@@ -48,6 +49,15 @@ class Reassertion(msgspec.Struct, frozen=True, gc=False):
     window_s: float
 
 
+class Contest(msgspec.Struct, frozen=True, gc=False):
+    """A field that the CRM had moved by itself when an entry was about to move it; its owner says who gave way."""
+
+    entry_id: int
+    seq: int
+    conflict: Conflict
+    owner: Owner
+
+
 class LaneSettlement(msgspec.Struct, gc=False):
     """How one claimed lane ended. An empty one releases the lane as it was.
 
@@ -56,6 +66,7 @@ class LaneSettlement(msgspec.Struct, gc=False):
     ``incidents`` are opened, those about the entries ``at_rest`` closed.
     ``again_at`` and ``after_s`` say when to look again, whichever is sooner; ``is_more`` says at once. A lane that
     grew since it was read is looked at at once whatever this says. ``reassertions`` are appended to it.
+    ``contests`` are written down as conflicts.
     """
 
     lane_id: int
@@ -79,6 +90,7 @@ class LaneSettlement(msgspec.Struct, gc=False):
     read_back: list[tuple[int, float]] = []
     incidents: list[Incident] = []
     at_rest: list[int] = []
+    contests: list[Contest] = []
 
 
 @dataclass(frozen=True, slots=True)

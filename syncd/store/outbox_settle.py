@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import text
 
 from syncd.domain.ids import AccountId
-from syncd.store import outbox_incidents, outbox_reassert
+from syncd.store import outbox_contest, outbox_incidents, outbox_reassert
 from syncd.store.bulk import copy_rows
 from syncd.store.engine import Connection
 from syncd.store.outbox_bind import bind
@@ -126,6 +126,7 @@ async def settle(
     await _record_attempts(connection, account_id, kept)
     await _record_history(connection, account_id, kept)
     await outbox_incidents.note(connection, account_id, kept)
+    await outbox_contest.note(connection, account_id, kept)
     fenced = bound.fenced.union(s.lane_id for s in ready if (s.lane_id, s.epoch) not in alive)
     return Settled(fenced, bound.deferred)
 

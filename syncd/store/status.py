@@ -27,6 +27,7 @@ class AccountStatus:
     clock_skew_s: float | None
     is_paused_by_operator: bool = False
     open_holds: int = 0
+    open_conflicts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,9 @@ _ACCOUNTS = text("""
            CASE WHEN state.lease_until > now() THEN state.lease_owner END AS lease_owner, state.clock_skew_s,
            coalesce(state.is_paused_by_operator, false) AS is_paused_by_operator,
            (SELECT count(*) FROM syncd.holds AS hold WHERE hold.account_id = account.id AND hold.status = 'open')
-               AS open_holds
+               AS open_holds,
+           (SELECT count(*) FROM syncd.conflicts AS conflict
+            WHERE conflict.account_id = account.id AND conflict.status = 'open') AS open_conflicts
     FROM crm.accounts AS account
     LEFT JOIN syncd.account_states AS state ON state.account_id = account.id
     ORDER BY account.name

@@ -60,13 +60,25 @@ _HISTORY = text(
         ('relations', 'relation_tags', 'relation_fields', 'group_members', 'list_subscriptions')
     """
 )
+# One row may be open for a field; the kept row's own goes on.
+_ONE_CONFLICT = text(
+    """
+    UPDATE syncd.conflicts c SET status = 'resolved', resolved_at = now(), decided = 'agreed', decided_by = 'agreement'
+    WHERE c.row_id = :drop AND c.status = 'open'
+      AND EXISTS (SELECT FROM syncd.conflicts own
+                  WHERE own.row_id = :keep AND own.status = 'open' AND own.account_id = c.account_id
+                    AND own.table_name = c.table_name AND own.field = c.field)
+    """
+)
 _CONFLICTS = text(
     """
     UPDATE syncd.conflicts SET row_id = :keep
     WHERE row_id = :drop AND table_name IN ('relations', 'relation_tags', 'relation_fields', 'group_members')
     """
 )
-_DROP = text("DELETE FROM crm.relations WHERE id = :drop RETURNING funnel_state, raw, first_seen_at")
+_DROP = text(
+    "DELETE FROM crm.relations WHERE id = :drop RETURNING funnel_state, CAST(raw AS text) AS raw, first_seen_at"
+)
 _INHERIT = text(
     """
     WITH before AS (
@@ -125,6 +137,7 @@ async def _move(connection: Connection, keep: int, drop: int, lane_id: int | Non
         await connection.execute(_DROP_ENTRIES, {"lane_id": lane_id})
         await connection.execute(_DROP_LANE, {"lane_id": lane_id})
     await connection.execute(_HISTORY, both)
+    await connection.execute(_ONE_CONFLICT, both)
     await connection.execute(_CONFLICTS, both)
     # Last, with a fresh snapshot: what an application captured while the statements above waited for it.
     await connection.execute(_CAPTURES, both)

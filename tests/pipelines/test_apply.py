@@ -11,6 +11,7 @@ import pytest
 from syncd.domain.changes import LocalChange
 from syncd.outbound.applying import Fate
 from syncd.outbound.plan_file import FiledPlan, load_plan, save_plan
+from syncd.policy.merge import Owner, Owners
 from syncd.providers.contract import ProviderOptions
 from syncd.store import Store, account_states
 from tests.support.claims import changed
@@ -350,3 +351,17 @@ async def test_applying_twice_sends_once(store: Store) -> None:
         assert again.fate is Fate.REFUSED
         assert "already" in (again.reason or "")
         assert writes(c) == ["relation_upsert"]
+
+
+async def test_a_call_that_the_crm_made_moot_waits_and_is_not_sent(store: Store) -> None:
+    """A person read the plan before somebody in the CRM changed the very field: its owner decides, not the file."""
+    async with circle(store) as c:
+        who = people(c)[0]
+        await _rename(c, who, "Ours")
+        plan = await filed(c)
+        c.sandbox.world.change_relation(who, last_name="Theirs")
+        held = replace(ALONE, owners=Owners(Owner.HOLD))
+        (lane,) = (await applied(c, plan, held)).lanes
+        assert (lane.fate, lane.sent) == (Fate.WAITS, 0)
+        assert "both sides changed a field" in str(lane.reason)
+        assert c.sandbox.world.relations[who].last_name == "Theirs"

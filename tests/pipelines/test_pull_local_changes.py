@@ -106,8 +106,8 @@ async def test_both_sides_moved_is_written_down_once(store: Store) -> None:
         it.world.change_relation(theirs, last_name="Remote")
         for _ in range(2):
             await it.pull("group_members")
-        conflicts = "SELECT field, base, local, remote, owner, status FROM syncd.conflicts"
-        assert await it.rows(conflicts) == [("last_name", base, "Local", "Remote", "local", "open")]
+        conflicts = "SELECT field, base, local, remote, owner, status, decided FROM syncd.conflicts"
+        assert await it.rows(conflicts) == [("last_name", base, "Local", "Remote", "local", "resolved", "local")]
 
 
 async def test_a_pending_address_is_kept(store: Store) -> None:
@@ -166,6 +166,20 @@ async def test_a_new_local_relation_gets_the_id_of_its_twin_in_the_crm(store: St
         ]
         assert await it.value("SELECT count(*) FROM crm.orders WHERE relation_id IS NOT NULL") == 1
         assert await it.value(UNDELIVERED) == 2, "their first delivery is still to come"
+
+
+async def test_a_new_relation_is_recognised_by_the_address_it_was_made_with(store: Store) -> None:
+    """Its address was changed before anything was delivered: a second row for the same person would be edited, too."""
+    async with circle(store, orders=0) as it:
+        await it.pull("groups")
+        await it.edit("INSERT INTO crm.relations (account_id, email) VALUES (1, 'first@example.nl')")
+        await it.edit("UPDATE crm.relations SET email = 'second@example.nl' WHERE email = 'first@example.nl'")
+        made = it.world.add_relation("First@example.nl", last_name="Known")
+        it.world.join(made, next(iter(it.world.groups)))
+        await it.pull("group_members")
+        found = "SELECT remote_id::int, email, last_name FROM crm.relations WHERE email ILIKE '%@example.nl'"
+        assert await it.rows(found) == [(made.id, "second@example.nl", "Known")]
+        assert await it.value("SELECT count(*) FROM syncd.conflicts") == 0
 
 
 async def test_a_row_that_an_application_holds_is_left_for_the_next_run(store: Store) -> None:

@@ -40,13 +40,13 @@ class _Silent:
 
 
 @asynccontextmanager
-async def _opened(store: Store, *, keep_sent_days: float = 30) -> AsyncIterator[AccountRuntime]:
+async def _opened(store: Store, **given: float) -> AsyncIterator[AccountRuntime]:
     async with Sandbox(World.seeded(relations=2, orders=0, invoices=0, seed=3)) as sandbox:
         settings = Settings(
             base_url=sandbox.base_url,
             autorespond_admin=sandbox.admin,
             autorespond_key=SecretStr(sandbox.key),
-            keep_sent_days=keep_sent_days,
+            **{"keep_sent_days": 30, **given},
         )
         configs = resolve_accounts(settings).configs
         async with opened_accounts(configs, store, SystemClock(), _Silent()) as (runtime,):
@@ -221,12 +221,17 @@ async def test_an_absent_database_is_told_by_others(runtime: AccountRuntime) -> 
     assert _told(logged) == []
 
 
-@pytest.mark.parametrize(("keep_sent_days", "is_pruned"), [(30.0, True), (0.0, False)])
-async def test_pruning_is_no_job_where_everything_is_kept(store: Store, keep_sent_days: float, is_pruned: bool) -> None:
+@pytest.mark.parametrize(("days", "is_pruned"), [(30.0, True), (0.0, False)])
+@pytest.mark.parametrize(
+    ("setting", "job"), [("keep_sent_days", "default/prune"), ("keep_history_days", "default/prune_history")]
+)
+async def test_pruning_is_no_job_where_everything_is_kept(
+    store: Store, setting: str, job: str, days: float, is_pruned: bool
+) -> None:
     """Books may have to be kept for years; zero says so."""
-    async with _opened(store, keep_sent_days=keep_sent_days) as runtime:
+    async with _opened(store, **{setting: days}) as runtime:
         chores, _ = await _chores(runtime)
         jobs: dict[str, Any] = {job.name: job for job in chores.jobs()}
-    assert set(jobs) == {"default/finish_holds", "default/prune"}
-    assert (jobs["default/prune"].every_s > 0) is is_pruned
+    assert set(jobs) == {"default/finish_holds", "default/prune", "default/prune_history"}
+    assert (jobs[job].every_s > 0) is is_pruned
     assert jobs["default/finish_holds"].every_s > 0

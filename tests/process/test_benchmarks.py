@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.__main__ import exit_code
 from benchmarks.figures import Figure, table
+from tests.support.proving import pick
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,7 +36,7 @@ FIGURES = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(FIGURES))
+@pytest.mark.parametrize("name", pick(sorted(FIGURES), short=2, always=("deliveries",)))
 def test_short_form_prints_its_figures(name: str, server_url: str) -> None:
     """Each figure of the README has a command that prints it; here the command runs at a small size."""
     result = run(server_url, name, "--short")

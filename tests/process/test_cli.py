@@ -148,7 +148,8 @@ async def test_check_says_all_is_well(tmp_path: Path, sandbox: Sandbox, database
     found = ended.json()
     assert ended.code == 0, ended.both
     assert {finding["verdict"] for finding in found["findings"]} == {"ok"}
-    assert {line["value"] for line in found["settings"] if line["name"].endswith("_KEY")} == {"********"}
+    keys = {line["name"]: line["value"] for line in found["settings"] if line["name"].endswith("_KEY")}
+    assert keys == {"SYNCD_AUTORESPOND_KEY": "********", "SYNCD_ERASE_KEY": ""}, "what is set is hidden"
     assert sandbox.key not in ended.both
     assert not list(sandbox.journal)
 

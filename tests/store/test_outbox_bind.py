@@ -35,8 +35,8 @@ async def _twin(store: Store, account: Account, remote_id: str = "77") -> None:
     """Relation 900: the same person as a pull mirrored them, with children."""
     binds = {"a": account.id, "remote_id": remote_id}
     for sql in (
-        "INSERT INTO crm.relations (id, account_id, remote_id, email, funnel_state) "
-        "VALUES (900, :a, :remote_id, 'twin@x.example', 'lead')",
+        "INSERT INTO crm.relations (id, account_id, remote_id, email, funnel_state, raw) "
+        "VALUES (900, :a, :remote_id, 'twin@x.example', 'lead', jsonb_build_object('funnelState', 'lead'))",
         "INSERT INTO crm.groups (id, account_id, remote_id) VALUES (5, :a, '5')",
         "INSERT INTO crm.fields (id, account_id, code) VALUES (6, :a, 'f6')",
         "INSERT INTO crm.lists (id, account_id, remote_id) VALUES (7, :a, '7')",

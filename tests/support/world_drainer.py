@@ -9,7 +9,7 @@ import asyncio
 import json
 import signal
 import sys
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 from syncd.clock import SystemClock
@@ -47,8 +47,9 @@ async def drain(given: dict[str, Any]) -> None:
 
 
 def argument(limits: DrainLimits, **given: Any) -> str:
-    """Return what this process wants to be told."""
-    return json.dumps({"limits": asdict(limits), "verifies": False, "name": "drainer", **given})
+    """Return what this process wants to be told; owners stay as they are by default, for a mapping has no JSON here."""
+    plain = {limit.name: getattr(limits, limit.name) for limit in fields(limits) if limit.name != "owners"}
+    return json.dumps({"limits": plain, "verifies": False, "name": "drainer", **given})
 
 
 if __name__ == "__main__":

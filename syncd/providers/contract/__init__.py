@@ -17,6 +17,7 @@ from syncd.providers.contract.answers import Answer, Answered, MaybeApplied, Not
 from syncd.providers.contract.conversation import Conversation, Readable, ReadBack, Target
 from syncd.providers.contract.endpoint import Effect, Endpoint, Place
 from syncd.providers.contract.outcome import (
+    Contested,
     Delivered,
     Outcome,
     Proof,
@@ -36,6 +37,7 @@ __all__ = [
     "Answered",
     "Auth",
     "Capability",
+    "Contested",
     "Conversation",
     "Decoded",
     "Delivered",

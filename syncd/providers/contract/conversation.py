@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from syncd.policy.merge import Agreed
 from syncd.policy.proof import Showing
 from syncd.providers.contract.answers import Answer
 from syncd.providers.contract.outcome import Outcome
@@ -40,8 +41,10 @@ class Target(msgspec.Struct, frozen=True):
     second half of an identity where the e-mail alone is none (GetResponse: the campaign id). ``is_repeat`` is true
     when an earlier try of this very change may have been applied: a change that is not repeat-safe must then be read
     back before it is sent again. ``since`` is when the change was made, or for a read-back when it was
-    delivered: what the CRM shows from before it is not its doing. ``stood_at`` is set on a repeat, where the relation
-    may have been as the change wants it before it was ever sent: the last time at which it may have become so.
+    delivered: what the CRM shows from before it is not its doing. ``agreed`` is what the change presumes of the fields
+    it moves, None where nothing is to be compared: a conversation that can tell cheaply what the CRM has says what it
+    overwrites, and sends nothing where a field that gives way has moved. ``stood_at`` is set on a repeat, where the
+    relation may have been as the change wants it before it was ever sent: the last time at which it may have become so.
     """
 
     remote_id: str | None
@@ -49,4 +52,5 @@ class Target(msgspec.Struct, frozen=True):
     scope: str | None = None
     is_repeat: bool = False
     since: datetime | None = None
+    agreed: Agreed | None = None
     stood_at: datetime | None = None

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
+from syncd.policy.merge import Conflict
 from syncd.policy.proof import Showing
 
 
@@ -89,4 +90,12 @@ class Unknown:
     retry_after_s: float | None = None
 
 
-Outcome: TypeAlias = Delivered | Retryable | Throttled | Unauthorised | Rejected | Unknown
+@dataclass(frozen=True, slots=True)
+class Contested:
+    """Nothing was sent: the CRM has moved a field by itself that the change must not overwrite. Uses up no attempt."""
+
+    conflicts: tuple[Conflict, ...] = field(repr=False)
+    reason: str = "both sides changed a field, and its owner keeps this edit from being sent"
+
+
+Outcome: TypeAlias = Delivered | Retryable | Throttled | Unauthorised | Rejected | Unknown | Contested

@@ -13,12 +13,15 @@ from typing import Any
 
 from sqlalchemy import text
 
-from syncd.domain.changes import facet_of
+from syncd.domain.facets import NO, YES
 from syncd.policy.absence import Absence, judge
+from syncd.policy.merge import Conflict, Owner, is_contested, trails
 from syncd.store.engine import Connection
-from syncd.store.history import Change, found, missing, record
+from syncd.store.history import Change, missing, record
+from syncd.store.history import found as found_again
+from syncd.store.mirror.conflicts import Noticed, agree, notice
 from syncd.store.mirror.scope import Scope, Written
-from syncd.store.mirror.undelivered import undelivered
+from syncd.store.mirror.undelivered import held, undelivered
 
 Pair = tuple[int, int]
 
@@ -31,10 +34,11 @@ class LinkTable:
     other: str
     owner: str
     facet: str
+    called: str
 
 
-RELATION_TAGS = LinkTable("relation_tags", "tag_id", "relation_id", "tag")
-GROUP_MEMBERS = LinkTable("group_members", "group_id", "group_id", "group")
+RELATION_TAGS = LinkTable("relation_tags", "tag_id", "relation_id", "tag", "crm.tags (name)")
+GROUP_MEMBERS = LinkTable("group_members", "group_id", "group_id", "group", "crm.groups (title)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class Difference:
     same: tuple[Pair, ...]
     known: int
     rows: Mapping[Pair, Mapping[str, Any]]
+    warnings: tuple[str, ...] = ()
 
 
 async def compare(
@@ -63,14 +68,16 @@ async def compare(
     new = [pair for pair in wanted if pair not in rows]
     gone = [pair for pair in rows if pair not in wanted]
     again = [pair for pair in wanted if pair in rows and rows[pair]["missing_since"] is not None]
-    protected = await _protected(connection, scope, table, [*new, *gone])
+    there = [pair for pair in wanted if pair in rows and rows[pair]["missing_since"] is None]
+    protected, warnings = await _protected(connection, scope, table, _both(new, gone, again, there))
     return Difference(
         new=tuple(pair for pair in new if pair not in protected),
         gone=tuple(pair for pair in gone if pair not in protected),
         found=tuple(again),
-        same=tuple(pair for pair in wanted if pair in rows and rows[pair]["missing_since"] is None),
+        same=tuple(there),
         known=sum(1 for pair, row in rows.items() if row["missing_since"] is None and pair not in protected),
         rows=rows,
+        warnings=warnings,
     )
 
 
@@ -79,7 +86,7 @@ async def apply(connection: Connection, scope: Scope, table: LinkTable, change: 
     inserted = await _insert(connection, scope, table, change.new)
     if change.found:
         await _mark(connection, table, change.found, None)
-        again = [found(pair[0], change.rows[pair]["missing_since"], pair[1]) for pair in change.found]
+        again = [found_again(pair[0], change.rows[pair]["missing_since"], pair[1]) for pair in change.found]
         await record(connection, scope, table.name, again)
     judged = {pair: judge(change.rows[pair]["missing_since"], scope.now, scope.absence_gap_s) for pair in change.gone}
     noted = [pair for pair, verdict in judged.items() if verdict is Absence.NOTED]
@@ -89,14 +96,73 @@ async def apply(connection: Connection, scope: Scope, table: LinkTable, change: 
     await _delete(connection, scope, table, confirmed, change.rows)
     await _touch(connection, scope, table, change)
     shown = len(change.new) + len(change.found) + len(change.same)
-    return Written(shown, inserted, len(change.found), len(change.same), missing=len(confirmed))
+    unchanged = len(change.same)
+    return Written(shown, inserted, len(change.found), unchanged, missing=len(confirmed), warnings=change.warnings)
 
 
-async def _protected(connection: Connection, scope: Scope, table: LinkTable, pairs: Sequence[Pair]) -> frozenset[Pair]:
-    relations = sorted({relation_id for relation_id, _ in pairs})
-    changes = await undelivered(connection, scope, relations)
-    facets = {(relation_id, facet_of(change)) for relation_id, held in changes.items() for change in held}
-    return frozenset(pair for pair in pairs if (pair[0], f"{table.facet}:{pair[1]}") in facets)
+Both = Mapping[Pair, tuple[bool, bool]]
+
+
+def _both(new: Sequence[Pair], gone: Sequence[Pair], again: Sequence[Pair], there: Sequence[Pair]) -> Both:
+    """Say of each link whether it is here and whether it is in the CRM."""
+    both = dict.fromkeys(new, (False, True)) | dict.fromkeys(gone, (True, False))
+    return both | dict.fromkeys((*again, *there), (True, True))
+
+
+async def _protected(
+    connection: Connection, scope: Scope, table: LinkTable, both: Both
+) -> tuple[frozenset[Pair], tuple[str, ...]]:
+    """Return the differing links that stay as they are, having written down where both sides moved one; and warnings.
+
+    A link is a field that is there or not: two edits of it here and one there may want different ends.
+    """
+    differing = sorted({pair[0] for pair, (here, there) in both.items() if here != there})
+    waiting = await held(connection, scope, table.name, sorted({pair[0] for pair in both}))
+    edits = await undelivered(connection, scope, differing)
+    moved = {relation_id: trails(found) for relation_id, found in edits.items()}
+    protected: set[Pair] = set()
+    clashes: list[tuple[Pair, Conflict, bool]] = []
+    for pair, (is_here, is_there) in both.items():
+        facet = f"{table.facet}:{pair[1]}"
+        held_by = waiting.get(pair[0], {}).get(facet)
+        trail = held_by or moved.get(pair[0], {}).get(facet)
+        if trail is None:
+            continue
+        here, there = _word(is_here), _word(is_there)
+        protected.add(pair)
+        if held_by is not None or is_contested(facet, trail, here, there):
+            clashes.append((pair, Conflict(facet, trail.base, here, there, trail.made_at), held_by is not None))
+    return frozenset(protected), await _notice(connection, scope, table, clashes)
+
+
+async def _notice(
+    connection: Connection, scope: Scope, table: LinkTable, clashes: Sequence[tuple[Pair, Conflict, bool]]
+) -> tuple[str, ...]:
+    if not clashes:
+        return ()
+    agreed = [(pair[0], clash) for pair, clash, is_held in clashes if is_held and clash.is_settled]
+    await agree(connection, scope, table.name, agreed)
+    names = await _names(connection, table, [pair[1] for pair, _, _ in clashes])
+    found = [
+        Noticed(pair[0], clash, Owner.HOLD if is_held else _owner(scope, table, names.get(pair[1])))
+        for pair, clash, is_held in clashes
+        if not clash.is_settled
+    ]
+    return await notice(connection, scope, table.name, found)
+
+
+async def _names(connection: Connection, table: LinkTable, ids: Sequence[int]) -> dict[int, str | None]:
+    source, _, column = table.called.partition(" ")
+    naming = text(f"SELECT id, {column} AS name FROM {source} WHERE id = ANY(CAST(:ids AS bigint[]))")
+    return {row.id: row.name for row in await connection.execute(naming, {"ids": list(ids)})}
+
+
+def _owner(scope: Scope, table: LinkTable, name: str | None) -> Owner:
+    return scope.owners.of(f"{table.facet}:{name}", f"{table.facet}s")
+
+
+def _word(is_there: bool) -> str:
+    return YES if is_there else NO
 
 
 async def _insert(connection: Connection, scope: Scope, table: LinkTable, pairs: Sequence[Pair]) -> int:

@@ -13,19 +13,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import UNSET
 from sqlalchemy import text
 
 from syncd.domain.records import Relation, Row
 from syncd.policy.diff import Difference, diff
-from syncd.policy.merge import Conflict, bases, merge
+from syncd.policy.merge import Conflict, Owner, Trail, merge, trails
 from syncd.store.engine import Connection
 from syncd.store.history import Change, found, record
 from syncd.store.mirror import erased, proving
-from syncd.store.mirror.conflicts import notice
+from syncd.store.mirror.conflicts import Noticed, agree, notice
 from syncd.store.mirror.links import link_relations
 from syncd.store.mirror.normal import columns_of, digest, last_of_each, raw_text, warnings_of
 from syncd.store.mirror.scope import Scope, Written
-from syncd.store.mirror.undelivered import undelivered
+from syncd.store.mirror.undelivered import held, undelivered
 
 COLUMNS = ("email", "first_name", "suffix", "last_name", "gender", "funnel_state")
 _SELECTED = "id, remote_id, content_hash, last_seen_at, missing_since, " + ", ".join(COLUMNS)
@@ -34,10 +35,22 @@ _KNOWN = text(f"""
     SELECT {_SELECTED} FROM crm.relations
     WHERE account_id = :account_id AND remote_id = ANY(CAST(:remote_ids AS text[]))
 """)
+# By the address that its create carries, too: an application may have changed it since.
 _WAITING = text("""
+    WITH unbound AS MATERIALIZED (
+        SELECT r.id, lower(r.email) AS email,
+               lower(coalesce((SELECT e.payload ->> 'email' FROM syncd.lanes l JOIN syncd.entries e ON e.lane_id = l.id
+                               WHERE l.account_id = r.account_id AND l.relation_id = r.id
+                                 AND e.operation = 'create_relation'
+                                 AND e.status IN ('pending', 'held', 'dead', 'parked', 'diverged') LIMIT 1),
+                              (SELECT c.payload ->> 'email' FROM syncd.captures c
+                               WHERE c.relation_id = r.id AND c.operation = 'create_relation' LIMIT 1))) AS created
+        FROM crm.relations r WHERE r.account_id = :account_id AND r.remote_id IS NULL
+    )
     SELECT r.id, i.remote_id
     FROM unnest(CAST(:remote_ids AS text[]), CAST(:emails AS text[])) AS i (remote_id, email)
-    JOIN crm.relations r ON r.account_id = :account_id AND r.remote_id IS NULL AND lower(r.email) = lower(i.email)
+    JOIN unbound r ON lower(i.email) IN (r.email, r.created)
+    ORDER BY lower(i.email) IS DISTINCT FROM r.created
 """)
 _LOCK = text(f"""
     SELECT {_SELECTED} FROM crm.relations WHERE id = ANY(CAST(:ids AS bigint[]))
@@ -79,6 +92,7 @@ class _Merge:
     values: Mapping[str, object]
     difference: Difference
     conflicts: tuple[Conflict, ...]
+    waiting: Mapping[str, Trail]
 
 
 async def write(connection: Connection, scope: Scope, rows: Sequence[Row[Relation]]) -> Written:
@@ -92,14 +106,20 @@ async def write(connection: Connection, scope: Scope, rows: Sequence[Row[Relatio
     shown |= {waiting[name]: last[name].record for name in waiting}
     doubts = await proving.by_relations(connection, scope, shown)
     new = [row for name, row in last.items() if name not in known and name not in waiting]
-    differing = {known[name]["id"]: row for name, row in last.items() if name in known and _differs(known[name], row)}
+    waiting_for_a_person = await held(connection, scope, "relations", list(shown))
+    differing = {
+        known[name]["id"]: row
+        for name, row in last.items()
+        if name in known and (known[name]["id"] in waiting_for_a_person or _differs(known[name], row))
+    }
     adopted = {waiting[name]: last[name] for name in waiting}
     inserted = await _insert(connection, scope, new)
-    merged, deferred = await _merge_rows(connection, scope, differing | adopted)
+    merged, deferred = await _merge_rows(connection, scope, differing | adopted, waiting_for_a_person)
     updated = await _update(connection, scope, merged)
+    clashes = await _notice(connection, scope, merged)
     await _touch(connection, scope, [row for name, row in known.items() if row["id"] not in differing])
     unchanged = len(last) - inserted - updated - deferred
-    warnings = doubles + warnings_of(rows) + doubts
+    warnings = doubles + warnings_of(rows) + doubts + clashes
     return Written(received, inserted, updated, unchanged, deferred=deferred, warnings=warnings)
 
 
@@ -131,22 +151,29 @@ async def _insert(connection: Connection, scope: Scope, rows: Sequence[Row[Relat
 
 
 async def _merge_rows(
-    connection: Connection, scope: Scope, differing: Mapping[int, Row[Relation]]
+    connection: Connection,
+    scope: Scope,
+    differing: Mapping[int, Row[Relation]],
+    waiting: Mapping[int, Mapping[str, Trail]],
 ) -> tuple[list[_Merge], int]:
     """Lock the differing rows, read what protects them, merge. Return the rows to write and how many are held."""
     if not differing:
         return [], 0
     locked = [row._asdict() for row in await connection.execute(_LOCK, {"ids": list(differing)})]
-    protecting = await undelivered(connection, scope, [row["id"] for row in locked])
-    merged = [_merged(old, differing[old["id"]], bases(protecting.get(old["id"], ()))) for old in locked]
+    ids = [row["id"] for row in locked]
+    edits = await undelivered(connection, scope, ids)
+    merged = [
+        _merged(old, differing[old["id"]], trails(edits.get(old["id"], ())), waiting.get(old["id"], {}))
+        for old in locked
+    ]
     return merged, len(differing) - len(locked)
 
 
-def _merged(old: Old, row: Row[Relation], base: Mapping[str, str | None]) -> _Merge:
+def _merged(old: Old, row: Row[Relation], moved: Mapping[str, Trail], waiting: Mapping[str, Trail]) -> _Merge:
     said = {name: getattr(row.record, name) for name in COLUMNS}
-    outcome = merge(old, said, base, is_new=old["remote_id"] is None)
+    outcome = merge(old, said, {**moved, **waiting})
     values = {**{name: old[name] for name in COLUMNS}, **outcome.values, "remote_id": row.record.remote_id}
-    return _Merge(old, row, values, diff(old, values), outcome.conflicts)
+    return _Merge(old, row, values, diff(old, values), outcome.conflicts, waiting)
 
 
 async def _update(connection: Connection, scope: Scope, merged: Sequence[_Merge]) -> int:
@@ -164,10 +191,33 @@ async def _update(connection: Connection, scope: Scope, merged: Sequence[_Merge]
     }
     await connection.execute(_UPDATE, values)
     await record(connection, scope, "relations", [change for one in moved for change in _changes(one)])
-    await notice(connection, scope, "relations", [(one.old["id"], clash) for one in moved for clash in one.conflicts])
     relinked = [one.old["id"] for one in moved if {"email", "remote_id"} & set(one.difference.after)]
     await link_relations(connection, relinked, scope.run_id)
     return sum(1 for one in moved if one.difference)
+
+
+async def _notice(connection: Connection, scope: Scope, merged: Sequence[_Merge]) -> tuple[str, ...]:
+    """Write down the fields that both sides moved, and those of which they say the same again."""
+    both = [(one.old["id"], value) for one in merged for value in _both(one)]
+    await agree(connection, scope, "relations", [pair for pair in both if pair[1].is_settled])
+    found = [Noticed(row_id, clash, Owner.HOLD) for row_id, clash in both if not clash.is_settled]
+    found += [
+        Noticed(one.old["id"], clash, scope.owners.of(clash.field))
+        for one in merged
+        for clash in one.conflicts
+        if clash.field not in one.waiting
+    ]
+    return await notice(connection, scope, "relations", found)
+
+
+def _both(one: _Merge) -> list[Conflict]:
+    """Return what both sides say by now of the fields that wait, where the answer says something of them."""
+    said = {name: getattr(one.row.record, name) for name in one.waiting if name in COLUMNS}
+    return [
+        Conflict(name, one.waiting[name].base, one.old[name], value, one.waiting[name].made_at)
+        for name, value in said.items()
+        if value is not UNSET
+    ]
 
 
 def _is_news(one: _Merge) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from syncd.domain.ids import AccountId, RunId
+from syncd.policy.merge import Owners
 
 MAX_WARNINGS = 1000
 _MOST_RELATIONS = 100_000
@@ -17,7 +18,7 @@ class Scope:
     """One run's writing. ``now`` is our clock; ``asked_at`` is the database's time before the answer was asked for,
     comparable with the times at which deliveries settled. Rows last seen before ``touch_before`` get a new
     ``last_seen_at``; an absence counts again after ``absence_gap_s``. ``awaits_proof``: delivered changes may wait
-    to be shown; one that is not has diverged, from ``grace_s`` after its delivery on."""
+    to be shown; one that is not has diverged, from ``grace_s`` after its delivery on. ``owners`` decide conflicts."""
 
     account_id: AccountId
     run_id: RunId
@@ -27,6 +28,7 @@ class Scope:
     absence_gap_s: float = 3600
     grace_s: float = 0
     awaits_proof: bool = True
+    owners: Owners = field(default_factory=Owners)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from tests.support.crashing.rehearsal import Script, Stage
 
 _UNDISTURBED = Point("a message that nobody sends", 1, Moment.BEFORE)
 _REHEARSALS = 3
-DANGEROUS = 9
+DANGEROUS = 10
 _CALL = re.compile(r"/listmanagers/|/subscriptions/|/field$")
 
 # What a transaction is for, by any of its statements; the first line that fits. One that fits none has no name, and

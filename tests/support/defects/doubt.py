@@ -58,7 +58,7 @@ def _none_settled(_: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _unread(sound: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda remote_id, email, scope, is_repeat, *rest: sound(remote_id, email, scope, False, *rest)
+    return lambda *given, **named: sound(*given, **{**named, "is_repeat": False})
 
 
 def _once_again(sound: Callable[..., Verdict]) -> Callable[..., Verdict]:

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
+from msgspec.structs import replace
+
 from syncd.domain.errors import MalformedAnswer
 from syncd.domain.records import Row
+from syncd.policy.merge import Conflict
 from syncd.providers.autorespond import decode, envelope
 from syncd.providers.autorespond.decode import Kind
 from syncd.providers.autorespond.formats import Zone
@@ -52,10 +55,17 @@ class Dialogue:
     full_payload: bool = False
     verify_writes: bool = False
 
-    def write(self, operation: str, path: Mapping[str, str] = _NOWHERE, /, **parameters: str | None) -> Asking[Reply]:
-        """Send a write and return what the CRM said to it."""
+    def write(
+        self,
+        operation: str,
+        path: Mapping[str, str] = _NOWHERE,
+        overwrites: tuple[Conflict, ...] = (),
+        /,
+        **parameters: str | None,
+    ) -> Asking[Reply]:
+        """Send a write and return what the CRM said to it; say before what of the CRM's it ``overwrites``."""
         row = self.rows[operation]
-        answer = yield row.request(path, **parameters)
+        answer = yield replace(row.request(path, **parameters), overwrites=overwrites)
         return self.judge.reply(answer, row)
 
     def read_one(

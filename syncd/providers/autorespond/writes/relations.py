@@ -13,9 +13,10 @@ from dataclasses import replace
 from syncd.domain.changes import ChangeEmail, CreateRelation, UpdateProfile
 from syncd.domain.errors import MalformedAnswer
 from syncd.domain.records import Relation
+from syncd.policy.merge import Conflict
 from syncd.policy.proof import Showing, Sight
 from syncd.providers.autorespond import decode, formats
-from syncd.providers.autorespond.judgement import Said
+from syncd.providers.autorespond.judgement import Reply, Said
 from syncd.providers.autorespond.writes.dialogue import Asking, Dialogue, Found, accepted, undecided
 from syncd.providers.autorespond.writes.finding import (
     NO_ADDRESS,
@@ -25,6 +26,7 @@ from syncd.providers.autorespond.writes.finding import (
     relation_by_id,
 )
 from syncd.providers.contract import (
+    Contested,
     Conversation,
     Delivered,
     Outcome,
@@ -47,7 +49,8 @@ _GONE = Rejected("the CRM no longer knows the relation of this id")
 def create(dialogue: Dialogue, change: CreateRelation, target: Target) -> Conversation:
     """Upsert by the new address and learn the id; a relation that is known already is edited instead.
 
-    On a repeat, look first: a relation that has all of it needs no second upsert.
+    On a repeat, look first: a relation that has all of it needs no second upsert. Look first, too, where names would be
+    overwritten: the address may have become known to the CRM while nobody here could know.
     """
     profile = {name: value for name, value in change.profile.items() if value is not None}
     if target.remote_id is not None:
@@ -55,13 +58,21 @@ def create(dialogue: Dialogue, change: CreateRelation, target: Target) -> Conver
     sent = _sent(profile, {}, dialogue)
     if isinstance(sent, Rejected):
         return sent
-    if target.is_repeat:
+    clashes: tuple[Conflict, ...] = ()
+    if target.is_repeat or (target.agreed is not None and sent):
         found = yield from relation_by_email(dialogue, change.email)
         if not isinstance(found, Found):
-            return undecided(found)
+            return undecided(found) if target.is_repeat else found
         if found.first is not None and (seen := _proved(found.first, sent)).proof is Proof.VERIFIED:
-            return replace(seen, detail="an earlier try had arrived")
-    reply = yield from dialogue.write("relation_upsert", email=change.email, **_named(sent))
+            return replace(seen, detail="an earlier try had arrived" if target.is_repeat else "the CRM has it already")
+        clashes = _clashes(target, profile, found.first)
+        if target.agreed is not None and target.agreed.gives_way(clashes):
+            return Contested(clashes)
+    reply = yield from dialogue.write("relation_upsert", {}, clashes, email=change.email, **_named(sent))
+    return (yield from _created(dialogue, change, sent, reply))
+
+
+def _created(dialogue: Dialogue, change: CreateRelation, sent: Mapping[str, str], reply: Reply) -> Asking[Outcome]:
     if not isinstance(reply, Said):
         return reply
     shown = _relation(reply, dialogue)
@@ -81,9 +92,18 @@ def update(dialogue: Dialogue, change: UpdateProfile, target: Target) -> Convers
     if isinstance(sent, Rejected):
         return sent
     learned = None if target.remote_id is not None else known.remote_id
+    clashes = _clashes(target, change.new, known)
+    if target.agreed is not None and target.agreed.gives_way(clashes):
+        return Contested(clashes)
     if not sent:
         return Delivered(Proof.VERIFIED, learned, "the CRM has these values already")
-    reply = yield from dialogue.write("relation_upsert", email=known.email, **_named(sent))
+    reply = yield from dialogue.write("relation_upsert", {}, clashes, email=known.email, **_named(sent))
+    return (yield from _updated(dialogue, known, sent, learned, reply))
+
+
+def _updated(
+    dialogue: Dialogue, known: Relation, sent: Mapping[str, str], learned: str | None, reply: Reply
+) -> Asking[Outcome]:
     if not isinstance(reply, Said):
         return reply
     shown = _relation(reply, dialogue)
@@ -99,7 +119,7 @@ def update(dialogue: Dialogue, change: UpdateProfile, target: Target) -> Convers
 
 
 def change_email(dialogue: Dialogue, change: ChangeEmail, target: Target) -> Conversation:
-    """Change the address by id. On a repeat, look first whether an earlier try has done it."""
+    """Change the address by id. Look first what it is: an earlier try may have done it, or somebody in the CRM."""
     who = yield from _whose_address(dialogue, change, target)
     if not isinstance(who, str):
         return undecided(who) if target.is_repeat else who
@@ -110,7 +130,12 @@ def change_email(dialogue: Dialogue, change: ChangeEmail, target: Target) -> Con
             return Delivered(Proof.VERIFIED, learned, "an earlier try had arrived")
         if has_address is not False:
             return undecided(has_address)
-    reply = yield from dialogue.write("relation_email", {"id": who}, newemail=change.new)
+    clashes = yield from _moved_address(dialogue, who, change, target)
+    if not isinstance(clashes, tuple):
+        return clashes
+    if target.agreed is not None and target.agreed.gives_way(clashes):
+        return Contested(clashes)
+    reply = yield from dialogue.write("relation_email", {"id": who}, clashes, newemail=change.new)
     match reply:
         case Said():
             return (yield from _address_changed(dialogue, change, who, learned, reply))
@@ -179,6 +204,26 @@ def _has_address(dialogue: Dialogue, remote_id: str, change: ChangeEmail) -> Ask
     if change.old is not None and change.old.casefold() == change.new.casefold():
         return bool(found.first.email == change.new)
     return is_same_address(found.first, change.new)
+
+
+def _moved_address(
+    dialogue: Dialogue, who: str, change: ChangeEmail, target: Target
+) -> Asking[tuple[Conflict, ...] | Outcome]:
+    """Return whether the CRM has another address by now than either side knows of."""
+    if target.agreed is None:
+        return ()
+    found = yield from relation_by_id(dialogue, who)
+    if not isinstance(found, Found):
+        return undecided(found) if target.is_repeat else found
+    return _clashes(target, {"email": change.new}, found.first)
+
+
+def _clashes(target: Target, wanted: Mapping[str, str | None], present: Relation | None) -> tuple[Conflict, ...]:
+    """Return the fields that the CRM, as it is now, has moved by itself."""
+    if target.agreed is None or present is None:
+        return ()
+    email = {"email": present.email} if isinstance(present.email, str) else {}
+    return target.agreed.clashes(wanted, {**_values(present), **email})
 
 
 def _address_changed(
