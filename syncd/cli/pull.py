@@ -21,8 +21,8 @@ def command(streams: tuple[str, ...], account: str | None, as_json: bool) -> int
     """Pull the named streams once, now; without names, all of them in the right order.
 
     Streams: administration, fields, tags, groups, lists, group_members, orders, invoices, invoice_details,
-    invoice_files (into SYNCD_INVOICE_FILES), and the sweeps relation_details, relation_tags, relation_subscriptions,
-    relation_orders.
+    invoice_files (into SYNCD_INVOICE_FILES), and the sweeps invoice_relations, relation_details, relation_tags,
+    relation_subscriptions, relation_orders.
     """
     settings = session.begin().settings
     configs = session.accounts(settings, account)

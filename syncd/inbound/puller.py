@@ -44,6 +44,7 @@ ORDER = (
     "invoices",
     "invoice_details",
     "invoice_files",
+    "invoice_relations",
     "relation_details",
     "relation_tags",
     "relation_subscriptions",

@@ -17,7 +17,7 @@ from datetime import datetime
 from syncd.domain.errors import MalformedAnswer
 from syncd.inbound.context import Context
 from syncd.inbound.fetch import Trouble, fetch
-from syncd.inbound.parents import Shown, proves, write_group, write_shown
+from syncd.inbound.parents import ADDRESSES, SINGLE, Shown, is_about, proves, write_group, write_shown
 from syncd.inbound.snapshot import read_whole
 from syncd.policy.states import RunStatus
 from syncd.policy.windows import corrected
@@ -74,7 +74,7 @@ async def pull_sweep(context: Context, stream: Stream, run: Run, budget: int | N
 
 async def _due(context: Context, stream: Stream, budget: int | None) -> Sequence[Due]:
     """Return what to ask for: the orders of those with something unsettled, of everything else all in turn; without a
-    budget (a backfill) whatever is not proven; an inspection says itself what it asks for."""
+    budget (a backfill) whatever is not proven, and addresses always so; an inspection says itself what it asks for."""
     if context.inspection is not None:
         return context.inspection.due
     account_id = context.account.id
@@ -82,7 +82,7 @@ async def _due(context: Context, stream: Stream, budget: int | None) -> Sequence
         if stream.records == "Order" and budget is not None:
             since = unsettled.since(context.clock.now(), context.policy.unpaid_days)
             return await unsettled.due(connection, account_id, stream.name, since, budget)
-        proven_s = context.policy.proven_s if budget is None else None
+        proven_s = context.policy.proven_s if budget is None or stream.name == ADDRESSES else None
         return await followup.due_keys(connection, account_id, stream.name, budget, proven_s)
 
 
@@ -112,7 +112,7 @@ async def _pull_part(context: Context, stream: Stream, run: Run, part: Sequence[
                     tally.succeed()
             if tally.is_over:
                 break
-        if stream.name == "relation_details" and shown and not any(answer.rows for answer in shown):
+        if stream.name in SINGLE and shown and not any(answer.rows for answer in shown):
             shown = shown if await _is_confirmed(context, stream, tried, stack, tally) else []
         await _write_part(context, stream, scope, shown, tried, asked_at, tally)
 
@@ -140,6 +140,9 @@ async def _ask(context: Context, stream: Stream, due: Due, stack: AsyncExitStack
     except MalformedAnswer as malformed:
         tally.fail(str(malformed))
         return None
+    if not is_about(stream, due, rows):
+        tally.fail("asked for one e-mail address, the CRM answered with a relation of another one")
+        return None
     return Shown(due, tuple(rows), warnings)
 
 
@@ -151,7 +154,9 @@ async def _is_confirmed(
     A call that has moved, or a gateway in front of it, says "not found" of everyone.
     """
     async with context.store.begin() as connection:
-        living = await followup.living_relation(connection, context.account.id, absent)
+        living = await followup.living_relation(connection, context.account.id, stream.name, absent)
+    if living is None and stream.name == ADDRESSES:
+        return True  # nobody is known yet, and that nobody has an address deletes nothing
     answer = None if living is None or tally.is_over else await _ask(context, stream, living, stack, tally)
     if answer is not None and answer.rows:
         return True

@@ -19,7 +19,7 @@ from syncd.policy.sweeping import rounds
 
 JITTER_SHARE, JITTER_MAX_S = 0.1, 60.0  # of every cadence, so that accounts do not ask in step
 SWEPT = ("group_members", "relation_details", "relation_tags", "relation_subscriptions", "relation_orders")
-ONE_EACH = ("invoice_details", "invoice_files")
+ONE_EACH = ("invoice_details", "invoice_files", "invoice_relations")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +160,9 @@ class _Promises:
         yield Promise("lines of an invoice", self._after("invoices", "invoice_details"), "invoice_details")
         if (files := self._after("invoices", "invoice_files")) is not None:
             yield Promise("PDF of an invoice", files, "invoice_files")
+        yield Promise(
+            "relation that an invoice alone names", self._after("invoices", "invoice_relations"), "invoice_relations"
+        )
         for kind, stream in _ONE_BY_ONE:
             yield Promise(kind, self._within(stream), stream)
 

@@ -34,6 +34,12 @@ class PullSettings(Group):
         le=604800,
         description="Seconds between rounds that fetch PDFs of invoices, one call each, where they are kept.",
     )
+    cadence_invoice_relations_s: float = Field(
+        3600,
+        ge=0,
+        le=604800,
+        description="Seconds between rounds that look up whom invoices name by e-mail address alone, one call each.",
+    )
     cadence_tags_s: float = Field(
         900,
         ge=0,

@@ -46,6 +46,21 @@ _RELATIONS = """
                FROM crm.orders WHERE account_id = :account_id GROUP BY relation_id) AS o ON o.relation_id = n.id
     WHERE n.account_id = :account_id AND n.remote_id IS NOT NULL AND n.missing_since IS NULL {which}
 """
+# Whom invoices name by address alone, as those in credit always do, and whom nothing else has shown. Where a detail is
+# still to come it names them by id.
+_ADDRESSES = """
+    SELECT a.id, a.key, r.read_at, r.proven_at, CAST(NULL AS timestamptz) AS news_at,
+           CAST(a.active_at AS timestamptz) AS active_at
+    FROM (SELECT min(v.id) AS id, min(v.relation_email) AS key, max(v.invoiced_on) AS active_at
+          FROM crm.invoices v
+          WHERE v.account_id = :account_id AND v.relation_id IS NULL AND v.relation_remote_id IS NULL
+            AND v.relation_email <> '' AND v.detail_status <> 'pending' AND v.missing_since IS NULL
+            AND v.pseudonymised_at IS NULL
+            AND NOT EXISTS (SELECT FROM crm.relations n
+                            WHERE n.account_id = v.account_id AND lower(n.email) = lower(v.relation_email))
+          GROUP BY lower(v.relation_email)) AS a
+    LEFT JOIN syncd.readings r ON r.account_id = :account_id AND r.stream = :stream AND r.row_id = a.id
+"""
 _PROVEN = "proven_at >= now() - make_interval(secs => CAST(:proven_s AS double precision))"
 # Whoever was never read, or was active since an answer last proved them, goes first, the most recently active of all;
 # but not with every call, so that those who are never active have their turn as well, the one read longest ago first.
@@ -64,6 +79,7 @@ _COUNT = "SELECT count(*) AS parents, count(*) FILTER (WHERE {proven}) AS proven
 _UNSEEN = "AND NOT EXISTS (SELECT FROM crm.group_members m WHERE m.relation_id = n.id AND m.missing_since IS NULL)"
 _PARENTS = {
     "group_members": _GROUPS,
+    "invoice_relations": _ADDRESSES,
     "relation_details": _RELATIONS.format(which=_UNSEEN),
     "relation_tags": _RELATIONS.format(which=""),
     "relation_subscriptions": _RELATIONS.format(which=""),
@@ -71,14 +87,16 @@ _PARENTS = {
 }
 _SWEEPS = {stream: text(_DUE.format(parents=parents, proven=_PROVEN)) for stream, parents in _PARENTS.items()}
 _COUNTS = {stream: text(_COUNT.format(parents=parents, proven=_PROVEN)) for stream, parents in _PARENTS.items()}
-_LIVING = text("""
-    SELECT n.id, n.remote_id AS key FROM crm.relations n
-    WHERE n.account_id = :account_id AND n.remote_id IS NOT NULL AND n.missing_since IS NULL
-      AND NOT n.id = ANY(CAST(:others AS bigint[]))
+_LIVING = """
+    SELECT n.id, {key} AS key FROM crm.relations n
+    WHERE n.account_id = :account_id AND n.remote_id IS NOT NULL AND n.missing_since IS NULL AND {which}
     ORDER BY EXISTS (SELECT FROM crm.group_members m WHERE m.relation_id = n.id AND m.missing_since IS NULL) DESC,
              n.last_seen_at DESC, n.id
     LIMIT 1
-""")
+"""
+# An address counts as the CRM gave it: what was edited here since may be unknown there.
+_LIVING_BY_ID = text(_LIVING.format(key="n.remote_id", which="NOT n.id = ANY(CAST(:others AS bigint[]))"))
+_LIVING_BY_ADDRESS = text(_LIVING.format(key="n.raw ->> 'email'", which="n.raw ->> 'email' = n.email"))
 _DETAILS = text("""
     SELECT id, number AS key, detail_attempts AS attempts FROM crm.invoices
     WHERE account_id = :account_id AND detail_status = 'pending' AND NOT is_credit AND detail_next_at <= :now
@@ -120,9 +138,15 @@ async def count_proven(connection: Connection, account_id: AccountId, stream: st
     return row.parents, row.proven
 
 
-async def living_relation(connection: Connection, account_id: AccountId, others: Sequence[int]) -> Due | None:
+async def living_relation(
+    connection: Connection, account_id: AccountId, stream: str, others: Sequence[int]
+) -> Due | None:
     """Return a relation, none of ``others``, that the CRM should know: best one that a group shows."""
-    row = (await connection.execute(_LIVING, {"account_id": account_id, "others": list(others)})).one_or_none()
+    if stream == "invoice_relations":
+        row = (await connection.execute(_LIVING_BY_ADDRESS, {"account_id": account_id})).one_or_none()
+    else:
+        values = {"account_id": account_id, "others": list(others)}
+        row = (await connection.execute(_LIVING_BY_ID, values)).one_or_none()
     return None if row is None else Due(row.id, row.key)
 
 

@@ -46,6 +46,7 @@ def streams(rows: Mapping[str, Endpoint], zone: Zone, administration: str | None
             "invoice_details", "invoice_detail", "InvoiceDetail", decode.INVOICE_DETAIL, "invoiceNumber"
         ),
         reads.invoice_files(),
+        reads.invoice_relations(),
     )  # fmt: skip
     own = () if administration is None else (reads.administration(administration),)
     return MappingProxyType({stream.name: stream for stream in (*own, *table)})
@@ -139,6 +140,18 @@ class _Reads:
 
         name, number = "invoice_files", "invoiceNumber"
         return Stream(name, StreamKind.FOLLOW_UP, row.operation, "InvoiceFile", _keyed(row, number), read)
+
+    def invoice_relations(self) -> Stream:
+        """The key is an e-mail address; the answer is the relation that has it."""
+        row = self._rows["relation_by_email"]
+
+        def request(arguments: StreamArguments) -> Request:
+            if not arguments.key:
+                raise ConfigurationError(f"{row.operation} can only be asked with an e-mail address.")
+            return row.request(email=arguments.key)
+
+        name, how = "invoice_relations", StreamKind.SWEEP
+        return Stream(name, how, row.operation, "Relation", request, self._one(row, decode.RELATION))
 
     def administration(self, remote_id: str) -> Stream:
         row = self._rows["administration"]
