@@ -106,7 +106,7 @@ def _hidden(email: str) -> str:
     return given
 
 
-def _shelves(settings: Settings) -> dict[str, Path]:
+def _shelves(settings: Settings) -> dict[str, Path | str]:
     """Return where accounts keep PDFs; one that is not configured completely keeps what it has."""
     kept = {name: pulling.pull.invoice_files for name, pulling in pulling_of(settings).items()}
     return {name: root for name, root in kept.items() if root is not None}

@@ -23,6 +23,7 @@ from syncd.store.invoice_files import Content, Taken, Wanted
 from syncd.store.mirror import Written
 from syncd.store.runs import Ending, Run
 from syncd.store.shelf import Shelf, place
+from syncd.store.shelf_remote import open_shelf
 
 # Longer than a file is allowed to take: what is being fetched is nobody else's, what a killed process took soon is.
 _FETCH_S, _TAKEN_S = 120.0, 300.0
@@ -31,7 +32,7 @@ _FETCH_S, _TAKEN_S = 120.0, 300.0
 async def pull_files(context: Context, stream: Stream, run: Run, budget: int | None) -> Ending | Trouble:
     """Fetch the PDFs that are due. The run is left open: its ending says how it went."""
     assert context.policy.files is not None, "nobody pulls files without a place for them"
-    filing = _Filing(context, stream, Shelf(context.policy.files))
+    filing = _Filing(context, stream, open_shelf(context.policy.files))
     try:
         return await filing.all_due(budget)
     except InfrastructureError as full:  # of the disk: no invoice's fault, and no reason to stop other streams

@@ -55,5 +55,5 @@ class PullPolicy:
     breaker_pause_max_s: float = 300
     time_limit_s: float | None = None
     owners: Owners = field(default_factory=Owners)
-    files: Path | None = None
+    files: Path | str | None = None
     file_bytes: int = 32 << 20

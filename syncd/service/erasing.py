@@ -20,7 +20,7 @@ from syncd.policy.erasure import Invoices, Kind, Pseudonym
 from syncd.store import Store, erasure
 from syncd.store.accounts import account_ids
 from syncd.store.erasure import Bearer, Busy, Goal, Opening, Person, Receipt
-from syncd.store.shelf import Shelf
+from syncd.store.shelf_remote import open_shelf
 
 _PAUSE_S = 0.1
 _GOES_ON = "run the same command again, it goes on from here"
@@ -37,7 +37,7 @@ class Order:
     actor: str
     may_drop: bool = False
     wait_s: float = 60
-    shelves: Mapping[str, Path] = field(default_factory=dict)
+    shelves: Mapping[str, Path | str] = field(default_factory=dict)
 
     def by_hand(self, files: Sequence[str]) -> tuple[str, ...]:
         """Return those of the files that lie on no shelf of ours."""
@@ -142,7 +142,7 @@ async def _unshelve(order: Order, files: Sequence[str]) -> None:
     """Delete the files that lie on our shelves."""
     for path in files:
         if (root := order.shelves.get(_account(path))) is not None:
-            await asyncio.to_thread(Shelf(root).remove, path)
+            await asyncio.to_thread(open_shelf(root).remove, path)
 
 
 def _account(path: str) -> str:

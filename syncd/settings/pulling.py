@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from syncd.settings.group import Group
-from syncd.settings.values import OptionalDirectory
+from syncd.settings.values import OptionalShelf
 
 
 class PullSettings(Group):
@@ -98,9 +98,9 @@ class PullSettings(Group):
     sweep_budget: int = Field(
         500, ge=1, le=100000, description="Calls one sweep may make; more is fresher and takes longer at the same rate."
     )
-    invoice_files: OptionalDirectory = Field(
+    invoice_files: OptionalShelf = Field(
         None,
-        description="Directory, or file:/// URL of one, in which PDFs of all invoices are kept; blank fetches none.",
+        description="Directory, or fsspec URL such as s3://bucket/pdf, for PDFs of all invoices; blank fetches none.",
     )
     absence_gap_s: float = Field(
         3600, ge=0, le=604800, description="Time between two confirmed absences before a row counts as missing."

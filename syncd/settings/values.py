@@ -115,20 +115,31 @@ def _path(value: object) -> object:
     return Path(str(value)).expanduser()
 
 
-def _directory(value: object) -> object:
-    """A blank directory is none; ``file:///path`` is a path. No other URL: no library for those is installed."""
+def _shelf(value: object) -> object:
+    """A blank place is none; ``file:///path`` is a path; any other URL is left for fsspec to make something of."""
     if not isinstance(value, str) or not value.strip():
         return None if isinstance(value, str) else value
     text = value.strip()
+    if "://" in text and not text.startswith("file:"):
+        return _storage(text)
     parts = urlsplit(text)
-    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+    if parts.scheme == "file":
+        if parts.netloc not in ("", "localhost"):
+            raise ValueError("must be a file:/// URL of this machine")
         text = unquote(parts.path)
-    elif "://" in text:
-        raise ValueError("must be a directory or a file:/// URL of this machine; other URLs cannot be written to")
     path = Path(text).expanduser()
     if not path.is_absolute():
         raise ValueError("must be a whole path from / on, for the daemon and your shell start elsewhere")
     return path
+
+
+def _storage(url: str) -> str:
+    parts = _split(url)
+    if parts.scheme in ("http", "https", "data"):
+        raise ValueError("must be a directory or the URL of a storage; that kind of URL cannot be written to")
+    if parts.password:
+        raise ValueError("must hold no password: fsspec takes credentials from its own settings and the storage's")
+    return url.rstrip("/")
 
 
 Names = Annotated[frozenset[str], NoDecode, BeforeValidator(_names)]
@@ -139,4 +150,4 @@ BaseUrl = Annotated[str, AfterValidator(_base_url)]
 ZoneName = Annotated[str, AfterValidator(_zone)]
 AccountName = Annotated[str, AfterValidator(_account_name)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_path)]
-OptionalDirectory = Annotated[Path | None, BeforeValidator(_directory)]
+OptionalShelf = Annotated[Path | str | None, BeforeValidator(_shelf)]

@@ -1,7 +1,7 @@
-"""Shelf: the directory in which PDFs of invoices are kept.
+"""Shelf: where PDFs of invoices are kept: a directory, or (``shelf_remote``) whatever fsspec can write to.
 
-A file is written beside its place, forced to disk, and moved there by one rename: whatever kills us, a file that stands
-in its place is whole. A name never leads out of the shelf, whatever the CRM calls an invoice.
+In a directory a file is written beside its place, forced to disk, and moved there by one rename: whatever kills us, a
+file that stands in its place is whole. A name never leads out of the shelf, whatever the CRM calls an invoice.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
 from string import ascii_letters, digits
+from typing import Protocol
 from urllib.parse import quote
 
 from syncd.domain.errors import InfrastructureError
 
 _PLAIN = frozenset(ascii_letters + digits + "-_.")
 _LONGEST = 120
-_PART = ".part"
+PART = ".part"
 _STALE = timedelta(days=1)
 
 
@@ -40,35 +41,44 @@ def place(account: str, number: str, *, is_credit: bool) -> str:
     return f"{account}/{'credit/' if is_credit else ''}{_plain(number)}.pdf"
 
 
-class Shelf:
-    """One directory; it is made when the first file is. All methods block, and raise InfrastructureError."""
+class Shelf(Protocol):
+    """All methods block, and raise InfrastructureError."""
+
+    def draft(self, path: str, pieces: Iterable[bytes]) -> Draft:
+        """Write a file, not yet in its place."""
+
+    def publish(self, draft: Draft) -> None:
+        """Move a file to its place; whatever was there before is replaced."""
+
+    def holds(self, path: str, sha256: bytes) -> bool:
+        """Tell whether the very file stands in this place."""
+
+    def remove(self, path: str) -> bool:
+        """Delete the file in this place; tell whether there was one. A place outside the shelf holds none."""
+
+    def tidy(self, now: datetime) -> None:
+        """Delete what killed processes left beside the places, a day later: a younger one may be somebody's work."""
+
+
+class Directory:
+    """A directory of this machine; it is made when the first file is."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def draft(self, path: str, pieces: Iterable[bytes]) -> Draft:
-        """Write a file beside its place."""
         with self._told():
             directory = (self._root / path).parent
             directory.mkdir(parents=True, exist_ok=True)
-            number, name = tempfile.mkstemp(suffix=_PART, prefix=".", dir=directory)
-            file = Path(name)
-            try:
-                digest, size = _fill(number, pieces)
-            except BaseException:
-                file.unlink(missing_ok=True)
-                raise
-            return Draft(path, file, digest, size)
+            return drafted(path, pieces, directory, prefix=".")
 
     def publish(self, draft: Draft) -> None:
-        """Move a file to its place; whatever was there before is replaced."""
         with self._told():
             place = self._root / draft.path
             os.replace(draft.file, place)
             _sync_directory(place.parent)
 
     def holds(self, path: str, sha256: bytes) -> bool:
-        """Tell whether the very file stands in this place."""
         with self._told():
             try:
                 with (self._root / path).open("rb") as file:
@@ -77,9 +87,8 @@ class Shelf:
                 return False
 
     def remove(self, path: str) -> bool:
-        """Delete the file in this place; tell whether there was one. A place outside the shelf holds none."""
         with self._told():
-            if ".." in PurePosixPath(path).parts or PurePosixPath(path).is_absolute():
+            if not is_inside(path):
                 return False
             try:
                 (self._root / path).unlink()
@@ -89,12 +98,8 @@ class Shelf:
             return True
 
     def tidy(self, now: datetime) -> None:
-        """Delete what killed processes left beside the places, a day later: a younger one may be somebody's work."""
         with self._told():
-            for part in self._root.rglob(f".*{_PART}"):
-                with suppress(FileNotFoundError):
-                    if part.stat().st_mtime < (now - _STALE).timestamp():
-                        part.unlink()
+            sweep_away(self._root.rglob(f".*{PART}"), now)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -105,6 +110,31 @@ class Shelf:
                 f"the files of invoices in {self._root} cannot be read or written ({error.strerror}); see to "
                 "SYNCD_INVOICE_FILES"
             ) from None
+
+
+def drafted(path: str, pieces: Iterable[bytes], directory: Path | None = None, *, prefix: str) -> Draft:
+    """Write a file of a name of its own into a directory (None: the system's for such files)."""
+    number, name = tempfile.mkstemp(suffix=PART, prefix=prefix, dir=directory)
+    file = Path(name)
+    try:
+        digest, size = _fill(number, pieces)
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise
+    return Draft(path, file, digest, size)
+
+
+def sweep_away(parts: Iterable[Path], now: datetime) -> None:
+    """Delete those of the files that nobody has written to for a day."""
+    for part in parts:
+        with suppress(FileNotFoundError, PermissionError):
+            if part.stat().st_mtime < (now - _STALE).timestamp():
+                part.unlink()
+
+
+def is_inside(path: str) -> bool:
+    """Tell whether a path stays below the shelf."""
+    return ".." not in PurePosixPath(path).parts and not PurePosixPath(path).is_absolute()
 
 
 def _plain(number: str) -> str:

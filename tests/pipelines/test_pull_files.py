@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from syncd.domain.errors import UserError
 from syncd.sandbox.autorespond.pdf import pdf
 from syncd.store import Store
-from syncd.store.shelf import Shelf, place
+from syncd.store.shelf import Directory, place
 from tests.support.erasing import erased, make_person
 from tests.support.pulling import POLICY, Circle, circle
 
@@ -161,10 +161,10 @@ async def test_another_file_in_the_place_is_replaced(store: Store, tmp_path: Pat
 async def test_a_killed_process_leaves_its_half_file_for_a_day(store: Store, tmp_path: Path) -> None:
     """Halves are swept away, but never the one that somebody is writing at this moment."""
     async with filing(store, tmp_path, invoices=1) as it:
-        half = Shelf(tmp_path).draft("default/1.pdf", [b"%PDF-"]).file
+        half = Directory(tmp_path).draft("default/1.pdf", [b"%PDF-"]).file
         await it.pull("invoice_files")
         assert half.exists()
-        Shelf(tmp_path).tidy(it.clock.now().replace(year=2100))
+        Directory(tmp_path).tidy(it.clock.now().replace(year=2100))
         assert not half.exists()
 
 
