@@ -11,7 +11,7 @@ from rich.text import Text
 
 from syncd.cli import runs, session
 from syncd.cli.ending import OK, TRY_LATER
-from syncd.cli.page import GOOD, WARN, account_option, json_option, out, print_json, table
+from syncd.cli.page import GOOD, WARN, account_option, json_option, number, out, print_json, table
 from syncd.cli.progress import Shown
 from syncd.cli.pull import require_streams
 from syncd.clock import SystemClock
@@ -20,6 +20,13 @@ from syncd.service.backfills import backfill, chosen, planned
 from syncd.service.oneshot import opened_runtimes
 from syncd.settings import AccountConfig, Settings
 from syncd.store.backfilled import Standing
+
+_PARENTS = {
+    "group_members": "groups",
+    "invoice_details": "invoices",
+    "invoice_files": "invoices",
+    "invoice_relations": "addresses of nobody known",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,29 +37,55 @@ class _Outcome:
     proven: list[Standing] = field(default_factory=list)
 
 
+class Day(click.ParamType):  # type: ignore[type-arg]  # generic in the stubs of newer versions alone
+    """A day that has begun, as the instant of its first second (UTC)."""
+
+    name = "day"
+
+    def convert(self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            day = datetime.strptime(value.strip(), "%Y-%m-%d").replace(tzinfo=UTC)
+        except ValueError:
+            self.fail(f"{value!r} is no day; write it as YYYY-MM-DD, such as 2019-01-01", param, ctx)
+        if day > SystemClock().now():
+            self.fail(f"{day:%Y-%m-%d} lies in the future", param, ctx)
+        return day
+
+
 @click.command(name="backfill")
 @click.option(
     "--since",
-    type=click.DateTime(formats=["%Y-%m-%d"]),
+    type=Day(),
     default="2000-01-01",
     show_default=True,
     metavar="YYYY-MM-DD",
     help="The oldest day to read.",
 )
 @click.option("--streams", metavar="NAME,...", default="", help="Only these; default: all but those of --relations.")
-@click.option("--relations", is_flag=True, help="Also details, tags, subscriptions and orders of each relation.")
+@click.option("--relations", is_flag=True, help="Also those that take a request for each relation.")
 @account_option
 @json_option
 def command(since: datetime, streams: str, relations: bool, account: str | None, as_json: bool) -> int:
     """Pull history into the mirror. Resumable: what was proven before an interruption is not asked for again.
 
     It only reads from the CRM, and may run beside the daemon: while that has work it sends at most one request in ten
-    seconds. --relations costs up to four requests for each relation. Ends with 0 when all of it is proven; else the
-    summary says what is not, and the same command goes on.
+    seconds. Ends with 0 when all of it is proven; else the summary says what is not, and the same command goes on.
+
+    \b
+    Streams: administration, fields, tags, groups, lists, group_members,
+      orders, invoices, invoice_details, invoice_relations,
+      invoice_files (into SYNCD_INVOICE_FILES);
+      of --relations, which asks for each relation by itself: relation_details,
+      relation_tags, relation_subscriptions, relation_orders.
+
+    \b
+    Examples:
+      syncd backfill --since 2015-01-01
+      syncd backfill --relations
+      syncd backfill --streams orders,invoices --json
     """
-    since = since.replace(tzinfo=UTC)
-    if since > SystemClock().now():
-        raise click.BadParameter(f"{since:%Y-%m-%d} lies in the future", param_hint="'--since'")
     settings = session.begin().settings
     configs = session.accounts(settings, account)
     named = tuple(name.strip() for name in streams.split(",") if name.strip())
@@ -97,8 +130,9 @@ def _told(one: Standing) -> str:
         return f"not proven: {spans} UTC" if spans else f"all since {one.since:%Y-%m-%d}"
     if one.parts is None:
         return "read whole" if one.is_whole else "not read"
-    left = one.parts - (one.proven or 0) - one.given_up
-    words = [f"{one.proven} of {one.parts}"]
-    words += [f"{left} still to be asked for"] if left else []
-    words += [f"{one.given_up} refused by the CRM for good"] if one.given_up else []
+    left, proven = one.parts - (one.proven or 0) - one.given_up, one.proven or 0
+    unit = _PARENTS.get(one.stream, "relations")
+    words = [f"{number(proven)} of {number(one.parts)} {unit}"] if one.parts else ["nothing to ask for"]
+    words += [f"{number(left)} still to be asked for"] if left else []
+    words += [f"{number(one.given_up)} refused by the CRM for good"] if one.given_up else []
     return ", ".join(words)

@@ -25,14 +25,17 @@ _ALWAYS = datetime(9000, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run has come: rows written and bytes received by it so far, and of what is
-    asked for one by one how many are ``done`` of how many in ``total``."""
+    """How far a run has come: rows written and bytes received by it so far, and of what is asked for one by one how
+    many are ``done`` of how many in ``total``. ``is_receiving``: its answer is still coming. ``share_read`` of a large
+    answer has been decoded, from 0 to 1."""
 
     stream: str
     rows: int
     bytes: int
     done: int = 0
     total: int | None = None
+    is_receiving: bool = False
+    share_read: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +71,12 @@ class Context:
 
     def progressed(self, stream: str, rows: int, size: int, *, done: int = 0, total: int | None = None) -> None:
         """Tell whoever watches."""
+        self.tell(Progress(stream, rows, size, done, total))
+
+    def tell(self, progress: Progress) -> None:
+        """Tell whoever watches of more than numbers."""
         if self.on_progress is not None:
-            self.on_progress(Progress(stream, rows, size, done, total))
+            self.on_progress(progress)
 
 
 class NotBelieved(MalformedAnswer):

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from syncd.domain.records import Row
 from syncd.inbound.ahead import Ready, Unread, batches
-from syncd.inbound.context import Context, NotBelieved
+from syncd.inbound.context import Context, NotBelieved, Progress
 from syncd.inbound.fetch import Fetched, Trouble, fetch
 from syncd.policy import ladder, lateness, windows, witness
 from syncd.policy.coverage import Interval
@@ -149,7 +149,8 @@ async def _write(
         async for part in parts:
             async for more in _write_part(context, connection, kind, scope, part, seen):
                 written += more
-                context.progressed(stream.name, written.received, fetched.size_bytes)
+                share_read = fetched.share_read()
+                context.tell(Progress(stream.name, written.received, fetched.size_bytes, share_read=share_read))
     if stream.records == "Order":
         written = written.warned(*await proving.by_orders(connection, scope, seen))
     if span is None:

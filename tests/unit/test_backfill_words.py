@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from syncd.cli.progress import speed_of, words_of
+from syncd.cli.progress import share_of, speed_of, words_of
 from syncd.inbound import Progress
 from syncd.policy.sweeping import active_calls, rounds
 
@@ -14,13 +14,23 @@ def test_what_is_asked_for_one_by_one_has_a_rate_and_a_time_left() -> None:
     progress = Progress("relation_tags", rows=900, bytes=0, done=280, total=1000)
     speed = speed_of(progress, 140.0)
     assert (speed.per_s, speed.left_s) == (2.0, 360.0)
-    assert words_of(progress, speed) == "relation_tags: 280 of 1,000, 2.0/s, 6.0 min left"
+    assert words_of(progress, speed) == "relation_tags: 280 of 1 000, 2.0/s, 6.0 min left"
 
 
-def test_an_answer_of_unknown_length_has_a_rate_alone() -> None:
-    """A time left that is guessed is worse than none."""
-    progress = Progress("orders", rows=50_000, bytes=31_000_000)
-    assert words_of(progress, speed_of(progress, 10.0)) == "orders: 50,000 rows, 31 MB, 5,000.0/s"
+def test_an_answer_that_is_still_coming_has_a_rate_alone() -> None:
+    """Nobody says how long it will be, and a time left that is guessed is worse than none."""
+    progress = Progress("orders", rows=0, bytes=31_000_000, is_receiving=True)
+    assert words_of(progress, speed_of(progress, 10.0)) == "orders: 31 MB received, 3.1 MB/s"
+
+
+def test_an_answer_that_is_here_has_a_time_left() -> None:
+    """A quarter of its bytes in ten seconds: thirty more. How many rows there will be is not known."""
+    progress = Progress("orders", rows=50_000, bytes=31_000_000, share_read=0.25)
+    assert words_of(progress, speed_of(progress, 10.0)) == "orders: 50 000 rows of 31 MB, 5 000/s, 30 s left"
+
+
+def test_an_empty_sweep_is_done() -> None:
+    assert share_of(Progress("invoice_relations", 0, 0, done=0, total=0)) == 1.0
 
 
 @pytest.mark.parametrize("elapsed_s", [0.0, 5.0])
