@@ -40,6 +40,7 @@ from syncd.store.tables.mirror import (
     relations,
     tags,
 )
+from syncd.store.tables.run_holds import run_holds
 from syncd.store.tables.streams import invoice_fetches
 
 __all__ = [
@@ -76,6 +77,7 @@ __all__ = [
     "relation_fields",
     "relation_tags",
     "relations",
+    "run_holds",
     "rungs",
     "runs",
     "suppressions",
