@@ -124,6 +124,10 @@ def _whole(one: Standing) -> Text:
     return Text("yes", style=GOOD) if one.is_whole else Text("no", style=WARN)
 
 
+def _none(one: Standing, unit: str) -> str:
+    return "nothing to ask for" if one.is_whole else f"no {unit} are known yet: read those first that show them"
+
+
 def _told(one: Standing) -> str:
     if one.since is not None:
         spans = ", ".join(f"{span.lower:%Y-%m-%d %H:%M} to {span.upper:%Y-%m-%d %H:%M}" for span in one.unproven)
@@ -132,7 +136,7 @@ def _told(one: Standing) -> str:
         return "read whole" if one.is_whole else "not read"
     left, proven = one.parts - (one.proven or 0) - one.given_up, one.proven or 0
     unit = _PARENTS.get(one.stream, "relations")
-    words = [f"{number(proven)} of {number(one.parts)} {unit}"] if one.parts else ["nothing to ask for"]
+    words = [f"{number(proven)} of {number(one.parts)} {unit}"] if one.parts else [_none(one, unit)]
     words += [f"{number(left)} still to be asked for"] if left else []
     words += [f"{number(one.given_up)} refused by the CRM for good"] if one.given_up else []
     return ", ".join(words)

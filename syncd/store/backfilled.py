@@ -26,6 +26,13 @@ _FILES = text("""
       AND NOT (v.is_credit AND EXISTS (SELECT FROM crm.invoices o
                                        WHERE o.account_id = v.account_id AND o.number = v.number AND NOT o.is_credit))
 """)
+# Where the parents of a sweep come from: that none are known says nothing until one of these has been read.
+_SOURCES = {"group_members": ("groups",), "invoice_relations": ("invoices",)}
+_OF_RELATIONS = ("group_members", "orders")
+_IS_READ = text("""
+    SELECT EXISTS (SELECT FROM syncd.runs
+                   WHERE account_id = :account_id AND stream = ANY(CAST(:streams AS text[])) AND status = 'succeeded')
+""")
 _FOLLOW_UPS = {"invoice_details": _DETAILS, "invoice_files": _FILES}
 
 
@@ -55,9 +62,14 @@ async def of_window(
 async def of_parents(
     connection: Connection, account: str, account_id: AccountId, stream: str, proven_s: float
 ) -> Standing:
-    """Return how many parents of a sweep an answer of the last so many seconds has proven."""
+    """Return how many parents of a sweep an answer of the last so many seconds has proven. That there are none is only
+    believed where something that shows them has been read."""
     parts, proven = await followup.count_proven(connection, account_id, stream, proven_s)
-    return Standing(account, stream, parts == proven, parts=parts, proven=proven)
+    is_whole = parts == proven
+    if parts == 0:
+        sources = list(_SOURCES.get(stream, _OF_RELATIONS))
+        is_whole = (await connection.execute(_IS_READ, {"account_id": account_id, "streams": sources})).scalar_one()
+    return Standing(account, stream, is_whole, parts=parts, proven=proven)
 
 
 async def of_follow_up(connection: Connection, account: str, account_id: AccountId, stream: str) -> Standing:

@@ -8,11 +8,14 @@ from datetime import timedelta
 
 from syncd.policy.coverage import Interval
 from syncd.policy.states import RunStatus
+from syncd.sandbox import World
+from syncd.service.backfills import backfill as service_backfill
 from syncd.service.yielding import LOOK_S, MOST_S, GiveWay
 from syncd.store import Store, account_states, backfilled, runs
 from syncd.store.leases import release_lease, take_lease
 from syncd.store.runs import Ending
 from tests.support.pulling import NOON, POLICY, Circle, circle
+from tests.support.simulated import simulated
 
 LONG_AGO = NOON - timedelta(days=3650)
 UNPROVE = "UPDATE syncd.readings SET proven_at = proven_at - interval '8 days' WHERE row_id IN"
@@ -144,6 +147,39 @@ async def test_nobody_gives_way_to_a_daemon_that_is_gone(store: Store) -> None:
         async with asyncio.timeout(20):
             await backfill(it, "relation_tags")
         assert it.requested("relation_tags") == await it.value("SELECT count(*) FROM crm.relations")
+
+
+async def test_a_daemon_and_a_backfill_side_by_side_disturb_each_other_in_nothing(store: Store) -> None:
+    """History is read for days; nobody stops the orders of today for it, and neither may refuse the other's answer."""
+    async with simulated(store, World.seeded(30, 60, 12, seed=7, now=NOON), NOON) as it:
+        daemon = await it.replica()
+        streams = it.runtime.puller.order_of(())
+        history = asyncio.create_task(service_backfill(it.runtime, it.clock, LONG_AGO, streams))
+        async with asyncio.timeout(60):
+            while not history.done():
+                await it.run(600, daemon)
+        reports, proven = await history
+        assert {report.stream for report in reports} == set(streams)
+        assert {report.trigger for report in it.told.runs} == {"backfill", "schedule"}
+        assert [report for report in it.told.runs if not report.is_success] == []
+        assert [one for one in proven if not one.is_whole] == []
+
+
+async def test_none_known_is_whole_only_where_somebody_looked(store: Store) -> None:
+    """A new user who names the members of groups alone must not read that all of them are mirrored."""
+    async with circle(store) as it:
+
+        async def told() -> bool:
+            async with it.store.begin() as connection:
+                found = await backfilled.of_parents(connection, "default", it.account.id, "group_members", 3600)
+            assert found.parts == 0
+            return found.is_whole
+
+        it.world.groups.clear()
+        await backfill(it, "group_members")
+        assert not await told()
+        await backfill(it, "groups")
+        assert await told()
 
 
 async def test_the_recently_active_go_first_and_not_with_every_call(store: Store) -> None:
