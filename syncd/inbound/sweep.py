@@ -24,10 +24,10 @@ from syncd.inbound.snapshot import read_whole
 from syncd.policy.states import RunStatus
 from syncd.policy.windows import corrected
 from syncd.providers.contract import Stream, StreamArguments
-from syncd.store import followup, readings, run_holds, runs, unsettled
+from syncd.store import Connection, followup, readings, run_holds, runs, unsettled
 from syncd.store.followup import Due
 from syncd.store.mirror import Scope
-from syncd.store.mirror.scope import NOTHING, Written
+from syncd.store.mirror.scope import MAX_WARNINGS, NOTHING, Written
 from syncd.store.mirror.touched import holders, other_holder
 from syncd.store.runs import Ending, Run
 
@@ -244,7 +244,7 @@ async def _write_part(
             if context.inspection is not None and before is not None:
                 proven = await context.inspection.judge(connection, scope, stream, news, before)
             else:
-                proven = [one.due.id for one in news if proves(stream, one)] if not written.warnings else []
+                proven = await _proven(context, connection, scope, stream, news, written)
             await readings.note_proof(connection, scope, stream.name, proven)
     except TooMuch:
         return
@@ -255,6 +255,30 @@ async def _write_part(
     tally.misgivings.done = done
     if shown:
         tally.succeed(written)
+
+
+async def _proven(
+    context: Context, connection: Connection, scope: Scope, stream: Stream, news: Sequence[Shown], written: Written
+) -> list[int]:
+    """Return the parents that these answers prove, now that they are written.
+
+    A note on a value ("came twice that night") is the reading of it, and takes nothing away. Anything else that was
+    said, or put off, concerns a few of them: whom, is found by writing each by itself again, which changes nothing.
+    """
+    able = [answer for answer in news if proves(stream, answer)]
+    if stream.name != "group_members" and _is_doubtful(news, written):
+        return [
+            answer.due.id
+            for answer in able
+            if not _is_doubtful([answer], await write_shown(context, connection, scope, stream, [answer]))
+        ]
+    return [] if _is_doubtful(news, written) else [answer.due.id for answer in able]
+
+
+def _is_doubtful(news: Sequence[Shown], written: Written) -> bool:
+    notes = {note for answer in news for row in answer.rows for note in row.warnings}
+    is_cut = len(written.warnings) >= MAX_WARNINGS
+    return written.deferred > 0 or is_cut or not notes.issuperset(written.warnings)
 
 
 async def _pass_over(context: Context, stream: Stream, scope: Scope, tried: Sequence[int]) -> None:

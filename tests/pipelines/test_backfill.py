@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from syncd.policy.coverage import Interval
 from syncd.policy.states import RunStatus
@@ -61,6 +61,34 @@ async def test_an_answer_that_was_not_believed_proves_nothing(store: Store) -> N
         assert it.requested("relation_tags") == before + 2
         async with it.store.begin() as connection:
             assert (await backfilled.of_parents(connection, "default", it.account.id, "relation_tags", 3600)).is_whole
+
+
+async def test_an_hour_that_comes_twice_keeps_nobody_unproven(store: Store) -> None:
+    """Every account has an order of such a night; its relation, and nineteen beside it, would be asked for for ever."""
+    async with circle(store, relations=12) as it:
+        await it.pull("tags", "groups", "group_members")
+        model = next(iter(it.world.orders.values()))
+        it.world.add_order(model.relation_id, model.lines, at=datetime(2023, 10, 29, 0, 30, tzinfo=UTC))
+        await backfill(it, "relation_orders")
+        assert "came twice" in str(it.reports[-1].warnings)
+        async with it.store.begin() as connection:
+            assert (await backfilled.of_parents(connection, "default", it.account.id, "relation_orders", 3600)).is_whole
+
+
+async def test_what_one_answer_left_open_is_asked_for_again_and_nobody_elses(store: Store) -> None:
+    """One tag of an unknown name must not unprove all that were written in the same transaction."""
+    async with circle(store, relations=12) as it:
+        await it.pull("tags", "groups", "group_members")
+        holder = next(iter(it.world.relations.values()))
+        it.world.tag(holder, it.world.add_tag("Made since").id)
+        await backfill(it, "relation_tags")
+        before = len(asked(it))
+        await backfill(it, "relation_tags")
+        assert asked(it)[before:] == [str(holder.id)]
+        await it.pull("tags")
+        await backfill(it, "relation_tags")
+        await backfill(it, "relation_tags")
+        assert asked(it)[before:] == [str(holder.id)] * 2
 
 
 async def test_a_window_that_failed_is_told_as_a_hole(store: Store) -> None:
