@@ -33,7 +33,7 @@ async def killed_at(sandbox: Sandbox, fault: dict[str, Any], *door: str, cwd: Pa
     sandbox.faults.add(**fault)
     process = await spawn(*door, cwd=cwd, **settings)
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             await sandbox.until_held()
         os.kill(process.pid, signal.SIGKILL)
         await process.wait()
