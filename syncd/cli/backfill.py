@@ -25,7 +25,7 @@ _PARENTS = {
     "group_members": "groups",
     "invoice_details": "invoices",
     "invoice_files": "invoices",
-    "invoice_relations": "addresses of nobody known",
+    "invoice_relations": "addresses",
 }
 
 
@@ -124,8 +124,8 @@ def _whole(one: Standing) -> Text:
     return Text("yes", style=GOOD) if one.is_whole else Text("no", style=WARN)
 
 
-def _none(one: Standing, unit: str) -> str:
-    return "nothing to ask for" if one.is_whole else f"no {unit} are known yet: read those first that show them"
+def _none(one: Standing) -> str:
+    return "nothing to ask for" if one.is_whole else "not read, for nothing is known yet to ask for"
 
 
 def _told(one: Standing) -> str:
@@ -136,7 +136,7 @@ def _told(one: Standing) -> str:
         return "read whole" if one.is_whole else "not read"
     left, proven = one.parts - (one.proven or 0) - one.given_up, one.proven or 0
     unit = _PARENTS.get(one.stream, "relations")
-    words = [f"{number(proven)} of {number(one.parts)} {unit}"] if one.parts else [_none(one, unit)]
+    words = [f"{number(proven)} of {number(one.parts)} {unit}"] if one.parts else [_none(one)]
     words += [f"{number(left)} still to be asked for"] if left else []
     words += [f"{number(one.given_up)} refused by the CRM for good"] if one.given_up else []
     return ", ".join(words)

@@ -27,7 +27,8 @@ _FILES = text("""
                                        WHERE o.account_id = v.account_id AND o.number = v.number AND NOT o.is_credit))
 """)
 # Where the parents of a sweep come from: that none are known says nothing until one of these has been read.
-_SOURCES = {"group_members": ("groups",), "invoice_relations": ("invoices",)}
+_OF_INVOICES = ("invoice_details", "invoice_files", "invoice_relations")
+_SOURCES = {"group_members": ("groups",), **dict.fromkeys(_OF_INVOICES, ("invoices",))}
 _OF_RELATIONS = ("group_members", "orders")
 _IS_READ = text("""
     SELECT EXISTS (SELECT FROM syncd.runs
@@ -65,15 +66,19 @@ async def of_parents(
     """Return how many parents of a sweep an answer of the last so many seconds has proven. That there are none is only
     believed where something that shows them has been read."""
     parts, proven = await followup.count_proven(connection, account_id, stream, proven_s)
-    is_whole = parts == proven
-    if parts == 0:
-        sources = list(_SOURCES.get(stream, _OF_RELATIONS))
-        is_whole = (await connection.execute(_IS_READ, {"account_id": account_id, "streams": sources})).scalar_one()
+    is_whole = parts == proven if parts else await _is_believed(connection, account_id, stream)
     return Standing(account, stream, is_whole, parts=parts, proven=proven)
 
 
 async def of_follow_up(connection: Connection, account: str, account_id: AccountId, stream: str) -> Standing:
     """Return how many rows have what is fetched for each of them; what is given up waits for nothing."""
     row = (await connection.execute(_FOLLOW_UPS[stream], {"account_id": account_id})).one()
-    is_whole = row.proven + row.given_up == row.parts
+    is_done = bool(row.proven + row.given_up == row.parts)
+    is_whole = is_done if row.parts else await _is_believed(connection, account_id, stream)
     return Standing(account, stream, is_whole, parts=row.parts, proven=row.proven, given_up=row.given_up)
+
+
+async def _is_believed(connection: Connection, account_id: AccountId, stream: str) -> bool:
+    """Tell whether anything that shows a stream's parents has been read, so that none of them are none."""
+    sources = list(_SOURCES.get(stream, _OF_RELATIONS))
+    return bool((await connection.execute(_IS_READ, {"account_id": account_id, "streams": sources})).scalar_one())

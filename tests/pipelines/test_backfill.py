@@ -203,11 +203,16 @@ async def test_none_known_is_whole_only_where_somebody_looked(store: Store) -> N
             assert found.parts == 0
             return found.is_whole
 
+        async def details() -> bool:
+            async with it.store.begin() as connection:
+                return (await backfilled.of_follow_up(connection, "default", it.account.id, "invoice_details")).is_whole
+
         it.world.groups.clear()
-        await backfill(it, "group_members")
-        assert not await told()
-        await backfill(it, "groups")
-        assert await told()
+        it.world.invoices.clear()
+        await backfill(it, "group_members", "invoice_details")
+        assert (await told(), await details()) == (False, False)
+        await backfill(it, "groups", "invoices")
+        assert (await told(), await details()) == (True, True)
 
 
 async def test_the_recently_active_go_first_and_not_with_every_call(store: Store) -> None:
