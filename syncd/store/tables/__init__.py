@@ -41,6 +41,7 @@ from syncd.store.tables.mirror import (
     relations,
     tags,
 )
+from syncd.store.tables.run_holds import run_holds
 
 __all__ = [
     "account_states",
@@ -76,6 +77,7 @@ __all__ = [
     "relation_fields",
     "relation_tags",
     "relations",
+    "run_holds",
     "rungs",
     "runs",
     "suppressions",
