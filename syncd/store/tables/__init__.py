@@ -21,6 +21,7 @@ from syncd.store.tables.ledger import (
     incidents,
     lanes,
     readings,
+    ready,
     runs,
 )
 from syncd.store.tables.mirror import (
@@ -74,6 +75,7 @@ __all__ = [
     "order_lines",
     "orders",
     "readings",
+    "ready",
     "relation_fields",
     "relation_tags",
     "relations",
