@@ -157,6 +157,12 @@ class InvoiceDetail(msgspec.Struct, frozen=True, gc=False):
     vat_number: str | None
 
 
+class InvoiceFile(msgspec.Struct, frozen=True, gc=False):
+    """What a file of an invoice is; its bytes stay in the answer."""
+
+    content_type: str
+
+
 R = TypeVar("R")
 
 

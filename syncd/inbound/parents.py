@@ -31,6 +31,10 @@ from syncd.store.mirror import (
 from syncd.store.mirror.membership import Pair
 from syncd.store.mirror.scope import Seen
 
+# Relations that only an invoice names, and only by address; and what answers with one relation or with none.
+ADDRESSES = "invoice_relations"
+SINGLE = frozenset({"relation_details", ADDRESSES})
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -108,13 +112,23 @@ def refused_of(shown: Sequence[Shown]) -> dict[int, tuple[Refused, ...]]:
 
 
 def proves(stream: Stream, answer: Shown) -> bool:
-    """Tell whether an answer, once written, proves its parent: it shows it, and all of it could be read."""
-    return not _is_nothing(stream, answer) and not answer.warnings
+    """Tell whether an answer, once written, proves its parent: it shows it, and all of it could be read. That nobody
+    has an address is all there is to know of that."""
+    return (stream.name == ADDRESSES or not _is_nothing(stream, answer)) and not answer.warnings
+
+
+def is_about(stream: Stream, due: Due, rows: Sequence[Row[Any]]) -> bool:
+    """Tell whether an answer speaks of what was asked for, where it says so itself: a relation has the address."""
+    return stream.name != ADDRESSES or all(_same(row.record.email, due.key) for row in rows)
+
+
+def _same(email: object, key: str) -> bool:
+    return isinstance(email, str) and email.strip().casefold() == key.strip().casefold()
 
 
 def _is_nothing(stream: Stream, answer: Shown) -> bool:
     """Tell whether the CRM said that there is no such relation: an error, or a single object that is null."""
-    return answer.is_absent or (stream.name == "relation_details" and not answer.rows)
+    return answer.is_absent or (stream.name in SINGLE and not answer.rows)
 
 
 async def _write(

@@ -7,7 +7,7 @@ decides what a failure means for the account.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -22,6 +22,7 @@ from syncd.inbound.context import Context, Progress
 from syncd.inbound.details import pull_details
 from syncd.inbound.drift import Drift
 from syncd.inbound.fetch import Trouble, judged
+from syncd.inbound.files import pull_files
 from syncd.inbound.inspection import Inspection
 from syncd.inbound.policy import PullPolicy
 from syncd.inbound.snapshot import pull_snapshot
@@ -44,11 +45,15 @@ ORDER = (
     "orders",
     "invoices",
     "invoice_details",
+    "invoice_files",
+    "invoice_relations",
     "relation_details",
     "relation_tags",
     "relation_subscriptions",
     "relation_orders",
 )
+PER_RELATION = ("relation_details", "relation_tags", "relation_subscriptions", "relation_orders")
+FILES = "invoice_files"  # on request: without a place for them it is not among the streams that are pulled
 
 _AGAIN = "syncd asks again by itself, ever more rarely, and goes on when it is answered"
 _REFUSED = f"check the account's credentials; {_AGAIN}"
@@ -103,21 +108,34 @@ class Puller:
         since: datetime,
         streams: Sequence[str] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
+        give_way: Callable[[], Awaitable[None]] | None = None,
     ) -> tuple[RunReport, ...]:
-        """Read history back to ``since``: what is proven already is not asked for again, sweeps take every parent."""
-        context = replace(self._context, on_progress=on_progress)
+        """Read history back to ``since``; sweeps take every parent. What is proven already is not asked for again, be
+        it by this process or by one that was killed. ``give_way`` is awaited before each request."""
+        context = replace(self._context, on_progress=on_progress, give_way=give_way)
         return await self._pull_each(context, self._known(streams or ORDER), "backfill", since=since)
+
+    def order_of(self, streams: Sequence[str]) -> tuple[str, ...]:
+        """Return the streams that a backfill of these names (empty: all) takes, in its order."""
+        return tuple(stream.name for stream in self._known(streams or ORDER))
 
     def _known(self, names: Sequence[str]) -> tuple[Stream, ...]:
         """Return the streams of these names, those without which nothing else is readable first."""
         if names is not ORDER:
             return tuple(self._stream(name) for name in sorted(names, key=_position))
-        return tuple(self._context.provider.streams[name] for name in ORDER if name in self._context.provider.streams)
+        streams = self._context.provider.streams
+        return tuple(streams[name] for name in ORDER if name in streams and (name != FILES or self._keeps_files))
+
+    @property
+    def _keeps_files(self) -> bool:
+        return self._context.policy.files is not None
 
     def _stream(self, name: str) -> Stream:
         streams = self._context.provider.streams
         if name not in streams:
             raise UserError(f"there is no stream called {name!r}; there are: {', '.join(sorted(streams))}")
+        if name == FILES and not self._keeps_files:
+            raise UserError("PDFs of invoices are kept nowhere; SYNCD_INVOICE_FILES names the directory for them")
         return streams[name]
 
     async def _pull_each(
@@ -215,6 +233,8 @@ async def _pipeline(
             return await pull_snapshot(context, stream, run)
         case StreamKind.SWEEP:
             return await pull_sweep(context, stream, run, budget)
+        case StreamKind.FOLLOW_UP if stream.name == FILES:
+            return await pull_files(context, stream, run, budget)
         case StreamKind.FOLLOW_UP:
             return await pull_details(context, stream, run, budget)
 

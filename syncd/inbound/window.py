@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from syncd.domain.records import Refused, Row
 from syncd.inbound.ahead import Ready, Unread, batches
-from syncd.inbound.context import Context, NotBelieved
+from syncd.inbound.context import Context, NotBelieved, Progress
 from syncd.inbound.doubting import absence, believe, believe_rewrite
 from syncd.inbound.fetch import Fetched, Trouble, fetch
 from syncd.policy import ladder, lateness, windows, witness
@@ -160,7 +160,8 @@ async def _write(
                 written += more
                 digests += unread.digests(refused)
                 await unread.keep(connection, scope, stream.name, refused)
-                context.progressed(stream.name, written.received, fetched.size_bytes)
+                share_read = fetched.share_read()
+                context.tell(Progress(stream.name, written.received, fetched.size_bytes, share_read=share_read))
     context.drift.believe()
     await unread.forget_shown(connection, scope, kind.TABLE, chain(seen.ids, seen.new), digests)
     if stream.records == "Order":

@@ -90,7 +90,9 @@ def _refusal(status: int, fault: Fault) -> Reply:
 def _reshaped(reply: Reply, fault: Fault) -> Reply:
     """Speak another shape: of the rows of a list, or of the one object that an answer holds."""
     if reply.is_list:
-        rows = [_reshaped_row(row, fault) if n % fault.every == fault.every - 1 else row for n, row in enumerate(reply.rows)]
+        rows = [
+            _reshaped_row(row, fault) if n % fault.every == fault.every - 1 else row for n, row in enumerate(reply.rows)
+        ]
         return replace(reply, rows=rows)
     body = msgspec.json.decode(b"".join(reply.pieces()))
     if isinstance(body, dict) and isinstance(body.get("data"), dict):

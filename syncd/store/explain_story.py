@@ -29,7 +29,7 @@ from syncd.store.explain_find import RelationFound
 
 # Which pulls show the rows of which table. Free fields cannot be read at all.
 _STREAMS = {
-    "relations": ("relation_details", "group_members", "orders", "relation_orders", "invoices"),
+    "relations": ("relation_details", "group_members", "orders", "relation_orders", "invoices", "invoice_relations"),
     "relation_tags": ("relation_tags",),
     "group_members": ("group_members",),
     "list_subscriptions": ("relation_subscriptions",),

@@ -75,7 +75,7 @@ async def test_what_a_snapshot_or_a_parent_shows_no_more_is_not_kept(store: Stor
     async with circle(store) as it:
         await it.puller.pull_all()
         it.box.faults.add("dropped_key", operation="groups", key="id", times=1, every=3)
-        it.box.faults.add("dropped_key", operation="group_members", key="id", times=1, every=4)
+        it.box.faults.add("dropped_key", operation="group_members", key="id", times=1, every=2)
         assert (await it.pull("groups")).is_success
         await it.pull("group_members")
         found = await it.rows(UNREAD)

@@ -12,16 +12,18 @@ from datetime import UTC, date, datetime, time, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from syncd.domain.errors import ConfigurationError
-from syncd.domain.records import Refused, Row, Subscription
+from syncd.domain.errors import ConfigurationError, MalformedAnswer
+from syncd.domain.records import InvoiceFile, Refused, Row, Subscription
 from syncd.providers.autorespond import decode, envelope
 from syncd.providers.autorespond.formats import Zone
 from syncd.providers.autorespond.peek import peeks
 from syncd.providers.autorespond.rows import Kind, believe, reread, rows_of, single
+from syncd.providers.autorespond.wording import quoted
 from syncd.providers.contract import Decoded, Endpoint, Peeked, Request, Response, Stream, StreamArguments, StreamKind
 
 ON_ITS_WAY = timedelta(minutes=5)
 _HOUR = timedelta(hours=1)
+_HEAD, _MAGIC = 1024, b"%PDF-"
 _DAYS_BEFORE = timedelta(days=2)
 
 
@@ -43,6 +45,8 @@ def streams(rows: Mapping[str, Endpoint], zone: Zone, administration: str | None
         reads.single(
             "invoice_details", "invoice_detail", "InvoiceDetail", decode.INVOICE_DETAIL, "invoiceNumber"
         ),
+        reads.invoice_files(),
+        reads.invoice_relations(),
     )  # fmt: skip
     own = () if administration is None else (reads.administration(administration),)
     return MappingProxyType({stream.name: stream for stream in (*own, *table)})
@@ -131,6 +135,36 @@ class _Reads:
     ) -> Stream:
         row = self._rows[operation]
         return Stream(name, how, operation, record, _keyed(row, path), self._one(row, kind), **self._kept(kind))
+
+    def invoice_files(self) -> Stream:
+        """The answer is a PDF, or is refused; its bytes are the reader's to keep."""
+        row = self._rows["invoice_file"]
+
+        def read(response: Response) -> Iterator[Decoded]:
+            head = next(response.chunks(_HEAD), b"")
+            envelope.refuse_html(head.strip())
+            content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if content_type != row.accept:
+                raise MalformedAnswer(f"The answer is no PDF: its type is {quoted(content_type) or 'not said'}.")
+            if not head.startswith(_MAGIC):
+                raise MalformedAnswer("The answer is no PDF, although it says so.")
+            yield Decoded((Row(InvoiceFile(content_type), b""),))
+
+        name, number = "invoice_files", "invoiceNumber"
+        return Stream(name, StreamKind.FOLLOW_UP, row.operation, "InvoiceFile", _keyed(row, number), read)
+
+    def invoice_relations(self) -> Stream:
+        """The key is an e-mail address; the answer is the relation that has it."""
+        row = self._rows["relation_by_email"]
+
+        def request(arguments: StreamArguments) -> Request:
+            if not arguments.key:
+                raise ConfigurationError(f"{row.operation} can only be asked with an e-mail address.")
+            return row.request(email=arguments.key)
+
+        name, how = "invoice_relations", StreamKind.SWEEP
+        read = self._one(row, decode.RELATION)
+        return Stream(name, how, row.operation, "Relation", request, read, **self._kept(decode.RELATION))
 
     def administration(self, remote_id: str) -> Stream:
         row = self._rows["administration"]

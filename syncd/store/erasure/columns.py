@@ -58,6 +58,7 @@ REGISTER: Mapping[str, How | Never] = {
     **_each("crm.invoice_lines", "description", How.STAND_IN),
     **_each("crm.invoice_lines", "sku ledger", _NUMBERS),
     **_each("crm.invoice_files", "path sha256 content_type", How.ROW),
+    **_each("syncd.invoice_fetches", "error sha256 content_type", How.ROW),
     **_each("syncd.account_states", "pause_reason", How.TEXT),
     **_each("syncd.account_states", "breaker_state limits lease_owner", _OURS),
     **_each("syncd.captures", "operation facet payload actor reason", How.ROW),

@@ -78,16 +78,26 @@ lanes = Table(
     Column("last_delivered_at", Instant),
     CheckConstraint("acked_seq <= tail_seq", name="lanes_cursor_check"),
     Index("lanes_relation_id_key", "account_id", "relation_id", unique=True, postgresql_nulls_not_distinct=True),
-    Index("lanes_ready_at_idx", "account_id", "ready_at", postgresql_where=text("ready_at IS NOT NULL")),
     schema="syncd",
-    postgresql_with={"fillfactor": 70},
+    postgresql_with={"fillfactor": 10},
+)
+
+# Kept by a trigger on lanes (lanes_004.sql), and never written otherwise.
+ready = Table(
+    "ready",
+    metadata,
+    Column("account_id", BigInteger, nullable=False),
+    Column("ready_at", Instant, nullable=False),
+    Column("lane_id", BigInteger, nullable=False),
+    PrimaryKeyConstraint("account_id", "ready_at", "lane_id"),
+    schema="syncd",
 )
 
 entries = Table(
     "entries",
     metadata,
     identity(is_key=False),
-    reference("lane_id", "syncd.lanes.id"),
+    Column("lane_id", BigInteger, nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("account_id", BigInteger, nullable=False),
     Column("relation_id", BigInteger),
