@@ -20,6 +20,9 @@ meanwhile), hear the witnesses, prove coverage, close the run. Whatever is wrong
 undoes all of it: the run is ``refused`` (an answer came and is not believed) or ``failed`` (none came), and the hole
 stays.
 
+Answers change their shape (``drift``). A record that cannot be read is kept unread beside its window's proof, and read
+when a later syncd can (``reproject``); a key that has vanished from all of an answer is never believed.
+
 What an answer may never do is decided in ``policy`` and kept in ``store.mirror``: overwrite an undelivered local
 change, null what its endpoint does not carry, or delete by silence.
 """

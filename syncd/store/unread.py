@@ -141,6 +141,16 @@ async def forget_shown(
         await forget(connection, [found[row_id] for row_id in set(shown) & found.keys()])
 
 
+async def mirrored(connection: Connection, scope: Scope, table: str, keys: Sequence[str]) -> list[int]:
+    """Return our ids of the orders or invoices that are mirrored under these keys: shown, though not readably."""
+    if not keys:
+        return []
+    key = "number" if table == "invoices" else "remote_id"
+    finding = text(f"SELECT id FROM crm.{table} WHERE account_id = :account_id AND {key} = ANY(CAST(:keys AS text[]))")
+    values = {"account_id": scope.account_id, "keys": list(keys)}
+    return list((await connection.execute(finding, values)).scalars())
+
+
 async def forget(connection: Connection, ids: Sequence[int]) -> None:
     """Forget records that have been read."""
     if ids:

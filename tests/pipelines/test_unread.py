@@ -70,6 +70,16 @@ async def test_a_record_that_comes_readable_again_is_unread_no_more(
         assert await it.value(f"SELECT count(*) FROM crm.{stream}") >= 30
 
 
+async def test_a_known_row_that_is_shown_unreadably_is_not_gone(store: Store) -> None:
+    """A third of an answer that cannot be read is no sign that a third was deleted."""
+    async with circle(store) as it:
+        await _whole(it)
+        it.box.faults.add("retyped_key", operation="orders", key="orderlines", times=0, every=3)
+        report = await _whole(it)
+        assert (report.status, len(await it.rows(UNREAD))) == ("succeeded", 10), report.reason
+        assert not any("are not in the answer" in warning for warning in report.warnings)
+
+
 async def test_what_a_snapshot_or_a_parent_shows_no_more_is_not_kept(store: Store) -> None:
     """They are always shown whole: what is not in the last answer is nobody's word."""
     async with circle(store) as it:
