@@ -78,12 +78,13 @@ async def test_a_window_read_again_writes_nothing_about_its_shape(store: Store) 
         ("invoices", "amountIncl", "SELECT id, amount_incl, raw::text FROM crm.invoices ORDER BY 1"),
         ("relation_details", "lastName", "SELECT id, last_name, raw::text FROM crm.relations ORDER BY 1"),
     ],
+    ids=["orders", "lines", "invoices", "relations"],
 )
 async def test_a_key_that_vanished_takes_nothing_with_it(store: Store, stream: str, key: str, held: str) -> None:
     """Null in every row would overwrite what is known with nothing, and the history would call it the CRM's word."""
     async with circle(store, relations=14) as it:
-        await it.puller.pull_all()
         if stream == "relation_details":
+            await it.pull("groups", "group_members")
             await _as_syncd(it, "DELETE FROM crm.group_members")
         await _whole(it, stream)
         before = await it.rows(held)
@@ -110,7 +111,7 @@ async def test_a_key_that_vanished_takes_nothing_with_it(store: Store, stream: s
 async def test_details_stop_when_a_key_has_vanished_and_use_up_no_tries(store: Store) -> None:
     """Each is asked for by itself; ten without a name that every one had are no chance."""
     async with circle(store, invoices=30) as it:
-        await it.puller.pull_all()
+        await it.pull("invoices", "invoice_details")
         it.box.faults.add("dropped_key", operation="invoice_detail", key="fullName", times=0)
         report = await _whole(it, "invoice_details")
         assert (report.status, len(report.news)) == ("refused", 1)
@@ -136,7 +137,7 @@ async def test_a_small_answer_without_a_vanished_key_is_refused_too(store: Store
 async def test_a_few_records_without_a_usual_key_null_nothing(store: Store, stream: str) -> None:
     """Too few to say that it has vanished: they are written, and what they do not say stays as it was."""
     async with circle(store, orders=8) as it:
-        await it.puller.pull_all()
+        await it.pull("orders", "relation_orders")
         await it.edit("UPDATE syncd.shapes SET is_usual = true WHERE stream IN ('orders', 'relation_orders')")
         held = "SELECT id, purchased_at FROM crm.orders ORDER BY 1"
         lines = "SELECT order_id, position, quantity FROM crm.order_lines ORDER BY 1, 2"

@@ -83,7 +83,7 @@ async def test_a_known_row_that_is_shown_unreadably_is_not_gone(store: Store) ->
 async def test_what_a_snapshot_or_a_parent_shows_no_more_is_not_kept(store: Store) -> None:
     """They are always shown whole: what is not in the last answer is nobody's word."""
     async with circle(store) as it:
-        await it.puller.pull_all()
+        await it.pull("groups", "group_members")
         it.box.faults.add("dropped_key", operation="groups", key="id", times=1, every=3)
         it.box.faults.add("dropped_key", operation="group_members", key="id", times=1, every=2)
         assert (await it.pull("groups")).is_success
