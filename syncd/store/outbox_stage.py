@@ -61,7 +61,8 @@ _STAGE = """
     WITH moved AS (
         DELETE FROM syncd.captures
         WHERE ctid = ANY (ARRAY(SELECT ctid FROM syncd.captures WHERE id >= :capture_id ORDER BY id LIMIT {most}))
-        RETURNING id, account_id, relation_id, operation, facet, payload, actor, reason, xact, captured_at
+        RETURNING id, account_id, relation_id, operation, facet, syncd.payload_of(operation, facet, payload, before, after) AS payload,
+                  actor, reason, xact, captured_at
     ), known AS MATERIALIZED (
         SELECT DISTINCT ON (h.account_id, member.xact) h.id AS hold_id, h.account_id, member.xact,
                CASE h.status WHEN 'open' THEN 'held' WHEN 'rejected' THEN 'skipped' ELSE 'pending' END AS status
