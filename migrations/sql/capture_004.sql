@@ -61,54 +61,63 @@ COMMENT ON FUNCTION syncd.payload_of(text, text, jsonb, text[], text[]) IS
 
 -- relations --------------------------------------------------------------------------------------------------------
 
--- The names of one relation are the edit that applications make most. All else (an e-mail address that changed or is
--- missing, several rows, nothing at all) goes the long way, on which an edit of e-mail and names in one statement is
--- two captures: the identity first, because the CRM finds by e-mail. Only the look at the old row stands in a block of
--- its own: an INSERT in there would be a transaction within the application's.
+-- An edit of e-mail and names in one statement is two captures: the identity first, because the CRM finds by e-mail.
+-- Only the look at the old row stands in a block of its own: an INSERT in there would be a transaction within the
+-- application's.
 CREATE OR REPLACE FUNCTION syncd.capture_relation_update() RETURNS trigger LANGUAGE plpgsql
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    address text;
-    said text[];
+    account bigint;
+    relation bigint;
+    email_before text;
+    email_after text;
+    profile_before text[];
+    profile_after text[];
 BEGIN
     IF current_setting('syncd.origin', true) = 'remote' THEN
         RETURN NULL;
     END IF;
     BEGIN
         SELECT o.email, ARRAY[o.first_name, o.suffix, o.last_name, o.gender, o.type, o.customer]
-        INTO STRICT address, said FROM before o;
+        INTO STRICT email_before, profile_before FROM before o;
     EXCEPTION
-        WHEN no_data_found THEN RETURN NULL;
-        WHEN too_many_rows THEN NULL;
-    END;
-    IF said IS NOT NULL THEN
-        INSERT INTO syncd.captures (account_id, relation_id, operation, facet, actor, reason, before, after)
-        SELECT n.account_id, n.id, 'update_profile', 'profile', syncd.actor(), syncd.reason(), said,
-               ARRAY[n.first_name, n.suffix, n.last_name, n.gender, n.type, n.customer]
-        FROM after n
-        WHERE n.email = address
-          AND said <> ARRAY[n.first_name, n.suffix, n.last_name, n.gender, n.type, n.customer];
-        IF FOUND THEN
+        WHEN no_data_found THEN
             RETURN NULL;
-        END IF;
+        WHEN too_many_rows THEN
+            INSERT INTO syncd.captures
+                (account_id, relation_id, operation, facet, payload, actor, reason, before, after)
+            SELECT edit.account_id, edit.id,
+                   CASE WHEN part.is_identity THEN 'change_email' ELSE 'update_profile' END,
+                   CASE WHEN part.is_identity THEN 'identity' ELSE 'profile' END,
+                   CASE WHEN part.is_identity
+                        THEN jsonb_build_object('old', edit.email_before, 'new', edit.email_after) END,
+                   syncd.actor(), syncd.reason(),
+                   CASE WHEN NOT part.is_identity THEN edit.before END,
+                   CASE WHEN NOT part.is_identity THEN edit.after END
+            FROM (
+                SELECT n.account_id, n.id, o.email AS email_before, n.email AS email_after,
+                       ARRAY[o.first_name, o.suffix, o.last_name, o.gender, o.type, o.customer] AS before,
+                       ARRAY[n.first_name, n.suffix, n.last_name, n.gender, n.type, n.customer] AS after
+                FROM before o FULL JOIN after n ON n.id = o.id
+                OFFSET 0 -- keeps the planner from making the arrays again for every use
+            ) AS edit
+            CROSS JOIN (VALUES (true), (false)) AS part (is_identity)
+            WHERE CASE WHEN part.is_identity THEN edit.email_before IS DISTINCT FROM edit.email_after
+                       ELSE edit.before <> edit.after END;
+            RETURN NULL;
+    END;
+    SELECT n.account_id, n.id, n.email, ARRAY[n.first_name, n.suffix, n.last_name, n.gender, n.type, n.customer]
+    INTO account, relation, email_after, profile_after FROM after n;
+    IF email_before IS DISTINCT FROM email_after THEN
+        INSERT INTO syncd.captures (account_id, relation_id, operation, facet, payload, actor, reason)
+        VALUES (account, relation, 'change_email', 'identity',
+                jsonb_build_object('old', email_before, 'new', email_after), syncd.actor(), syncd.reason());
     END IF;
-    INSERT INTO syncd.captures (account_id, relation_id, operation, facet, payload, actor, reason, before, after)
-    SELECT edit.account_id, edit.id,
-           CASE WHEN part.is_identity THEN 'change_email' ELSE 'update_profile' END,
-           CASE WHEN part.is_identity THEN 'identity' ELSE 'profile' END,
-           CASE WHEN part.is_identity THEN jsonb_build_object('old', edit.email_before, 'new', edit.email_after) END,
-           syncd.actor(), syncd.reason(),
-           CASE WHEN NOT part.is_identity THEN edit.before END, CASE WHEN NOT part.is_identity THEN edit.after END
-    FROM (
-        SELECT n.account_id, n.id, o.email AS email_before, n.email AS email_after,
-               ARRAY[o.first_name, o.suffix, o.last_name, o.gender, o.type, o.customer] AS before,
-               ARRAY[n.first_name, n.suffix, n.last_name, n.gender, n.type, n.customer] AS after
-        FROM before o FULL JOIN after n ON n.id = o.id
-        OFFSET 0 -- keeps the planner from making the arrays again for every use
-    ) AS edit
-    CROSS JOIN (VALUES (true), (false)) AS part (is_identity)
-    WHERE CASE WHEN part.is_identity THEN edit.email_before IS DISTINCT FROM edit.email_after
-               ELSE edit.before <> edit.after END;
+    IF profile_before <> profile_after THEN
+        INSERT INTO syncd.captures (account_id, relation_id, operation, facet, actor, reason, before, after)
+        VALUES (account, relation, 'update_profile', 'profile', syncd.actor(), syncd.reason(),
+                profile_before, profile_after);
+    END IF;
     RETURN NULL;
 END
 $$;
@@ -166,35 +175,38 @@ $$;
 CREATE OR REPLACE FUNCTION syncd.capture_field_update() RETURNS trigger LANGUAGE plpgsql
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    said text[];
+    relation bigint;
+    field bigint;
+    value_before text;
+    value_after text;
 BEGIN
     IF current_setting('syncd.origin', true) = 'remote' THEN
         RETURN NULL;
     END IF;
     BEGIN
-        SELECT ARRAY[o.value] INTO STRICT said FROM before o;
+        SELECT o.value INTO STRICT value_before FROM before o;
     EXCEPTION
-        WHEN no_data_found THEN RETURN NULL;
-        WHEN too_many_rows THEN NULL;
+        WHEN no_data_found THEN
+            RETURN NULL;
+        WHEN too_many_rows THEN
+            INSERT INTO syncd.captures (account_id, relation_id, operation, facet, actor, reason, before, after)
+            SELECT f.account_id, edit.relation_id, 'set_field', 'field:' || edit.field_id,
+                   syncd.actor(), syncd.reason(), ARRAY[edit.before], ARRAY[edit.after, f.code]
+            FROM (
+                SELECT n.relation_id, n.field_id, o.value AS before, n.value AS after
+                FROM before o FULL JOIN after n ON n.relation_id = o.relation_id AND n.field_id = o.field_id
+                WHERE o.value IS DISTINCT FROM n.value
+            ) AS edit
+            CROSS JOIN LATERAL (SELECT account_id, code FROM crm.fields WHERE id = edit.field_id LIMIT 1) AS f;
+            RETURN NULL;
     END;
-    IF said IS NOT NULL THEN
+    SELECT n.relation_id, n.field_id, n.value INTO relation, field, value_after FROM after n;
+    IF value_before IS DISTINCT FROM value_after THEN
         INSERT INTO syncd.captures (account_id, relation_id, operation, facet, actor, reason, before, after)
-        SELECT f.account_id, n.relation_id, 'set_field', 'field:' || n.field_id, syncd.actor(), syncd.reason(), said,
-               ARRAY[n.value, f.code]
-        FROM after n
-        CROSS JOIN LATERAL (SELECT account_id, code FROM crm.fields WHERE id = n.field_id LIMIT 1) AS f
-        WHERE n.value IS DISTINCT FROM said[1];
-        RETURN NULL;
+        SELECT f.account_id, relation, 'set_field', 'field:' || field, syncd.actor(), syncd.reason(),
+               ARRAY[value_before], ARRAY[value_after, f.code]
+        FROM crm.fields f WHERE f.id = field;
     END IF;
-    INSERT INTO syncd.captures (account_id, relation_id, operation, facet, actor, reason, before, after)
-    SELECT f.account_id, edit.relation_id, 'set_field', 'field:' || edit.field_id, syncd.actor(), syncd.reason(),
-           ARRAY[edit.before], ARRAY[edit.after, f.code]
-    FROM (
-        SELECT n.relation_id, n.field_id, o.value AS before, n.value AS after
-        FROM before o FULL JOIN after n ON n.relation_id = o.relation_id AND n.field_id = o.field_id
-        WHERE o.value IS DISTINCT FROM n.value
-    ) AS edit
-    CROSS JOIN LATERAL (SELECT account_id, code FROM crm.fields WHERE id = edit.field_id LIMIT 1) AS f;
     RETURN NULL;
 END
 $$;
