@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import msgspec
@@ -17,13 +18,15 @@ from sqlalchemy import Column, Table
 from syncd.store import Connection, Store
 from syncd.store.tables import metadata
 
-Content: TypeAlias = dict[str, Counter[tuple[Any, ...]]]
-Names: TypeAlias = dict[str, dict[int, Any]]
+Key: TypeAlias = tuple[Any, ...]
+Rows: TypeAlias = dict[tuple[str, Key], tuple[Any, ...]]
 
 TABLES = tuple(table for table in metadata.sorted_tables if table.schema == "crm")
-# Times at which syncd looked, wrote or will look again; what the CRM says of time is ``purchased_at``, ``event_at``.
+# Times at which syncd looked, wrote or will look again (what the CRM says of time is ``purchased_at``, ``event_at``),
+# its count of tries, and its digest of a row.
 _OURS = frozenset(
     {"first_seen_at", "last_seen_at", "changed_at", "detail_at", "detail_next_at", "detail_attempts", "fetched_at"}
+    | {"content_hash"}
 )
 _SAID = frozenset({"raw", "detail_raw", "detail_error"})
 _KEYS: Mapping[str, tuple[str, ...]] = {
@@ -32,36 +35,42 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "invoices": ("number", "is_credit"),
     "relations": ("remote_id", "email"),
 }
-
+_LEFT_OUT = ",".join(sorted(_OURS | _SAID))
 _ALL = " UNION ALL ".join(
-    f"SELECT '{table.name}', (to_jsonb(t) - '{{{','.join(_OURS | _SAID)}}}'::text[])::text FROM crm.{table.name} t"
+    f"SELECT '{table.name}', (to_jsonb(t) - '{{{_LEFT_OUT}}}'::text[])::text FROM crm.{table.name} t"
     for table in TABLES
 )
-_NAMED = [table.name for table in TABLES if "id" in table.c]
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """``rows`` by table and key; ``names`` are the keys of the rows of each table by our ids."""
+
+    rows: Rows
+    names: Mapping[str, Mapping[int, Key]]
 
 
 async def content(store: Store) -> Content:
-    """Return the rows of each table, in no order."""
+    """Return what the mirror says now."""
     async with store.begin() as connection:
         return await content_by(connection)
 
 
 async def content_by(connection: Connection) -> Content:
     """Return the same, as one transaction sees it."""
-    rows: dict[str, list[dict[str, Any]]] = {table.name: [] for table in TABLES}
+    said: dict[str, list[dict[str, Any]]] = {table.name: [] for table in TABLES}
     for name, row in await connection.exec_driver_sql(_ALL):
-        rows[name].append(msgspec.json.decode(row))
-    names: Names = {}
-    for name in _NAMED:
-        keys = _KEYS.get(name, ("remote_id",))
-        names[name] = {row["id"]: tuple(row[key] for key in keys) for row in rows[name]}
-    found: Content = {}
+        said[name].append(msgspec.json.decode(row))
+    names: dict[str, dict[int, Key]] = {}
+    rows: Rows = {}
     for table in TABLES:
+        if "id" in table.c:
+            keys = _KEYS.get(table.name, ("remote_id",))
+            names[table.name] = {row["id"]: tuple(row[key] for key in keys) for row in said[table.name]}
         kept = [column for column in table.c if _counts(column)]
-        found[table.name] = Counter(
-            tuple(_said(column, row[column.name], names) for column in kept) for row in rows[table.name]
-        )
-    return found
+        for row in said[table.name]:
+            rows[table.name, _key(table, row, names)] = tuple(_value(each, row[each.name], names) for each in kept)
+    return Content(rows, names)
 
 
 async def lines(store: Store) -> Counter[str]:
@@ -70,26 +79,34 @@ async def lines(store: Store) -> Counter[str]:
         return Counter(f"{name} {row}" for name, row in await connection.exec_driver_sql(_ALL))
 
 
-def columns(table: Table) -> tuple[str, ...]:
-    """Name what is compared of a table, in the order of its rows here."""
-    return tuple(column.name for column in table.c if _counts(column))
-
-
 def difference(one: Content, other: Content) -> list[str]:
     """Say what the one has that the other lacks (-), and the other way round (+); nothing when they are equal."""
     found = []
-    for table in TABLES:
-        mine, theirs = one.get(table.name, Counter()), other.get(table.name, Counter())
-        for sign, rows in (("-", mine - theirs), ("+", theirs - mine)):
-            found += [f"{sign} {table.name} {_told(table, row)}" for row in rows.elements()]
+    for sign, mine, theirs in (("-", one.rows, other.rows), ("+", other.rows, one.rows)):
+        found += [f"{sign} {_told(key[0], row)}" for key, row in mine.items() if theirs.get(key) != row]
     return found
+
+
+def blanked(one: Content) -> Content:
+    """Return the content with every blank as null: whether nothing is spelled "", "-" or null says nothing."""
+    return Content({key: tuple(_unblanked(each) for each in row) for key, row in one.rows.items()}, one.names)
+
+
+def _unblanked(value: Any) -> Any:
+    return None if value in ("", "-") else value
 
 
 def _counts(column: Column[Any]) -> bool:
     return column.name != "id" and column.name not in _OURS and column.name not in _SAID
 
 
-def _said(column: Column[Any], value: Any, names: Names) -> Any:
+def _key(table: Table, row: Mapping[str, Any], names: Mapping[str, Mapping[int, Key]]) -> Key:
+    if "id" in table.c:
+        return names[table.name][row["id"]]
+    return tuple(_value(column, row[column.name], names) for column in table.primary_key)
+
+
+def _value(column: Column[Any], value: Any, names: Mapping[str, Mapping[int, Key]]) -> Any:
     if column.name == "missing_since":
         return value is not None
     if isinstance(value, list):
@@ -99,5 +116,8 @@ def _said(column: Column[Any], value: Any, names: Names) -> Any:
     return value
 
 
-def _told(table: Table, row: tuple[Any, ...]) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in zip(columns(table), row, strict=True) if value is not None)
+def _told(name: str, row: tuple[Any, ...]) -> str:
+    (table,) = (table for table in TABLES if table.name == name)
+    columns = [column.name for column in table.c if _counts(column)]
+    said = (f"{column}={value!r}" for column, value in zip(columns, row, strict=True) if value is not None)
+    return f"{name} {', '.join(said)}"

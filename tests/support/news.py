@@ -37,9 +37,9 @@ def declared() -> tuple[Stream, ...]:
     return tuple(provider(ProviderOptions(administration="1")).streams.values())
 
 
-def world(now: datetime = NOON) -> World:
+def world(now: datetime = NOON, relations: int = 12) -> World:
     """Return a world in which every stream has rows enough to testify, and two buyers who are in no group."""
-    made = World.seeded(12, 20, 12, seed=7, now=now)
+    made = World.seeded(relations, 20, 12, seed=7, now=now)
     for relation in made.relations.values():
         made.join(relation, next(iter(made.groups)))
     for number in range(420, 430):
@@ -70,16 +70,16 @@ def _tag(made: World, turn: int) -> None:
     made.tag(relation, tag)
 
 
-def _orders(made: World, turn: int) -> None:
-    for _ in range(_SOME):
+def _orders(made: World, turn: int, count: int = _SOME) -> None:
+    for _ in range(count):
         made.add_order(next(iter(made.relations)), BREAD)
 
 
-def _invoices(made: World, turn: int) -> None:
+def _invoices(made: World, turn: int, count: int = _SOME) -> None:
     now = made.clock.now()
     template = next(each for each in made.invoices.values() if not each.is_credit)
     today = {"created_at": now, "invoiced_on": now.astimezone(AMSTERDAM).date()}
-    for nth in range(_SOME):
+    for nth in range(count):
         made.add_invoice(msgspec.structs.replace(template, number=f"N{turn}-{nth}", **today))
 
 
@@ -102,3 +102,11 @@ NEWS: Mapping[str, News] = {
     "relation_subscriptions": News(lambda it, n: it.subscribe(loner(it), 420 + n % 10, skips_optin=False)),
     "relation_orders": News(_pay),
 }
+
+
+def stir(made: World, turn: int, *, documents: int) -> None:
+    """Let something new happen for every stream, with so many orders and invoices."""
+    for stream, news in NEWS.items():
+        if not news.first:
+            limited = {"orders": _orders, "invoices": _invoices}.get(stream)
+            news.make(made, turn) if limited is None else limited(made, turn, documents)
