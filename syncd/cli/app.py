@@ -33,6 +33,7 @@ DOORS = (
     Door(_SEE, "status", "status", "Accounts, streams, holes and the outbox at a glance."),
     Door(_SEE, "streams", "streams", "How stale the mirror may be, and what it costs in requests."),
     Door(_SEE, "outbox", "outbox", "List undelivered edits; show, retry or skip one."),
+    Door(_SEE, "runs", "held_runs", "List pulls that wait for you; approve or reject one."),
     Door(_SEE, "conflicts", "conflicts", "List fields that both sides changed; decide about one."),
     Door(_SEE, "plan", "plan", "Show what would be sent now; change nothing."),
     Door(_SEE, "explain", "explain", "Tell how a relation's values came to be."),

@@ -36,5 +36,10 @@ class MalformedAnswer(SyncdError):
     exit_code = 1
 
 
+class ShapeChanged(MalformedAnswer):
+    """A whole answer in JSON of another form than ever before: another envelope, or records of other keys and types. No
+    waiting mends that. The text names keys and types, never values."""
+
+
 class Fenced(SyncdError):
     """Another worker has taken over since the lease was given; whatever this one holds is dropped."""

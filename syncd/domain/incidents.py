@@ -19,6 +19,7 @@ class IncidentKind(StrEnum):
     PARKED = "parked"  # nobody can tell whether a change was applied
     MASS_CHANGE = "mass_change"  # more relations changed at once than may be sent without being asked
     EMPTIED = "emptied"  # an account that was full answers empty
+    UNASKED = "unasked"  # a pull would change or mark missing more than it may without being asked
     CONFLICT = "conflict"  # both sides changed a field whose owner is "hold": a person decides
     SHAPE = "shape"  # the CRM's answers changed their form
 

@@ -28,6 +28,7 @@ from syncd.providers.contract import (
     Unauthorised,
 )
 from syncd.store.mirror.scope import NOTHING, Written
+from syncd.store.runs import UNREACHED
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,8 @@ class Fetched:
 class Trouble:
     """Why there is no answer. ``is_unauthorised``: the credentials are refused. ``is_unreachable``: the host is the
     trouble, so asking for the next thing is pointless. ``throttled_s``: the CRM asked us to wait. ``is_absent``: the
-    thing asked for does not exist. ``may_retry`` is false when asking again will not help. ``written`` is what had
-    been written before it."""
+    thing asked for does not exist; ``is_gone``: nor does anything else there. ``may_retry`` is false when asking again
+    will not help. ``written`` is what had been written before it."""
 
     reason: str
     requests: int = 1
@@ -55,12 +56,13 @@ class Trouble:
     is_unreachable: bool = False
     throttled_s: float | None = None
     is_absent: bool = False
+    is_gone: bool = False
     may_retry: bool = True
     written: Written = NOTHING
 
     @property
     def is_fault(self) -> bool:
-        return self.is_unauthorised or self.is_unreachable
+        return self.is_unauthorised or self.is_unreachable or self.is_gone
 
     @property
     def is_passing(self) -> bool:
@@ -100,7 +102,7 @@ def judged(context: Context, operation: str, answer: Answer, requests: int = 1) 
             outcome = context.provider.judge(answer.response, operation)
             return answer.response if outcome is None else _trouble(context, outcome, requests)
         case NotSent():
-            return Trouble(f"the CRM is out of reach: {answer.reason}", requests, is_unreachable=True)
+            return Trouble(f"{UNREACHED}: {answer.reason}", requests, is_unreachable=True)
         case MaybeApplied():
             return Trouble(f"no complete answer came: {answer.reason}", requests)
         case _:

@@ -10,7 +10,8 @@ import msgspec
 from msgspec import UNSET
 
 from syncd.domain.records import Order, Row
-from syncd.inbound.context import Context, NotBelieved
+from syncd.inbound.context import Context
+from syncd.inbound.doubting import Misgivings, absence
 from syncd.inbound.late import measure_late
 from syncd.policy import witness
 from syncd.providers.contract import Stream
@@ -42,9 +43,9 @@ class Shown:
 
 
 async def write_group(
-    context: Context, connection: Connection, scope: Scope, stream: Stream, shown: Sequence[Shown]
+    context: Context, connection: Connection, scope: Scope, shown: Sequence[Shown], misgivings: Misgivings
 ) -> Written:
-    """Write the members of groups. Raises NotBelieved when too many known members are gone from one."""
+    """Write the members of groups. Raises Doubted when too many known members are gone from one."""
     written = Written()
     for group in shown:
         if group.is_absent:
@@ -55,12 +56,17 @@ async def write_group(
             counted, links = await group_members.write_relations(connection, scope, group.due.id, rows)
             written += counted
             pairs.extend(links)
-        written += await _write_links(context, connection, scope, group, pairs)
+        written += await _write_links(context, connection, scope, group, pairs, misgivings)
     return written
 
 
 async def _write_links(
-    context: Context, connection: Connection, scope: Scope, group: Shown, pairs: Sequence[Pair]
+    context: Context,
+    connection: Connection,
+    scope: Scope,
+    group: Shown,
+    pairs: Sequence[Pair],
+    misgivings: Misgivings,
 ) -> Written:
     """Write who belongs to a group. Counted is what changes: its relations have been counted as received already."""
     doubts = await group_members.prove(connection, scope, group.due.id, pairs, is_whole=not group.warnings)
@@ -68,7 +74,7 @@ async def _write_links(
     gone = group_members.lacking(found)
     lost = len(gone.keys)
     if witness.judge(gone.known, lost, len(group.rows), context.policy.member_witness) is witness.Verdict.REFUSED:
-        raise NotBelieved(witness.reason(gone.known, lost, len(group.rows)))
+        await misgivings.believe_absence(connection, absence(gone.known, lost, len(group.rows)))
     if group.warnings:
         found = replace(found, gone=())  # a record that could not be read may be any of them
     links = await group_members.write_links(connection, scope, found)

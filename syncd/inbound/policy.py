@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from syncd.policy.ladder import Rung
 from syncd.policy.merge import Owners
+from syncd.policy.rewrite import RewriteRule
 from syncd.policy.windows import WindowRule
 from syncd.policy.witness import WitnessRule
 
@@ -16,6 +17,8 @@ class PullPolicy:
     three witness rules say how much of what is known may be gone from an answer: of a window, of a snapshot, of one
     group's members.
 
+    What a run would change of known rows beyond ``rewrite`` is asked about first.
+
     A second absence counts ``absence_gap_s`` after the first. ``sweep_budget`` bounds the calls of one sweep or
     follow-up run. Unpaid orders older than ``unpaid_days`` are given up as settled. Unchanged rows get a new
     ``last_seen_at`` every ``touch_every_s``. ``detail_attempts`` failed calls end an invoice's detail; between them it
@@ -23,7 +26,8 @@ class PullPolicy:
     ``batch_rows`` of an answer are written at a time, ``sweep_batch`` small answers in one transaction. ``pages``
     bounds the requests of one answer. Until ``grace_s`` after a delivery, an answer that does not show it says nothing.
     ``probe_*`` and ``breaker_*`` are the waits after a canary that failed, the drainer's own: between the two bounds,
-    ever longer. ``owners`` say whose value counts where both sides moved a field.
+    ever longer. A host that has been out of reach for ``away_s`` pauses the account. ``owners`` say whose value counts
+    where both sides moved a field.
     """
 
     window: WindowRule = field(default_factory=WindowRule)
@@ -33,6 +37,7 @@ class PullPolicy:
     member_witness: WitnessRule = field(
         default_factory=lambda: WitnessRule(few=3, max_gone_share=0.2, may_be_empty=True)
     )
+    rewrite: RewriteRule = field(default_factory=RewriteRule)
     absence_gap_s: float = 3600
     grace_s: float = 180
     touch_every_s: float = 86400
@@ -49,5 +54,6 @@ class PullPolicy:
     probe_max_s: float = 900
     breaker_pause_s: float = 5
     breaker_pause_max_s: float = 300
+    away_s: float = 300
     time_limit_s: float | None = None
     owners: Owners = field(default_factory=Owners)

@@ -14,8 +14,9 @@ from datetime import datetime
 
 from syncd.clock import Clock
 from syncd.domain.account import Account
-from syncd.domain.errors import Fenced, MalformedAnswer, SyncdError, UserError
+from syncd.domain.errors import Fenced, MalformedAnswer, ShapeChanged, SyncdError, UserError
 from syncd.domain.reports import RunReport
+from syncd.inbound import doubting
 from syncd.inbound.canary import held
 from syncd.inbound.context import Context, Progress
 from syncd.inbound.details import pull_details
@@ -27,7 +28,7 @@ from syncd.inbound.sweep import pull_sweep
 from syncd.inbound.window import Asked, plan_window, pull_window
 from syncd.policy.states import RunStatus
 from syncd.providers.contract import Provider, Stream, StreamKind
-from syncd.store import Store, account_states, runs
+from syncd.store import Connection, Store, account_states, run_holds, runs
 from syncd.store.runs import Ending, Run
 from syncd.transport import Transport
 
@@ -47,6 +48,12 @@ ORDER = (
     "relation_subscriptions",
     "relation_orders",
 )
+
+_AGAIN = "syncd asks again by itself, ever more rarely, and goes on when it is answered"
+_REFUSED = f"check the account's credentials; {_AGAIN}"
+_GONE = f'everything there is "not found": check SYNCD_BASE_URL; {_AGAIN}'
+_VANISHED = f"check SYNCD_BASE_URL, the network and the CRM's own state; {_AGAIN}"
+_UNREACHED_RUNS = 3
 
 
 class Puller:
@@ -169,8 +176,11 @@ async def _attempt(
     """Run the stream's pipeline and close its run, whatever comes of it."""
     try:
         found = await _pipeline(context, stream, run, asked, budget)
+    except doubting.Doubted as doubted:
+        found = doubting.ending(doubted)
     except MalformedAnswer as refused:
-        found = Ending(RunStatus.REFUSED, requests=1, reason=str(refused))
+        is_new = isinstance(refused, ShapeChanged)
+        found = Ending(RunStatus.REFUSED, requests=1, reason=str(refused), has_new_shape=is_new)
     except Fenced as fenced:
         return Ending(RunStatus.ABANDONED, reason=str(fenced)), None
     except asyncio.CancelledError:
@@ -184,6 +194,9 @@ async def _attempt(
     ending = found if isinstance(found, Ending) else _failed(found)
     if ending.status is not RunStatus.SUCCEEDED or stream.kind in (StreamKind.SWEEP, StreamKind.FOLLOW_UP):
         ending = await _close(context, run, ending)
+    if ending.status is RunStatus.SUCCEEDED:
+        async with context.store.at_once() as connection:
+            await run_holds.note_well(connection, run.account_id, run.stream)
     return ending, trouble
 
 
@@ -210,6 +223,7 @@ async def _close(context: Context, run: Run, ending: Ending) -> Ending:
     """Close a run outside its writing transaction; somebody may have declared it abandoned meanwhile."""
     try:
         async with context.store.begin() as connection:
+            ending = await doubting.asked(connection, run, ending)
             await runs.finish(connection, run, ending)
     except Fenced as fenced:
         return replace(ending, status=RunStatus.ABANDONED, reason=str(fenced))
@@ -217,11 +231,15 @@ async def _close(context: Context, run: Run, ending: Ending) -> Ending:
 
 
 async def _narrowed(context: Context, stream: Stream, trouble: Trouble | None) -> Trouble | None:
-    """Let a refusal of one call alone be that stream's trouble: a safe read tells whether the credentials are good."""
+    """Let a refusal of one call alone be that stream's trouble: a safe read tells whether the credentials are good, and
+    whether a whole collection that is not to be found is alone in that."""
     request = context.provider.probe()
-    if trouble is None or not trouble.is_unauthorised or request.operation == stream.operation:
+    is_lost = trouble is not None and trouble.is_absent and stream.kind in (StreamKind.WINDOW, StreamKind.SNAPSHOT)
+    if trouble is None or not (trouble.is_unauthorised or is_lost) or request.operation == stream.operation:
         return trouble
     response = judged(context, request.operation, await context.transport.send(request))
+    if is_lost:
+        return replace(trouble, is_gone=isinstance(response, Trouble) and response.is_absent)
     return trouble if isinstance(response, Trouble) else replace(trouble, is_unauthorised=False)
 
 
@@ -231,9 +249,21 @@ async def _note(context: Context, trouble: Trouble | None) -> None:
         return
     async with context.store.begin() as connection:
         if trouble.is_unauthorised:
-            await account_states.pause(connection, context.account.id, trouble.reason)
+            await account_states.pause(connection, context.account.id, f"{trouble.reason}; {_REFUSED}")
+        elif trouble.is_gone:
+            await account_states.pause(connection, context.account.id, f"{trouble.reason}; {_GONE}")
+        elif trouble.is_unreachable:
+            await _note_unreached(context, connection, trouble)
         elif trouble.throttled_s is not None:
             await account_states.throttle(connection, context.account.id, trouble.throttled_s)
+
+
+async def _note_unreached(context: Context, connection: Connection, trouble: Trouble) -> None:
+    """Pause an account whose host has been away for long; a short absence needs no more than the next round."""
+    count, for_s = await runs.unreached(connection, context.account.id)
+    if count >= _UNREACHED_RUNS and for_s >= context.policy.away_s:
+        since = f"for {for_s / 60:.0f} minutes and {count} pulls"
+        await account_states.pause(connection, context.account.id, f"{trouble.reason}, {since}; {_VANISHED}")
 
 
 def _report(

@@ -9,7 +9,8 @@ from typing import Any
 
 from syncd.domain.errors import MalformedAnswer
 from syncd.domain.records import FreeField, Row
-from syncd.inbound.context import Context, NotBelieved
+from syncd.inbound.context import Context
+from syncd.inbound.doubting import absence, believe, believe_rewrite
 from syncd.inbound.fetch import Fetched, Trouble, fetch
 from syncd.inbound.window import claim_stream
 from syncd.policy import witness
@@ -19,6 +20,7 @@ from syncd.providers.contract import Stream, StreamArguments
 from syncd.store import Connection, runs
 from syncd.store.mirror import Scope, Written, administration, catalogue, proving
 from syncd.store.mirror.catalogue import CATALOGUES, Catalogue
+from syncd.store.mirror.touched import mark_missing
 from syncd.store.runs import Ending, Run
 
 
@@ -37,7 +39,8 @@ async def pull_snapshot(context: Context, stream: Stream, run: Run) -> Ending | 
                 written = await _write_administration(connection, scope, rows)
             else:
                 kind = CATALOGUES[stream.records]
-                written = await _write_catalogue(context, connection, scope, kind, rows, is_whole=not warnings)
+                written = await _write_catalogue(context, connection, run, scope, kind, rows, is_whole=not warnings)
+                await believe_rewrite(context, connection, scope, run, written, absent=written.missing)
             ending = Ending(RunStatus.SUCCEEDED, written.warned(*warnings), fetched.requests)
             await runs.finish(connection, run, ending)
             context.progressed(stream.name, len(rows), fetched.size_bytes)
@@ -60,19 +63,30 @@ async def _write_administration(connection: Connection, scope: Scope, rows: Sequ
 async def _write_catalogue(
     context: Context,
     connection: Connection,
+    run: Run,
     scope: Scope,
     kind: Catalogue,
     rows: Sequence[Row[Any]],
     *,
     is_whole: bool,
 ) -> Written:
-    """Write a whole collection. A record that could not be read may be any of those that are lacking: not absent."""
+    """Write a whole collection. A record that could not be read may be any of those that are lacking: not absent.
+
+    Raises Doubted when too many are gone. A person who says that they are has confirmed it: there is no second time.
+    """
     known = await catalogue.contents(connection, scope, kind)
     gone = known.lacking({row.record.remote_id for row in rows})
-    if witness.judge(gone.known, len(gone.keys), len(rows), context.policy.snapshot_witness) is witness.Verdict.REFUSED:
-        raise NotBelieved(witness.reason(gone.known, len(gone.keys), len(rows)))
+    lost, rule = len(gone.keys), context.policy.snapshot_witness
+    is_doubtful = witness.judge(gone.known, lost, len(rows), rule) is witness.Verdict.REFUSED
+    if is_doubtful:
+        await believe(connection, run, absence(gone.known, lost, len(rows)))
     written = await catalogue.write(connection, scope, kind, known, rows)
-    missing = await catalogue.mark_absent(connection, scope, kind, known, gone.keys) if is_whole else 0
+    missing = 0
+    if is_doubtful and is_whole:
+        ids = [known.rows[key]["id"] for key in gone.keys]
+        missing = await mark_missing(connection, scope, kind.table, ids)
+    elif is_whole:
+        missing = await catalogue.mark_absent(connection, scope, kind, known, gone.keys)
     fields = [row.record for row in rows if isinstance(row.record, FreeField)]
     doubts = await proving.by_fields(connection, scope, fields, is_whole=is_whole) if fields else ()
     return written + Written(missing=missing, warnings=doubts)

@@ -13,19 +13,25 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from syncd.domain.errors import MalformedAnswer
+from syncd.domain.doubts import Doubt, DoubtKind
+from syncd.domain.errors import MalformedAnswer, ShapeChanged
 from syncd.inbound.context import Context
+from syncd.inbound.doubting import Misgivings, TooMuch
 from syncd.inbound.fetch import Trouble, fetch
 from syncd.inbound.parents import Shown, proves, write_group, write_shown
 from syncd.inbound.snapshot import read_whole
 from syncd.policy.states import RunStatus
 from syncd.policy.windows import corrected
 from syncd.providers.contract import Stream, StreamArguments
-from syncd.store import followup, readings, runs, unsettled
+from syncd.store import followup, readings, run_holds, runs, unsettled
 from syncd.store.followup import Due
 from syncd.store.mirror import Scope
 from syncd.store.mirror.scope import NOTHING, Written
+from syncd.store.mirror.touched import holders, other_holder
 from syncd.store.runs import Ending, Run
+
+# As many parents may be found empty without a witness when there is none.
+_FEW = 3
 
 
 @dataclass(slots=True)
@@ -33,6 +39,10 @@ class _Tally:
     """What a sweep has come to so far. ``strikes`` are failures in a row; as many as ``most_strikes`` are the end."""
 
     most_strikes: int
+    misgivings: Misgivings
+    shown: int = 0
+    emptied: Doubt | None = None
+    has_new_shape: bool = False
     written: Written = NOTHING
     requests: int = 0
     failed: int = 0
@@ -59,7 +69,7 @@ class _Tally:
 async def pull_sweep(context: Context, stream: Stream, run: Run, budget: int | None) -> Ending | Trouble:
     """Ask for the due parents of a stream. The run is left open: its ending says how it went."""
     due = await _due(context, stream, budget)
-    tally = _Tally(context.policy.strikes)
+    tally = _Tally(context.policy.strikes, Misgivings(run, [one.id for one in due]))
     for part in _parts(due, 1 if stream.name == "group_members" else context.policy.sweep_batch):
         await _pull_part(context, stream, run, part, tally)
         if tally.ended_by is not None:
@@ -108,6 +118,8 @@ async def _pull_part(context: Context, stream: Stream, run: Run, part: Sequence[
                 break
         if stream.name == "relation_details" and shown and not any(answer.rows for answer in shown):
             shown = shown if await _is_confirmed(context, stream, tried, stack, tally) else []
+        if not await _is_credible(context, stream, shown, tried, stack, tally):
+            return
         await _write_part(context, stream, scope, shown, tried, asked_at, tally)
 
 
@@ -133,6 +145,7 @@ async def _ask(context: Context, stream: Stream, due: Due, stack: AsyncExitStack
         rows, warnings = await asyncio.to_thread(read_whole, stream, fetched)
     except MalformedAnswer as malformed:
         tally.fail(str(malformed))
+        tally.has_new_shape = tally.has_new_shape or isinstance(malformed, ShapeChanged)
         return None
     context.progressed(stream.name, tally.written.received + len(rows), fetched.size_bytes)
     return Shown(due, tuple(rows), warnings)
@@ -152,6 +165,45 @@ async def _is_confirmed(
         return True
     tally.fail("none of the relations asked for is known to the CRM, nor one that must be: not believed")
     tally.is_struck_out = True
+    tally.emptied = Doubt(DoubtKind.EMPTIED, len(absent), missing=len(absent), may_approve=False)
+    return False
+
+
+async def _is_credible(
+    context: Context, stream: Stream, shown: Sequence[Shown], tried: Sequence[int], stack: AsyncExitStack, tally: _Tally
+) -> bool:
+    """Tell whether to believe that nobody holds anything any more: another who must hold something testifies.
+
+    A call that has gone wrong answers an empty list for everyone, and each by itself looks like an ordinary removal.
+    """
+    tally.shown += sum(len(answer.rows) for answer in shown)
+    if tally.shown or tally.is_over:
+        return True
+    async with context.store.begin() as connection:
+        parents, _ = await holders(connection, stream.name, [one.due.id for one in shown if not one.is_absent])
+        if parents == 0:
+            return True
+        other = await other_holder(connection, context.account.id, stream.name, tried)
+        _, held = await holders(connection, stream.name, tally.misgivings.parents)
+    answer = None if other is None else await _ask(context, stream, other, stack, tally)
+    if answer is not None and answer.rows:
+        tally.shown += len(answer.rows)
+        return True
+    if (other is None and parents <= _FEW) or tally.is_over:
+        return True
+    return await _is_allowed(context, Doubt(DoubtKind.EMPTIED, held, missing=held), tally)
+
+
+async def _is_allowed(context: Context, doubt: Doubt, tally: _Tally) -> bool:
+    """Tell whether a person has allowed the emptiness; end the sweep if nobody has."""
+    run = tally.misgivings.run
+    async with context.store.begin() as connection:
+        if await run_holds.permits(connection, run, doubt):
+            tally.misgivings.allowed, tally.misgivings.may_empty = doubt, True
+            tally.shown += 1
+            return True
+    tally.fail(f"{doubt.sentence}: not believed, nothing was written")
+    tally.emptied, tally.is_struck_out = doubt, True
     return False
 
 
@@ -172,18 +224,24 @@ async def _write_part(
             stale = await readings.fresher(connection, scope, stream.name, tried, asked_at)
             news = [answer for answer in shown if answer.due.id not in stale]
             before = await context.inspection.look(connection, news) if context.inspection else None
-            write = write_group if stream.name == "group_members" else write_shown
-            written = await write(context, connection, scope, stream, news)
+            if stream.name == "group_members":
+                written = await write_group(context, connection, scope, news, tally.misgivings)
+            else:
+                written = await write_shown(context, connection, scope, stream, news)
+            done = await tally.misgivings.believe_rewrite(context, connection, scope)
             await readings.note_read(connection, scope, stream.name, tried)
             if context.inspection is not None and before is not None:
                 proven = await context.inspection.judge(connection, scope, stream, news, before)
             else:
                 proven = [one.due.id for one in news if proves(stream, one)] if not written.warnings else []
             await readings.note_proof(connection, scope, stream.name, proven)
+    except TooMuch:
+        return
     except MalformedAnswer as refused:
         tally.fail(str(refused))
         await _pass_over(context, stream, scope, tried)
         return
+    tally.misgivings.done = done
     if shown:
         tally.succeed(written)
 
@@ -195,7 +253,13 @@ async def _pass_over(context: Context, stream: Stream, scope: Scope, tried: Sequ
 
 
 def _ending(tally: _Tally, due: int) -> Ending:
+    doubt = tally.emptied or tally.misgivings.doubt
+    if tally.misgivings.undone is not None and tally.emptied is None:
+        told = f"{tally.misgivings.undone.sentence}: it stopped writing before that"
+        return Ending(RunStatus.HELD, tally.written, tally.requests, told, doubt=doubt)
     if not tally.failed:
         return Ending(RunStatus.SUCCEEDED, tally.written, tally.requests)
     reason = f"{tally.failed} of {due} could not be read: {tally.reason}"
-    return Ending(RunStatus.FAILED, tally.written, tally.requests, reason)
+    return Ending(
+        RunStatus.FAILED, tally.written, tally.requests, reason, doubt=doubt, has_new_shape=tally.has_new_shape
+    )

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from syncd.domain.records import Row
 from syncd.inbound.ahead import Ready, Unread, batches
 from syncd.inbound.context import Context, NotBelieved
+from syncd.inbound.doubting import absence, believe, believe_rewrite
 from syncd.inbound.fetch import Fetched, Trouble, fetch
 from syncd.policy import ladder, lateness, windows, witness
 from syncd.policy.coverage import Interval
@@ -25,6 +26,7 @@ from syncd.store import Connection, coverage, rungs, runs
 from syncd.store.lateness import Appeared, learned, measure
 from syncd.store.mirror import Gone, Scope, Written, invoices, orders, proving
 from syncd.store.mirror.scope import Seen
+from syncd.store.mirror.touched import mark_missing
 from syncd.store.runs import Ending, Run
 
 _SKEWED = "the CRM's clock is too far off, or moved during the run: the rows are kept, but no time is proven"
@@ -32,6 +34,8 @@ _SKEWED = "the CRM's clock is too far off, or moved during the run: the rows are
 
 class WindowKind(Protocol):
     """How one kind of record is prepared and written: a module of ``store.mirror``."""
+
+    TABLE: str
 
     def prepare(self, rows: Sequence[Row[Any]]) -> Any: ...
 
@@ -104,6 +108,7 @@ async def pull_window(context: Context, stream: Stream, run: Run, asked: Asked) 
             await claim_stream(connection, run, is_history=asked.is_history)
             seen = Seen()
             written = await _write(context, connection, stream, run, fetched, span, seen)
+            await believe_rewrite(context, connection, context.scope(run), run, written, absent=written.missing)
             if span is not None:
                 await _prove(context, connection, stream, run, asked, span, seen)
             ending = _ending(asked, span, written, fetched)
@@ -155,7 +160,7 @@ async def _write(
     if span is None:
         return written.warned(_SKEWED)
     witnessed = Interval(span.lower, span.upper + timedelta(seconds=2 * context.policy.window.margin_s))
-    return written.warned(*await _testify(context, connection, stream, scope, witnessed, seen, written.received))
+    return written + await _testify(context, connection, stream, run, scope, witnessed, seen, written.received)
 
 
 async def _write_part(
@@ -175,9 +180,17 @@ async def _write_part(
 
 
 async def _testify(
-    context: Context, connection: Connection, stream: Stream, scope: Scope, span: Interval, seen: Seen, received: int
-) -> tuple[str, ...]:
-    """Hold the answer against the rows known in its window. Raises NotBelieved when too many are gone.
+    context: Context,
+    connection: Connection,
+    stream: Stream,
+    run: Run,
+    scope: Scope,
+    span: Interval,
+    seen: Seen,
+    received: int,
+) -> Written:
+    """Hold the answer against the rows known in its window. Raises Doubted when too many are gone; those that are gone
+    by a person's word are marked missing.
 
     Witnesses are younger than what is proven, too: a row that an earlier answer showed cannot be too new for this one.
     """
@@ -185,12 +198,15 @@ async def _testify(
     lost = len(gone.keys)
     match witness.judge(gone.known, lost, received, context.policy.window_witness):
         case witness.Verdict.BELIEVED:
-            return ()
+            return Written()
         case witness.Verdict.CONFIRM:
             lacking = ", ".join(gone.keys[:5])
-            return (f"{lost} of {gone.known} known rows are not in the answer and are kept as they are: {lacking}",)
+            told = f"{lost} of {gone.known} known rows are not in the answer and are kept as they are: {lacking}"
+            return Written(warnings=(told,))
         case witness.Verdict.REFUSED:
-            raise NotBelieved(witness.reason(gone.known, lost, received))
+            await believe(connection, run, absence(gone.known, lost, received))
+            table = KINDS[stream.records].TABLE
+            return Written(missing=await mark_missing(connection, scope, table, gone.ids))
 
 
 def _ending(asked: Asked, span: Interval | None, written: Written, fetched: Fetched) -> Ending:

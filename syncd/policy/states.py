@@ -10,6 +10,10 @@ later read shows the value (``verified``) or another one (``diverged``, until a 
 supersedes it or a person decides). All other states are final.
 
 A **hold** is a mass change that waits as ``open`` until a person approves or rejects it.
+
+A **run hold** is what a pull would have done and may not unasked. It waits as ``open``; a person may change their mind
+between ``approved`` and ``rejected`` until the next run has ``used`` the approval. It has ``lapsed`` when the answers
+are well again, want more than was shown, or when the approval was not used in time.
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ class RunStatus(StrEnum):
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     REFUSED = "refused"
+    HELD = "held"
     FAILED = "failed"
     ABANDONED = "abandoned"
 
@@ -43,6 +48,14 @@ class HoldStatus(StrEnum):
     OPEN = "open"
     APPROVED = "approved"
     REJECTED = "rejected"
+
+
+class RunHoldStatus(StrEnum):
+    OPEN = "open"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    USED = "used"
+    LAPSED = "lapsed"
 
 
 class DetailStatus(StrEnum):
@@ -72,6 +85,7 @@ RUN_TRANSITIONS: Mapping[RunStatus, frozenset[RunStatus]] = MappingProxyType(
         RunStatus.RUNNING: frozenset(set(RunStatus) - {RunStatus.RUNNING}),
         RunStatus.SUCCEEDED: frozenset(),
         RunStatus.REFUSED: frozenset(),
+        RunStatus.HELD: frozenset(),
         RunStatus.FAILED: frozenset(),
         RunStatus.ABANDONED: frozenset(),
     }
@@ -82,6 +96,17 @@ HOLD_TRANSITIONS: Mapping[HoldStatus, frozenset[HoldStatus]] = MappingProxyType(
         HoldStatus.OPEN: frozenset({HoldStatus.APPROVED, HoldStatus.REJECTED}),
         HoldStatus.APPROVED: frozenset(),
         HoldStatus.REJECTED: frozenset(),
+    }
+)
+
+_H = RunHoldStatus
+RUN_HOLD_TRANSITIONS: Mapping[RunHoldStatus, frozenset[RunHoldStatus]] = MappingProxyType(
+    {
+        _H.OPEN: frozenset({_H.APPROVED, _H.REJECTED, _H.LAPSED}),
+        _H.APPROVED: frozenset({_H.REJECTED, _H.USED, _H.LAPSED}),
+        _H.REJECTED: frozenset({_H.APPROVED, _H.LAPSED}),
+        _H.USED: frozenset(),
+        _H.LAPSED: frozenset(),
     }
 )
 

@@ -18,6 +18,7 @@ from syncd.inbound import Puller, PullPolicy
 from syncd.outbound import Drainer, DrainLimits
 from syncd.policy.guard import Guard
 from syncd.policy.merge import Owner, Owners
+from syncd.policy.rewrite import RewriteRule
 from syncd.providers.contract import Provider
 from syncd.service.cadences import rungs, window_rule
 from syncd.service.pacing import PacedTransport, Pacer
@@ -161,6 +162,7 @@ def pull_policy(config: AccountConfig) -> PullPolicy:
     return PullPolicy(
         window=window_rule(pull),
         ladder=rungs(pull),
+        rewrite=RewriteRule(pull.rewrite_rows, pull.rewrite_share),
         absence_gap_s=pull.absence_gap_s,
         grace_s=config.send.settle_window_s,
         sweep_budget=pull.sweep_budget,

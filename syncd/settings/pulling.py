@@ -112,6 +112,21 @@ class PullSettings(Group):
         le=36500,
         description="How far back holes are refilled by the daemon; older time is read by backfill alone.",
     )
+    rewrite_share: float = Field(
+        0.25,
+        gt=0,
+        le=1,
+        description="Share of the known rows a pull may change or mark missing; more waits for you; 1: nothing does.",
+    )
+    rewrite_rows: int = Field(
+        200,
+        ge=0,
+        le=1000000,
+        description="Known rows a pull may always change; less makes small tables ask more often.",
+    )
+    approval_hours: float = Field(
+        24, gt=0, le=720, description="Hours for which `syncd runs approve` counts; a later pull asks anew."
+    )
     audit_share: float = Field(
         0.1,
         ge=0,

@@ -1,4 +1,4 @@
-"""Decisions: what a person decided about an entry, a hold or an account, who it was and why.
+"""Decisions: what a person decided about an entry, a hold, a held pull or an account, who it was and why.
 
 Written once and never changed, in the transaction that takes the decision, so that there is none without its record.
 """
@@ -15,8 +15,8 @@ from syncd.store.engine import Connection
 
 _RECORD = text(
     """
-    INSERT INTO syncd.decisions (account_id, verb, entry_id, hold_id, conflict_id, actor, reason)
-    VALUES (:account_id, :verb, :entry_id, :hold_id, :conflict_id, :actor, :reason)
+    INSERT INTO syncd.decisions (account_id, verb, entry_id, hold_id, run_hold_id, conflict_id, actor, reason)
+    VALUES (:account_id, :verb, :entry_id, :hold_id, :run_hold_id, :conflict_id, :actor, :reason)
     """
 )
 
@@ -42,6 +42,7 @@ class Decision:
     reason: str | None = None
     entry_id: int | None = None
     hold_id: int | None = None
+    run_hold_id: int | None = None
     conflict_id: int | None = None
 
 
@@ -64,6 +65,7 @@ async def record(connection: Connection, decision: Decision) -> None:
             "verb": decision.verb,
             "entry_id": decision.entry_id,
             "hold_id": decision.hold_id,
+            "run_hold_id": decision.run_hold_id,
             "conflict_id": decision.conflict_id,
             "actor": decision.actor,
             "reason": decision.reason,

@@ -12,6 +12,7 @@ from datetime import datetime
 import msgspec
 from sqlalchemy import text
 
+from syncd.domain.doubts import Doubt
 from syncd.domain.errors import Fenced
 from syncd.domain.ids import AccountId, RunId
 from syncd.policy.states import RunStatus
@@ -46,6 +47,19 @@ _NEWER = text("""
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('syncd.pull.' || CAST(:stream AS text), :account_id))")
 _NOW = text("SELECT clock_timestamp()")
 _KEPT_WARNINGS = 50
+# How the reason of a run begins whose host did not answer.
+UNREACHED = "the CRM is out of reach"
+_UNREACHED_SINCE = text("""
+    SELECT count(*) AS runs, COALESCE(CAST(extract(epoch FROM clock_timestamp() - min(started_at)) AS double precision),
+                                      0) AS for_s
+    FROM syncd.runs
+    WHERE account_id = :account_id AND status = 'failed' AND starts_with(reason, :unreached)
+      AND started_at > now() - interval '1 day'
+      AND id > COALESCE((SELECT id FROM syncd.runs
+                         WHERE account_id = :account_id AND status IN ('succeeded', 'refused', 'held', 'failed')
+                           AND NOT (status = 'failed' AND starts_with(reason, :unreached))
+                         ORDER BY id DESC LIMIT 1), 0)
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +76,8 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a run closes: its status, why, and what it counted."""
+    """How a run closes: its status, why, and what it counted. ``doubt`` is what a person is to be asked about;
+    ``has_new_shape``: the answers have changed their form."""
 
     status: RunStatus
     written: Written = NOTHING
@@ -70,6 +85,8 @@ class Ending:
     reason: str | None = None
     asked_from: datetime | None = None
     asked_upto: datetime | None = None
+    doubt: Doubt | None = None
+    has_new_shape: bool = False
 
 
 async def start(
@@ -109,6 +126,13 @@ async def abandon(connection: Connection, account_id: AccountId) -> int:
     A pull or backfill by hand may be under way beside the daemon: it is written off after a day alone.
     """
     return (await connection.execute(_ABANDON, {"account_id": account_id})).rowcount
+
+
+async def unreached(connection: Connection, account_id: AccountId) -> tuple[int, float]:
+    """Return how many runs in a row, and for how many seconds by now, the host has answered nothing."""
+    values = {"account_id": account_id, "unreached": UNREACHED}
+    row = (await connection.execute(_UNREACHED_SINCE, values)).one()
+    return row.runs, row.for_s
 
 
 async def lock_stream(connection: Connection, account_id: AccountId, stream: str) -> None:

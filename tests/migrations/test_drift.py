@@ -12,7 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
-from syncd.policy.states import DetailStatus, EntryStatus, HoldStatus, RunStatus
+from syncd.policy.states import DetailStatus, EntryStatus, HoldStatus, RunHoldStatus, RunStatus
 from syncd.store import Store
 from syncd.store.tables import metadata
 from tests.conftest import admin, database_url
@@ -73,6 +73,7 @@ async def test_autogenerate_finds_nothing_to_migrate(store: Store) -> None:
         ("entries_status_check", EntryStatus),
         ("runs_status_check", RunStatus),
         ("holds_status_check", HoldStatus),
+        ("run_holds_status_check", RunHoldStatus),
         ("invoices_detail_status_check", DetailStatus),
     ],
 )

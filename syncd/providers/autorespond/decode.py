@@ -17,7 +17,7 @@ import msgspec
 from msgspec import UNSET
 
 from syncd.domain import records
-from syncd.domain.errors import MalformedAnswer
+from syncd.domain.errors import MalformedAnswer, ShapeChanged
 from syncd.domain.records import Row
 from syncd.providers.autorespond import formats, wire
 from syncd.providers.autorespond.elements import UNREADABLE, Piece
@@ -78,9 +78,9 @@ def rows_of(piece: Piece, kind: Kind[Any], operation: str, zone: Zone, refused: 
 
 
 def believe(taken: int, refused: Notes) -> None:
-    """Raise MalformedAnswer when more records were refused than taken: then it is the answer's shape that changed."""
+    """Raise ShapeChanged when more records were refused than taken: then it is the answer's shape that changed."""
     if len(refused) > taken:
-        raise MalformedAnswer(f"The answer has an unexpected shape: {refused[0]}")
+        raise ShapeChanged(f"The answer has an unexpected shape: {refused[0]}")
 
 
 def one_of(raw: bytes, kind: Kind[Any], operation: str, zone: Zone) -> Row[Any] | None:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from syncd.domain.errors import MalformedAnswer
+from syncd.domain.errors import MalformedAnswer, ShapeChanged
 from syncd.providers.autorespond.elements import UNREADABLE, Elements, Piece
 from syncd.providers.autorespond.mending import mended
 from syncd.providers.autorespond.wording import quoted
@@ -48,7 +48,7 @@ def pieces(response: Response, row: Endpoint) -> Iterator[Piece]:
     if start is None:
         _check_ended(head, chunks)
         if not _is_null_list(seen, keys):
-            raise MalformedAnswer(f"The answer to {row.operation} holds no list under {' or '.join(keys)}.")
+            raise ShapeChanged(f"The answer to {row.operation} holds no list under {' or '.join(keys)}.")
         return
     elements = Elements(_then(head[start:], chunks))
     yield from elements
@@ -197,7 +197,7 @@ def _check_tail(tail: bytes, keys: tuple[str, ...] | None) -> None:
 def _check_envelope(seen: dict[str, Any], keys: tuple[str, ...]) -> None:
     _check_error(seen)
     if any(key in seen for key in keys):
-        raise MalformedAnswer(f"The answer has two payloads, under {' and '.join(keys)}; none of them is believed.")
+        raise ShapeChanged(f"The answer has two payloads, under {' and '.join(keys)}; none of them is believed.")
 
 
 def _check_error(seen: dict[str, Any]) -> None:
@@ -252,4 +252,4 @@ def _is_json(text: bytes) -> bool:
 
 
 def _refuse(row: Endpoint) -> NoReturn:
-    raise MalformedAnswer(f"The answer to {row.operation} is not the {row.shape} that it should be.")
+    raise ShapeChanged(f"The answer to {row.operation} is not the {row.shape} that it should be.")

@@ -74,6 +74,8 @@ REGISTER: Mapping[str, How | Never] = {
     **_each("syncd.incidents", "kind", _OURS),
     **_each("syncd.runs", "warnings reason", How.TEXT),
     **_each("syncd.runs", "stream trigger status", _OURS),
+    **_each("syncd.run_holds", "stream kind status", _OURS),
+    **_each("syncd.run_holds", "examples", How.TEXT),
     **_each("syncd.coverage", "stream", _OURS),
     **_each("syncd.readings", "stream", _OURS),
     **_each("syncd.lateness", "stream", _OURS),

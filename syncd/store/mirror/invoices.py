@@ -106,12 +106,16 @@ _GONE = """
     SELECT (SELECT count(*) FROM known) AS known,
            ARRAY(SELECT number FROM known
                  WHERE NOT EXISTS (SELECT FROM unnest(CAST(:seen AS bigint[])) AS s (id) WHERE s.id = known.id)
-                 ORDER BY number) AS keys
+                 ORDER BY number, id) AS keys,
+           ARRAY(SELECT id FROM known
+                 WHERE NOT EXISTS (SELECT FROM unnest(CAST(:seen AS bigint[])) AS s (id) WHERE s.id = known.id)
+                 ORDER BY number, id) AS ids
 """
 _GONE_DATED = text(_GONE.format(known=_DATED))
 _GONE_CREATED = text(_GONE.format(known=_CREATED))
 
 Key = tuple[str, bool]
+TABLE = "invoices"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +162,7 @@ async def gone(connection: Connection, scope: Scope, span: Interval, seen: Seen,
         found = (await connection.execute(_GONE_DATED, {**values, "upto": span.upper})).one()
     else:
         found = (await connection.execute(_GONE_CREATED, values)).one()
-    return Gone(found.known, tuple(found.keys))
+    return Gone(found.known, tuple(found.keys), tuple(found.ids))
 
 
 async def _without_erased(

@@ -113,7 +113,7 @@ KNOWN = text("""
       AND missing_since IS NULL AND first_seen_at < now()
 """)
 GONE = text("""
-    SELECT remote_id FROM crm.orders o
+    SELECT id, remote_id FROM crm.orders o
     WHERE account_id = :account_id AND purchased_at >= :since AND purchased_at < :upto
       AND missing_since IS NULL AND first_seen_at < now()
       AND NOT EXISTS (SELECT FROM unnest(CAST(:seen AS bigint[])) AS s (id) WHERE s.id = o.id)

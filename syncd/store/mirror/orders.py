@@ -49,6 +49,8 @@ from syncd.store.mirror.order_statements import (
 from syncd.store.mirror.scope import Gone, Scope, Seen, Written
 from syncd.store.mirror.stubs import relation_ids
 
+TABLE = "orders"
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -135,8 +137,8 @@ async def gone(connection: Connection, scope: Scope, span: Interval, seen: Seen,
     known = (await connection.execute(KNOWN, values)).scalar_one()
     if not known:
         return Gone()
-    keys = (await connection.execute(GONE, {**values, "seen": seen.ids.tolist()})).scalars()
-    return Gone(known, tuple(keys))
+    lost = (await connection.execute(GONE, {**values, "seen": seen.ids.tolist()})).all()
+    return Gone(known, tuple(row.remote_id for row in lost), tuple(row.id for row in lost))
 
 
 async def _without_erased(connection: Connection, scope: Scope, batch: Batch) -> Batch:

@@ -84,7 +84,9 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """How many ``known`` rows an answer should have held, and the keys of those that it did not."""
+    """How many ``known`` rows an answer should have held, and the keys of those that it did not, with our ids where
+    they are to be had."""
 
     known: int = 0
     keys: tuple[str, ...] = ()
+    ids: tuple[int, ...] = ()

@@ -40,6 +40,7 @@ from syncd.store.tables.mirror import (
     relations,
     tags,
 )
+from syncd.store.tables.run_holds import run_holds
 
 __all__ = [
     "account_states",
@@ -74,6 +75,7 @@ __all__ = [
     "relation_fields",
     "relation_tags",
     "relations",
+    "run_holds",
     "rungs",
     "runs",
     "suppressions",

@@ -174,6 +174,7 @@ decisions = Table(
     Column("actor", Text, nullable=False),
     Column("reason", Text),
     Column("decided_at", Instant, nullable=False, server_default=func.now()),
+    Column("run_hold_id", BigInteger),
     Column("conflict_id", BigInteger),
     Index("decisions_entry_id_idx", "entry_id", postgresql_where=text("entry_id IS NOT NULL")),
     Index("decisions_conflict_id_idx", "conflict_id", postgresql_where=text("conflict_id IS NOT NULL")),
