@@ -180,8 +180,9 @@ class Transport:
 
     def _noted(self, headers: Mapping[str, str]) -> Mapping[str, str]:
         """Learn the server's time from an answer's headers."""
-        if self._skew.is_news(headers.get("date")):
-            self._skew.observe(headers, self._clock.now())
+        received_at = self._clock.now()
+        if self._skew.is_news(headers.get("date"), received_at):
+            self._skew.observe(headers, received_at)
         return headers
 
     def _failed(self, exchange: Exchange | None, fault: BaseException) -> Answer:

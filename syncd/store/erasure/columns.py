@@ -61,7 +61,7 @@ REGISTER: Mapping[str, How | Never] = {
     **_each("syncd.invoice_fetches", "error sha256 content_type", How.ROW),
     **_each("syncd.account_states", "pause_reason", How.TEXT),
     **_each("syncd.account_states", "breaker_state limits lease_owner", _OURS),
-    **_each("syncd.captures", "operation facet payload actor reason", How.ROW),
+    **_each("syncd.captures", "operation facet payload actor reason before after", How.ROW),
     **_each("syncd.lanes", "claimed_by block_reason", How.ROW),
     **_each("syncd.entries", "payload error reason", How.OTHERS),
     **_each("syncd.entries", "operation facet status actor", How.ROW),

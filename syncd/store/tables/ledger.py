@@ -52,12 +52,14 @@ captures = Table(
     Column("relation_id", BigInteger),
     Column("operation", Text, nullable=False),
     Column("facet", Text, nullable=False),
-    Column("payload", JSONB, nullable=False),
+    Column("payload", JSONB),
     Column("actor", Text),
     Column("reason", Text),
     Column("xact", XID8, nullable=False, server_default=text("pg_current_xact_id()")),
     Column("captured_at", Instant, nullable=False, server_default=text("clock_timestamp()")),
-    Index("captures_relation_id_idx", "relation_id", postgresql_where=text("relation_id IS NOT NULL")),
+    Column("before", ARRAY(Text)),
+    Column("after", ARRAY(Text)),
+    Index("captures_relation_id_idx", "relation_id"),
     schema="syncd",
 )
 

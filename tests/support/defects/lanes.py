@@ -86,7 +86,7 @@ def _advance_apart(sound: Callable[..., Any]) -> Callable[..., Any]:
     return advance
 
 
-_COLUMNS = "id, account_id, relation_id, operation, facet, payload, actor, reason, xact, captured_at"
+_COLUMNS = "id, account_id, relation_id, operation, facet, payload, actor, reason, xact, captured_at, before, after"
 
 
 def _stage_copies(sound: Callable[..., Any]) -> Callable[..., Any]:
