@@ -76,7 +76,8 @@ class _Filing:
     async def _fetch(self, invoice: Wanted, path: str) -> Trouble | None:
         context = self._context
         now = corrected(context.clock.now(), context.transport.clock_skew_s)
-        timed = replace(context, policy=replace(context.policy, time_limit_s=_FETCH_S))
+        limit_s = context.policy.time_limit_s or _FETCH_S
+        timed = replace(context, policy=replace(context.policy, time_limit_s=limit_s))
         async with AsyncExitStack() as stack:
             arguments = StreamArguments(now=now, key=invoice.number)
             fetched = await fetch(timed, self._stream, arguments, stack, most_bytes=context.policy.file_bytes)

@@ -6,11 +6,14 @@ declared, once it has ``tests.support.news``.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import random
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from syncd.cli.ending import FAILED, TRY_LATER
@@ -27,30 +30,36 @@ from syncd.store import Store
 from tests.support.logs import captured_logs
 from tests.support.mirrored import lines
 from tests.support.news import BREAD, NEWS, declared, world
-from tests.support.proving import Say, is_long, pick
+from tests.support.proving import Say, is_long, pick, seed
 from tests.support.pulling import NOON, POLICY, Circle, circle
 
 STREAMS = {stream.name: stream for stream in declared()}
 BY_ROW = [name for name, stream in STREAMS.items() if stream.kind in (StreamKind.SWEEP, StreamKind.FOLLOW_UP)]
-ONE_ROW = frozenset({"administration", "relation_details", "invoice_details"})
-IMPATIENT = replace(POLICY, time_limit_s=0.15)
+BY_NAME = frozenset({"relation_details", "invoice_relations"})
+FILES = frozenset({"invoice_files"})
+ONE_ROW = FILES | {"administration", "relation_details", "invoice_details", "invoice_relations"}
 
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """One way in which an answer is bad. ``lists``: it takes a list to be bad so. ``policy`` is that of the pull."""
+    """One way in which an answer is bad. ``lists``: it takes a list to be bad so. ``limits`` are those of the pull."""
 
     name: str
     fault: dict[str, Any]
     lists: bool = False
-    policy: PullPolicy = POLICY
+    limits: dict[str, Any] = field(default_factory=dict)
+    # Whether one answer can be bad so while the others of the pull are good.
+    may_be_one: bool = True
+    # The streams in which it is bad; none: in all.
+    only: frozenset[str] = frozenset()
     # Streams in which nobody can tell: each row's own short list has no witness, and may be shorter today.
     unseen: frozenset[str] = frozenset()
     # Streams in which it is a final answer, about that row alone.
     final: frozenset[str] = frozenset()
 
     def suits(self, stream: str) -> bool:
-        return not (self.lists and stream in ONE_ROW) and stream not in self.final
+        is_meant = not self.only or stream in self.only
+        return is_meant and not (self.lists and stream in ONE_ROW) and stream not in self.final
 
 
 SHORT_LISTS = frozenset({"group_members", "relation_tags", "relation_subscriptions", "relation_orders"})
@@ -61,12 +70,15 @@ BAD = (
     Bad("truncated", {"kind": "truncated"}),
     Bad("HTML", {"kind": "html", "status": 200}),
     Bad("500", {"kind": "status", "status": 500}),
-    Bad("slow drip", {"kind": "drip", "size": 1, "delay_s": 0.05}, policy=IMPATIENT),
+    Bad("slow drip", {"kind": "drip", "size": 1, "delay_s": 0.05}, limits={"time_limit_s": 0.15}),
+    Bad("nobody", {"kind": "status", "status": 404}, may_be_one=False, only=BY_NAME),  # of one it may be true
+    Bad("another type", {"kind": "malformed"}, only=FILES),
+    Bad("too large", {"kind": "drip", "size": 512}, limits={"file_bytes": 100}, may_be_one=False, only=FILES),
 )
 MORE = (
     Bad("cut JSON", {"kind": "malformed"}),
     Bad("HTML with 502", {"kind": "html", "status": 502}),
-    Bad("200 with an error", {"kind": "error"}, final=frozenset({"invoice_details"})),
+    Bad("200 with an error", {"kind": "error"}, final=FILES | {"invoice_details"}),
     Bad("no data", {"kind": "missing"}),
 )
 TRIED = BAD + MORE if is_long() else BAD
@@ -74,6 +86,7 @@ TRIED = BAD + MORE if is_long() else BAD
 PROOFS = """
     SELECT 'time', stream, 0::bigint, proven::text FROM syncd.coverage
     UNION ALL SELECT 'row', stream, row_id, proven_at::text FROM syncd.readings WHERE proven_at IS NOT NULL
+    UNION ALL SELECT 'row', 'invoice_files', invoice_id, encode(sha256, 'hex') FROM crm.invoice_files
     UNION ALL SELECT 'read', stream, max(id), '' FROM syncd.runs WHERE status = 'succeeded' GROUP BY stream
 """
 
@@ -83,14 +96,15 @@ _MAY_MOVE = re.compile(r'"(missing_since|is_paid)": [^,}]+')
 LAST_RUN = "SELECT status, reason FROM syncd.runs WHERE stream = '{}' ORDER BY id DESC LIMIT 1"
 
 
-async def test_a_bad_answer_counts_for_nothing_is_told_and_heals(store: Store, proof: Say) -> None:
+async def test_a_bad_answer_counts_for_nothing_is_told_and_heals(store: Store, tmp_path: Path, proof: Say) -> None:
     """Half an answer taken for a whole one, by any of a dozen readers, is silent loss."""
     tries = [(stream, bad) for stream in STREAMS for bad in TRIED if bad.suits(stream)]
     wrong: list[str] = []
-    async with circle(store, world=world()) as it:
+    async with circle(store, world=world(), policy=replace(POLICY, files=tmp_path)) as it:
         await _start(it)
         for turn, (stream, bad) in enumerate(tries):
-            wrong += [f"{stream}, {bad.name}: {each}" for each in await _try(it, stream, bad, turn)]
+            wrong += [f"{stream}, {bad.name}: {each}" for each in await _try(it, tmp_path, stream, bad, turn)]
+        await it.pull(*(stream for stream in STREAMS if NEWS[stream].first))  # what is new for one is so for others
         for stream in STREAMS:
             again = await it.pull(stream)
             wrong += [f"{stream} has not healed"] if again.inserted + again.updated + again.missing else []
@@ -98,15 +112,18 @@ async def test_a_bad_answer_counts_for_nothing_is_told_and_heals(store: Store, p
     proof(f"bad answers: {len(tries)} in {len(STREAMS)} streams count for nothing, are told and heal")
 
 
-async def test_one_bad_answer_among_good_ones_costs_its_row_alone(store: Store, proof: Say) -> None:
+async def test_one_bad_answer_among_good_ones_costs_its_row_alone(store: Store, tmp_path: Path, proof: Say) -> None:
     """A sweep reads hundreds: one that is unreadable leaves its own row unproven, and hides no other."""
-    tries = [(stream, bad.name) for stream in BY_ROW for bad in TRIED if bad.suits(stream) and not bad.lists]
+    alone = [bad for bad in TRIED if bad.may_be_one and not bad.lists]
+    tries = [(stream, bad.name) for stream in BY_ROW for bad in alone if bad.suits(stream)]
+    chance = random.Random(seed())
+    drawn = [chance.choice([each for each in tries if each[0] == stream]) for stream in BY_ROW]
     named = {bad.name: bad for bad in TRIED}
     wrong: list[str] = []
-    async with circle(store, world=world()) as it:
+    async with circle(store, world=world(), policy=replace(POLICY, files=tmp_path)) as it:
         await _start(it)
-        for turn, (stream, bad) in enumerate(pick(tries, short=10)):
-            wrong += [f"{stream}, {bad}: {each}" for each in await _try_one(it, stream, named[bad], turn)]
+        for turn, (stream, bad) in enumerate(pick(tries, short=len(drawn), always=drawn)):
+            wrong += [f"{stream}, {bad}: {each}" for each in await _try_one(it, tmp_path, stream, named[bad], turn)]
     assert not wrong, "\n".join(wrong)
     proof(f"one bad answer among good ones: {turn + 1} tries in {len(BY_ROW)} streams cost one row")
 
@@ -171,14 +188,14 @@ async def _make_news(it: Circle, stream: str, turn: int) -> None:
         assert (await it.pull(first)).is_success
 
 
-async def _try(it: Circle, stream: str, bad: Bad, turn: int) -> list[str]:
+async def _try(it: Circle, root: Path, stream: str, bad: Bad, turn: int) -> list[str]:
     """Have all answers of a stream bad for one pull; return what is not as it should be."""
     await _make_news(it, stream, turn)
-    before, proofs = await lines(it.store), await _proofs(it, stream)
+    before, proofs = await _content(it, root), await _proofs(it, stream)
     number = it.box.faults.add(**bad.fault, operation=STREAMS[stream].operation, times=0)
-    report, said = await _pull_told(it, stream, bad.policy)
+    report, said = await _pull_told(it, stream, replace(POLICY, files=root, **bad.limits))
     it.box.faults.clear(number)
-    after = await lines(it.store)
+    after = await _content(it, root)
     if stream in bad.unseen:
         wrong = _lost(before, after) + ([] if report.is_success else _untold(report, said))
     else:
@@ -190,18 +207,28 @@ async def _try(it: Circle, stream: str, bad: Bad, turn: int) -> list[str]:
     return wrong + await _unhealed(it, stream, has_news=not report.is_success)
 
 
-async def _try_one(it: Circle, stream: str, bad: Bad, turn: int) -> list[str]:
+async def _try_one(it: Circle, root: Path, stream: str, bad: Bad, turn: int) -> list[str]:
     """Have one answer of a sweep bad; return what is not as it should be."""
     await _make_news(it, stream, turn)
     operation = STREAMS[stream].operation
     before, asked = await _proofs(it, stream), it.requested(operation)
     it.box.faults.add(**bad.fault, operation=operation)
-    _, said = await _pull_told(it, stream, bad.policy)
+    _, said = await _pull_told(it, stream, replace(POLICY, files=root, **bad.limits))
     rows = it.requested(operation) - asked
     proven = [proof for proof in await _proofs(it, stream) - before if proof[0] == "row"]
     wrong = [] if said.get("reason") or said.get("warnings") else ["the log does not say so"]
     wrong += [] if len(proven) == rows - 1 > 0 else [f"{len(proven)} of {rows} rows are proven"]
     return wrong + await _unhealed(it, stream, has_news=False)
+
+
+async def _content(it: Circle, root: Path) -> Counter[str]:
+    """What the mirror says, and what lies where the files are kept."""
+    return await lines(it.store) + _lying(root)
+
+
+def _lying(root: Path) -> Counter[str]:
+    files = (path for path in root.rglob("*") if path.is_file())
+    return Counter(f"{path.relative_to(root)} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files)
 
 
 async def _proofs(it: Circle, stream: str) -> Counter[tuple[Any, ...]]:

@@ -24,14 +24,15 @@ from tests.support.defects import DEFECTS
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("crash_pulls"), pytest.mark.slow]
 
-# The ends of the transactions that prove something.
+# The ends of the transactions that prove something, and of those that keep the row of a PDF.
 _PROVING = re.compile(r"COMMIT after (UPDATE syncd\.runs|INSERT INTO syncd\.readings)")
+_KEEPING = re.compile(r"COMMIT after DELETE FROM syncd\.invoice_fetches")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(server_url: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PullStage]:
     directory: Path = tmp_path_factory.mktemp("crash_pulls")
-    async with forks(directory) as warm, pull_stage(server_url, template, warm) as prepared:
+    async with forks(directory) as warm, pull_stage(server_url, template, warm, directory) as prepared:
         yield prepared
 
 
@@ -54,8 +55,14 @@ async def test_a_puller_may_die_before_and_after_each_of_its_messages(stage: Pul
 @pytest.mark.skipif(not proving.is_long(), reason="make prove plays it")
 @pytest.mark.parametrize("name", [name for name, defect in DEFECTS.items() if "test_crash_pulls" in defect.test])
 async def test_a_planted_bug_is_caught_where_a_puller_dies(stage: PullStage, proof: proving.Say, name: str) -> None:
-    """Before a commit, what it is to commit may not be there yet: neither half of it."""
-    ends = [point for point in stage.points if _PROVING.match(point.text) and point.moment is Moment.BEFORE]
+    """Before a commit, what it is to commit may not be there yet: neither half of it. After one, all that is to be
+    there before must be."""
+    moments = {_PROVING: Moment.BEFORE, _KEEPING: Moment.AFTER}
+    ends = [
+        point
+        for point in stage.points
+        if any(text.match(point.text) and point.moment is moment for text, moment in moments.items())
+    ]
     for tried, point in enumerate(ends, start=1):
         take = await stage.play(point, (name,))
         if any("proven" in each for each in take.complaints):

@@ -5,7 +5,9 @@ The world is built anew for each take, the same each time; the database as it wa
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 from syncd.inbound import Puller
 from syncd.providers.autorespond import provider
@@ -56,8 +58,8 @@ def third(made: World) -> World:
     return made
 
 
-async def prepare(url: str) -> None:
-    """Bring a migrated database to where the pull that is killed begins."""
+async def prepare(url: str, files: Path) -> None:
+    """Bring a migrated database, and the directory of PDFs, to where the pull that is killed begins."""
     store = Store.open(url, pool_size=2)
     made = first()
     crm = provider(ProviderOptions(administration=str(made.administration.id)))
@@ -67,7 +69,7 @@ async def prepare(url: str) -> None:
             account = await ensure_account(connection, "default", crm.name)
         async with Sandbox(made) as box:
             transport = Transport.open(box.base_url, Auth(query={"admin": box.admin, "key": box.key}), clock=clock)
-            puller = Puller(store, crm, transport, clock, account, POLICY, lambda _: None)
+            puller = Puller(store, crm, transport, clock, account, replace(POLICY, files=files), lambda _: None)
             await _pull_all(puller)
             second(made)
             await clock.advance((SECOND - NOON).total_seconds())

@@ -3,23 +3,30 @@
 A **unit** is what is written and proven together: a snapshot or a window as a whole, a sweep's answer about one parent,
 an invoice's detail. The undisturbed pull says which rows each unit brings. Whatever the point, a unit's rows are there
 if and only if its proof is; after the next pull the mirror, its proof and its history are those of the undisturbed one.
+
+The proof of an invoice's PDF is the PDF: its row is there only where the file stands whole. A file whose row is still
+to come may stand alone until the next pull, and half of one beside its place until it is swept away.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import shutil
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import asyncpg
 
 from syncd.sandbox import Sandbox
 from syncd.store import Connection, Store
+from syncd.store.shelf import PART, Directory
 from tests.conftest import database_url
 from tests.support.crashing import pull_story
 from tests.support.crashing.acting import act
@@ -35,12 +42,17 @@ UNDISTURBED = Point("a message that nobody sends", 1, Moment.BEFORE)
 LATER = timedelta(minutes=5)
 _LONGEST_S = 30
 # The parents of the sweeps, and what an order of a sweep belongs to.
-_PARENTS = {"group_members": "groups", "invoice_details": "invoices"}
+_PARENTS = {"group_members": "groups", "invoice_details": "invoices", "invoice_relations": "invoices"}
+_FILES = "invoice_files"
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a database holds: the mirror, and of one pull its runs, what it proved and what it told the history."""
+    """What a database holds: the mirror, and of one pull its runs, what it proved and what it told the history.
+
+    ``files`` are those that stand in the directory of PDFs, by their paths, and what they are; ``unfinished`` counts
+    the invoices that somebody has begun to fetch.
+    """
 
     mirror: Content
     statuses: Mapping[str, str]
@@ -51,6 +63,8 @@ class State:
     rowwise: frozenset[Unit]
     changes: Counter[tuple[str, Key, str]]
     changed_by: Mapping[RowKey, Mapping[Unit, str]]
+    files: Mapping[str, str]
+    unfinished: int
 
 
 @dataclass(slots=True)
@@ -67,14 +81,43 @@ class Take:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepared:
+    """The database where the killed pull begins, and, under its name in ``directory``, its PDFs; ``server`` clones it,
+    one clone at a time."""
+
+    server_url: str
+    name: str
+    directory: Path
+    server: asyncpg.Connection
+    turn: asyncio.Lock
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """Where one take plays."""
+
+    url: str
+    store: Store
+    sandbox: Sandbox
+    files: Path
+
+    def standing(self) -> dict[str, str]:
+        """Return what stands in its place among the PDFs, by path."""
+        standing = (path for path in self.files.rglob("*") if path.is_file() and not path.name.endswith(PART))
+        return {str(path.relative_to(self.files)): hashlib.sha256(path.read_bytes()).hexdigest() for path in standing}
+
+    def leftovers(self) -> list[str]:
+        """Complain of what lies beside the PDFs and will never be swept away."""
+        Directory(self.files).tidy(datetime(2100, 1, 1, tzinfo=UTC))
+        return [f"{path.name} is left" for path in self.files.rglob("*") if path.name.endswith(PART)]
+
+
+@dataclass(frozen=True, slots=True)
 class PullStage:
     """Where takes are played. ``before`` is where the pull begins, ``after`` what an undisturbed one leaves behind."""
 
-    server_url: str
-    prepared: str
+    prepared: Prepared
     warm: Forks
-    server: asyncpg.Connection
-    turn: asyncio.Lock
     base: int
     before: State
     after: State
@@ -83,13 +126,13 @@ class PullStage:
     async def play(self, point: Point, defects: tuple[str, ...] = ()) -> Take:
         """Kill a puller at a point and judge what it leaves and what the next one makes of it."""
         take = Take(point)
-        async with _scene(self.server_url, self.prepared, self.server, self.turn) as (url, store, sandbox):
-            take.is_met = await _pull(self.warm, url, sandbox, take, point, defects)
-            left = await _state(store, self.base)
-            take.complaints += self._halves(left)
-            sandbox.clock.set(THIRD + LATER)
-            await _pull(self.warm, url, sandbox, take, UNDISTURBED, defects)
-            take.complaints += self._differs(await _state(store, self.base))
+        async with _scene(self.prepared) as scene:
+            take.is_met = await _pull(self.warm, scene, take, point, defects)
+            take.complaints += self._halves(await _state(scene, self.base))
+            scene.sandbox.clock.set(THIRD + LATER)
+            await _pull(self.warm, scene, take, UNDISTURBED, defects)
+            take.complaints += self._differs(await _state(scene, self.base))
+            take.complaints += scene.leftovers()
         return take
 
     async def play_all(self, points: Iterable[Point], *, width: int = 2) -> list[Take]:
@@ -131,6 +174,9 @@ class PullStage:
             last = next(reversed(kinds))
             lines = [each for each in self.after.mirror.rows if _is_line_of(each, key)]
             found[last] += [each for each in lines if _row(self.before, each) is None]
+        for key in self.after.mirror.rows.keys() - self.before.mirror.rows.keys():
+            if key[0] == _FILES:
+                found[_FILES, key[1][0]].append(key)
         return found
 
     def _is_new(self, left: State, key: RowKey) -> bool:
@@ -151,31 +197,36 @@ class PullStage:
         wrong += [] if end.proven == self.after.proven else [f"proven is {end.proven}, not {self.after.proven}"]
         wrong += [] if end.rowwise == self.after.rowwise else ["other rows are proven one by one"]
         wrong += [] if "running" not in end.statuses.values() else ["a run is open"]
+        wrong += (
+            [] if end.files == self.after.files else [f"files: {dict(end.files.items() ^ self.after.files.items())}"]
+        )
+        wrong += [] if end.unfinished == self.after.unfinished else [f"{end.unfinished} files are still to come"]
         for sign, told in (("-", self.after.changes - end.changes), ("+", end.changes - self.after.changes)):
             wrong += [f"history {sign} {each}" for each in told]
         return wrong
 
 
 @asynccontextmanager
-async def pull_stage(server_url: str, template: str, warm: Forks) -> AsyncIterator[PullStage]:
+async def pull_stage(server_url: str, template: str, warm: Forks, directory: Path) -> AsyncIterator[PullStage]:
     """Prepare the database, and rehearse the undisturbed pull twice: what both had in common are its points."""
-    name, turn = f"syncd_pulls_{uuid.uuid4().hex[:12]}", asyncio.Lock()
+    name = f"syncd_pulls_{uuid.uuid4().hex[:12]}"
     server = await asyncpg.connect(server_url)
+    prepared = Prepared(server_url, name, directory, server, asyncio.Lock())
     await server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
     try:
-        await pull_story.prepare(database_url(server_url, name))
+        await pull_story.prepare(database_url(server_url, name), directory / name)
         acts: list[list[Event]] = []
         for _ in range(2):
-            async with _scene(server_url, name, server, turn) as (url, store, sandbox):
-                base = await _value(store, "SELECT max(id) FROM syncd.runs")
-                before, take = await _state(store, base), Take(UNDISTURBED)
-                await _pull(warm, url, sandbox, take, UNDISTURBED, ())
+            async with _scene(prepared) as scene:
+                base = await _value(scene.store, "SELECT max(id) FROM syncd.runs")
+                before, take = await _state(scene, base), Take(UNDISTURBED)
+                await _pull(warm, scene, take, UNDISTURBED, ())
                 acts.append(take.events)
-                sandbox.clock.set(THIRD + LATER)
-                await _pull(warm, url, sandbox, Take(UNDISTURBED), UNDISTURBED, ())
-                after = await _state(store, base)
+                scene.sandbox.clock.set(THIRD + LATER)
+                await _pull(warm, scene, Take(UNDISTURBED), UNDISTURBED, ())
+                after = await _state(scene, base)
                 assert not take.complaints, take
-        yield PullStage(server_url, name, warm, server, turn, base, before, after, _points(acts))
+        yield PullStage(prepared, warm, base, before, after, _points(acts))
     finally:
         await server.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         await server.close()
@@ -189,30 +240,31 @@ def _points(acts: list[list[Event]]) -> tuple[Point, ...]:
 
 
 @asynccontextmanager
-async def _scene(
-    server_url: str, prepared: str, server: asyncpg.Connection, turn: asyncio.Lock
-) -> AsyncIterator[tuple[str, Store, Sandbox]]:
-    """A clone of the prepared database, and the world with its news."""
+async def _scene(prepared: Prepared) -> AsyncIterator[_Scene]:
+    """A clone of what is prepared, and the world with its news."""
     name = f"syncd_pulled_{uuid.uuid4().hex[:12]}"
-    async with turn:
-        await server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{prepared}" STRATEGY FILE_COPY')
-    url = database_url(server_url, name)
+    async with prepared.turn:
+        clone = f'CREATE DATABASE "{name}" TEMPLATE "{prepared.name}" STRATEGY FILE_COPY'
+        await prepared.server.execute(clone)
+    files = shutil.copytree(prepared.directory / prepared.name, prepared.directory / name)
+    url = database_url(prepared.server_url, name)
     store = Store.open(url, pool_size=1)
     try:
         async with Sandbox(pull_story.third(pull_story.second(pull_story.first()))) as sandbox:
-            yield url, store, sandbox
+            yield _Scene(url, store, sandbox, files)
     finally:
         await store.close()
-        async with turn:
-            await server.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        shutil.rmtree(files)
+        async with prepared.turn:
+            await prepared.server.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
-async def _pull(warm: Forks, url: str, sandbox: Sandbox, take: Take, point: Point, defects: tuple[str, ...]) -> bool:
+async def _pull(warm: Forks, scene: _Scene, take: Take, point: Point, defects: tuple[str, ...]) -> bool:
     """Run one puller to its end or to its point; return whether it was killed there."""
     gate = Gate(point)
-    now = sandbox.clock.now().isoformat()
-    order = {"account": 1, "now": now, "defects": defects, "longest_s": _LONGEST_S}
-    code = await act(warm, "pull", order, gate, url, sandbox)
+    now = scene.sandbox.clock.now().isoformat()
+    order = {"account": 1, "now": now, "files": str(scene.files), "defects": defects, "longest_s": _LONGEST_S}
+    code = await act(warm, "pull", order, gate, scene.url, scene.sandbox)
     take.events += gate.events
     if code != (KILLED if gate.is_shut else 0):
         take.complaints.append(f"a puller ended with {code}: {warm.complaints.read_text()[-600:]}")
@@ -226,11 +278,14 @@ _READINGS = """
     FROM syncd.readings, (SELECT finished_at FROM syncd.runs WHERE id = $2) r
 """
 _CHANGES = """
-    SELECT c.table_name, c.row_id, c.link_id, c.kind, r.stream, o.relation_id
+    SELECT c.table_name, c.row_id, c.link_id, c.kind, r.stream, o.relation_id,
+           (SELECT min(v.id) FROM crm.invoices v WHERE lower(v.relation_email) = lower(n.email)) AS invoice_id
     FROM syncd.changes c JOIN syncd.runs r ON r.id = c.run_id
     LEFT JOIN crm.orders o ON c.table_name = 'orders' AND o.id = c.row_id
+    LEFT JOIN crm.relations n ON c.table_name = 'relations' AND n.id = c.row_id
     WHERE c.run_id > $1 ORDER BY c.id
 """
+_FILED = "SELECT invoice_id, path, encode(sha256, 'hex') AS sha256 FROM crm.invoice_files"
 _OTHER = {"relation_tags": "tags", "group_members": "groups", "list_subscriptions": "lists"}
 
 
@@ -239,24 +294,30 @@ async def _value(store: Store, query: str) -> Any:
         return (await connection.exec_driver_sql(query)).scalar_one()
 
 
-async def _state(store: Store, base: int) -> State:
-    async with store.begin() as connection:
+async def _state(scene: _Scene, base: int) -> State:
+    files = scene.standing()
+    async with scene.store.begin() as connection:
         mirror = await content_by(connection)
         runs = (await connection.exec_driver_sql(_RUNS, (base,))).all()
         coverage = (await connection.exec_driver_sql(_COVERAGE)).all()
         readings = (await connection.exec_driver_sql(_READINGS, (THIRD, base))).all()
         changes, changed_by = await _history(connection, mirror, base)
+        filed = (await connection.exec_driver_sql(_FILED)).all()
+        unfinished = (await connection.exec_driver_sql("SELECT count(*) FROM syncd.invoice_fetches")).scalar_one()
     ours = [(_unit(mirror, row.stream, row.row_id), row) for row in readings]
+    whole = {(_FILES, mirror.names["invoices"][row.invoice_id]) for row in filed if files.get(row.path) == row.sha256}
     return State(
         mirror,
         {row.stream: row.status for row in runs},
         {row.stream: row.proven for row in coverage},
         {row.stream: row.run_id for row in coverage},
         {row.id: row.stream for row in runs},
-        frozenset(unit for unit, row in ours if row.is_read),
+        frozenset(unit for unit, row in ours if row.is_read) | whole,
         frozenset(unit for unit, row in ours if row.is_proven),
         changes,
         changed_by,
+        files,
+        unfinished,
     )
 
 
@@ -287,7 +348,9 @@ def _unit_of_change(mirror: Content, row: Any) -> Unit:
             return (row.stream, None if row.link_id is None else mirror.names["groups"][row.link_id])
         case "relation_orders":
             return _unit(mirror, row.stream, row.relation_id)
-        case "invoice_details" | "relation_details" | "relation_tags" | "relation_subscriptions":
+        case "invoice_relations" if row.table_name == "relations":
+            return _unit(mirror, row.stream, row.invoice_id)  # the one that it was asked for
+        case "invoice_details" | "invoice_relations" | "relation_details" | "relation_tags" | "relation_subscriptions":
             return _unit(mirror, row.stream, row.row_id)
         case _:
             return (row.stream, None)

@@ -6,7 +6,9 @@ Small batches, so that a window has several and a sweep writes in several transa
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from syncd.domain.account import Account
@@ -30,7 +32,8 @@ async def pull(order: dict[str, Any]) -> None:
     transport = Transport.open(order["crm"], Auth(query={"admin": order["admin"], "key": order["key"]}), clock=clock)
     account = Account(AccountId(order["account"]), "default", crm.name)
     try:
-        puller = Puller(store, crm, transport, clock, account, POLICY, lambda _: None)
+        policy = replace(POLICY, files=Path(order["files"]))
+        puller = Puller(store, crm, transport, clock, account, policy, lambda _: None)
         await puller.recover()
         for report in await puller.pull_all("schedule"):
             if not report.is_success:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
 from syncd.inbound import parents, window
+from syncd.inbound.files import _Filing
 from syncd.policy import windows, witness
 from syncd.service.lease import Lease
 from syncd.store import coverage
+from syncd.store.invoice_files import Content
 from syncd.store.mirror import subscriptions
 from tests.support.defects.planting import Defect, in_class, instead
 
@@ -29,6 +32,15 @@ def _apart(sound: Callable[..., Any]) -> Callable[..., Any]:
             return await sound(context, apart, *given)
 
     return write_shown
+
+
+def _kept_first(_: Callable[..., Any]) -> Callable[..., Any]:
+    async def file(self: Any, invoice: Any, path: str, response: Any) -> None:
+        body = b"".join(response.chunks())
+        await self._keep(invoice, path, Content(hashlib.sha256(body).digest(), len(body), "application/pdf"))
+        self._shelf.publish(self._shelf.draft(path, [body]))
+
+    return file
 
 
 def _believes(_: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,6 +65,12 @@ PULLS: dict[str, Defect] = {
         "The rows of a sweep are committed before it is noted that their parents were read.",
         _KILLED,
         instead(parents, "write_shown", _apart),
+        is_long=True,
+    ),
+    "row_before_file": Defect(
+        "The row of a PDF is committed before the file is in its place.",
+        _KILLED,
+        in_class(_Filing, "_file", _kept_first),
         is_long=True,
     ),
     "capped_answer_believed": Defect(

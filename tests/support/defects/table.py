@@ -16,7 +16,7 @@ also at crash points and in schedules of the faulty world, where the last column
 The last column says what it took. "nothing is drawn": the test has no seed, and catches it each time. "crash points":
 so many of the dangerous ones (`tests/support/crashing/survey.py`) were played at most until one caught it. "world,
 seeds": these schedules of the faulty world (`tests/support/world_play.py`) caught it, the quickest first. "killed
-pulls": a pull killed before a commit caught it (`tests/process/test_crash_pulls.py`).
+pulls": a pull killed at a commit caught it (`tests/process/test_crash_pulls.py`).
 
 | defect | what is wrong with it in | the test that fails | what it took |
 |---|---|---|---|
