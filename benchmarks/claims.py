@@ -347,7 +347,7 @@ async def somebody(ground: Ground) -> AsyncIterator[None]:
 async def vacuumed(ground: Ground) -> None:
     """Do what autovacuum would do within a minute of the transaction's end."""
     async with ground.store.reading() as connection:
-        for table in ("captures", "lanes", "entries"):
+        for table in ("captures", "lanes", "ready", "entries"):
             await connection.execute(text(f"VACUUM syncd.{table}"))
 
 

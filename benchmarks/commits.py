@@ -9,10 +9,11 @@ triggers alone: the guards, which refuse impossible edits, stay. Once more with 
 own, which takes its share of the processors. Then one bulk UPDATE.
 
 Last, the floor: the same bare edits with triggers that do nothing but insert one constant row: what any trigger costs
-that writes a capture at all. Counted in instructions of the server, a single-row UPDATE of a relation takes 220,000,
-58,000 more with the constant row (most of them to start a second statement) and 206,000 more with capture: the rest is
-to find out what changed and to write it as JSON. Adding or taking away a tag takes 58,000 and 114,000 more. The target
-is missed by bare edits.
+that writes a capture at all. Counted in instructions of the server (callgrind, a single-user server, prepared
+statements, each its own transaction), a single-row UPDATE of a relation takes 245,000; 62,000 more with the constant
+row, and 115,000 more with capture (207,000 before capture_004.sql). The 53,000 between them: to read the old and the
+new row, who edits and why, to compare, and the owner's rights. Adding a tag takes 228,000, 60,000 and 102,000 more. The
+target is missed by bare edits, and nearly by the floor itself (0.82 and 0.88 in one run on two busy processors).
 
 Beside the rates stands the processor time of the sessions' own server processes, per commit: on a busy machine it
 moves less than rates do. It is read from ``/proc``, where there is one. Needs ``SYNCD_TEST_SERVER``.

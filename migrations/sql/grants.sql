@@ -43,7 +43,8 @@ GRANT INSERT (relation_id, tag_id), DELETE ON crm.relation_tags TO syncd_app;
 GRANT INSERT (group_id, relation_id), DELETE ON crm.group_members TO syncd_app;
 GRANT INSERT (relation_id, field_id, value), UPDATE (value) ON crm.relation_fields TO syncd_app;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA crm TO syncd_app;
-GRANT EXECUTE ON FUNCTION syncd.edit_of(text, jsonb), syncd.history_reaches(timestamptz) TO syncd_app;
+GRANT EXECUTE ON FUNCTION syncd.edit_of(text, jsonb), syncd.payload_of(text, text, jsonb, text[], text[]),
+      syncd.history_reaches(timestamptz) TO syncd_app;
 
 -- syncd_reader
 GRANT SELECT ON ALL TABLES IN SCHEMA crm TO syncd_reader;
@@ -54,4 +55,5 @@ GRANT EXECUTE ON FUNCTION crm.relations_as_of(timestamptz), crm.relation_tags_as
       crm.invoices_as_of(timestamptz), crm.invoice_lines_as_of(timestamptz), crm.tags_as_of(timestamptz),
       crm.fields_as_of(timestamptz), crm.groups_as_of(timestamptz), crm.lists_as_of(timestamptz),
       crm.changes_since(text, integer), crm.changes_head(),
-      syncd.edit_of(text, jsonb), syncd.history_reaches(timestamptz) TO syncd_reader;
+      syncd.edit_of(text, jsonb), syncd.payload_of(text, text, jsonb, text[], text[]),
+      syncd.history_reaches(timestamptz) TO syncd_reader;

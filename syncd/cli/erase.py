@@ -7,6 +7,7 @@ that it is in no shell history and no list of processes either.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -20,6 +21,7 @@ from syncd.domain.errors import UserError
 from syncd.policy.erasure import Invoices, normal
 from syncd.service.database import opened
 from syncd.service.erasing import Erased, Found, Order, erase, look
+from syncd.service.outlook import pulling_of
 from syncd.settings import Settings
 from syncd.store import erasure
 from syncd.store.erasure import Receipt
@@ -72,7 +74,8 @@ def command(
         return _list(settings, as_json)
     if readmit is not None:
         return _readmit(settings, _hidden(readmit), actor, as_json)
-    order = Order(_hidden(email or ""), account, Invoices(settings.erase_invoices), actor, may_drop, wait_s)
+    invoices = Invoices(settings.erase_invoices)
+    order = Order(_hidden(email or ""), account, invoices, actor, may_drop, wait_s, _shelves(settings))
     if not dry_run and not yes and (email == "-" or not sys.stdin.isatty()):
         raise UserError("nobody can be asked here; look with --dry-run, then erase with --yes")
     found = session.run(lambda: _look(settings, order))
@@ -88,9 +91,9 @@ def command(
         _confirm(order.email, err=as_json)
     erased = session.run(lambda: _erase(settings, order, found))
     if as_json:
-        print_json(erase_page.receipt_document(erased, found))
+        print_json(erase_page.receipt_document(erased, found, order))
     else:
-        erase_page.show_receipt(erased, found)
+        erase_page.show_receipt(erased, found, order)
     return OK
 
 
@@ -101,6 +104,12 @@ def _hidden(email: str) -> str:
         raise UserError("no address was given")
     log.add_secrets({given, given.lower(), given.upper(), normal(given)})
     return given
+
+
+def _shelves(settings: Settings) -> dict[str, Path | str]:
+    """Return where accounts keep PDFs; one that is not configured completely keeps what it has."""
+    kept = {name: pulling.pull.invoice_files for name, pulling in pulling_of(settings).items()}
+    return {name: root for name, root in kept.items() if root is not None}
 
 
 def _confirm(email: str, *, err: bool) -> None:

@@ -54,7 +54,7 @@ def found_document(found: Found, order: Order) -> dict[str, object]:
     }
 
 
-def show_receipt(erased: Erased, found: Found) -> None:
+def show_receipt(erased: Erased, found: Found, order: Order) -> None:
     """Print the receipt."""
     console, receipt = out(), erased.receipt
     console.print(table(f"\nReceipt {receipt.id}", ["table", "#rows"], sorted(receipt.counts.items())))
@@ -63,13 +63,13 @@ def show_receipt(erased: Erased, found: Found) -> None:
     for line in _kept(receipt):
         console.print(line)
     console.print(Text("\nStill to be done by hand", style="bold"))
-    for line in [*_by_hand(erased, found), *LATER]:
+    for line in [*_by_hand(erased, found, order), *LATER]:
         console.print(f"- {line}", soft_wrap=True)
 
 
-def receipt_document(erased: Erased, found: Found) -> dict[str, object]:
+def receipt_document(erased: Erased, found: Found, order: Order) -> dict[str, object]:
     """Return the receipt as JSON has it."""
-    done = _by_hand(erased, found)
+    done = _by_hand(erased, found, order)
     return {"receipt": plain(erased.receipt), "kept": _kept(erased.receipt), "by_hand": [*done, *LATER]}
 
 
@@ -96,8 +96,9 @@ def _state(receipt: Receipt) -> Text:
 def _held(found: Found, order: Order) -> list[tuple[str, int, str]]:
     person = found.person
     fate = "removed" if order.invoices is Invoices.REMOVE else "kept, with stand-ins for names and addresses"
+    files = "forgotten; see below" if order.by_hand(person.files) else "removed"
     rows = [("relations", len(person.bearers), "removed"), ("orders", len(person.orders), "removed")]
-    rows += [("invoices", len(person.invoices), fate), ("invoice_files", len(person.files), "forgotten; see below")]
+    rows += [("invoices", len(person.invoices), fate), ("invoice_files", len(person.files), files)]
     rows += [(name, count, "removed") for name, count in person.held.items()]
     return [row for row in rows if row[1]]
 
@@ -107,13 +108,13 @@ def _kept(receipt: Receipt) -> list[str]:
     return [f"kept for the books: {kept} invoices with their numbers and amounts; they name nobody"] if kept else []
 
 
-def _by_hand(erased: Erased, found: Found) -> list[str]:
+def _by_hand(erased: Erased, found: Found, order: Order) -> list[str]:
     lines = [
         f"{one.account}: delete relation {one.remote_id} in the CRM (its API cannot), and end its subscriptions there."
         for one in found.person.bearers
         if one.remote_id is not None
     ]
-    lines += [f"delete the file {path}" for path in found.person.files]
+    lines += [f"delete the file {path}" for path in order.by_hand(found.person.files)]
     if found.person.undelivered:
         lines.append(f"{len(found.person.undelivered)} local changes were given up; the CRM never got them.")
     lines += [

@@ -202,6 +202,8 @@ def _source(value: MirroredValue) -> Text:
             return Text(was + (window_of(value.run) or "a pull that is not kept any more"))
         case "local":
             return Text(f"{was}made here, entry {value.entry_id}")
+        case "reproject":
+            return Text(f"{was}read again from what the CRM had said (syncd reproject)")
         case _ if value.value is None:
             return Text("never said", style=QUIET)
         case _:

@@ -84,6 +84,11 @@ def span(seconds: float | None) -> str:
     return f"{seconds:.0f} s"
 
 
+def number(count: int) -> str:
+    """Write a number with its thousands apart."""
+    return f"{count:,}".replace(",", " ")
+
+
 def _shown(cell: object) -> str:
     match cell:
         case None:
@@ -91,7 +96,7 @@ def _shown(cell: object) -> str:
         case bool():
             return "yes" if cell else "no"
         case int():
-            return f"{cell:,}".replace(",", " ")
+            return number(cell)
         case datetime():
             return cell.astimezone().strftime("%Y-%m-%d %H:%M:%S")
         case _:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console
@@ -9,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColu
 from rich.progress import Progress as Bar
 
 from syncd import log
+from syncd.cli.page import number, span
 from syncd.clock import SystemClock
 from syncd.domain.reports import DeliveryReport, RunReport
 from syncd.inbound import Progress
@@ -16,6 +18,52 @@ from syncd.ops.metrics import Metrics
 from syncd.ops.reporter import Reporter
 
 LOG_EVERY_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Rows a second, or answers where each is asked for, or bytes of an answer that is still coming; ``left_s`` where
+    it is known how much there is."""
+
+    per_s: float
+    left_s: float | None
+
+
+def speed_of(progress: Progress, elapsed_s: float) -> Speed:
+    """Return how fast a stream goes, ``elapsed_s`` after its first word."""
+    share = share_of(progress)
+    left_s = elapsed_s * (1 - share) / share if share and elapsed_s > 0 else None
+    return Speed(_counted(progress) / elapsed_s if elapsed_s > 0 else 0.0, left_s)
+
+
+def share_of(progress: Progress) -> float | None:
+    """Return how much of a stream is done, from 0 to 1, where that is known."""
+    if progress.total is not None:
+        return progress.done / progress.total if progress.total else 1.0
+    return progress.share_read
+
+
+def words_of(progress: Progress, speed: Speed) -> str:
+    """Say where a stream is, how fast it goes and how long it will be."""
+    size = f"{number(round(progress.bytes / 1e6))} MB"
+    if progress.is_receiving:
+        return f"{progress.stream}: {size} received, {_rate(speed.per_s / 1e6)} MB/s"
+    if progress.total is not None:
+        count = f"{number(progress.done)} of {number(progress.total)}"
+    else:
+        count = f"{number(progress.rows)} rows" + (f" of {size}" if progress.bytes >= 1e6 else "")
+    left = "" if speed.left_s is None else f", {span(speed.left_s)} left"
+    return f"{progress.stream}: {count}, {_rate(speed.per_s)}/s{left}"
+
+
+def _rate(per_s: float) -> str:
+    return f"{per_s:.1f}" if per_s < 100 else number(round(per_s))
+
+
+def _counted(progress: Progress) -> int:
+    if progress.is_receiving:
+        return progress.bytes
+    return progress.rows if progress.total is None else progress.done
 
 
 class Counted:
@@ -56,6 +104,8 @@ class Shown:
         self._clock, self._logged_at = SystemClock(), 0.0
         self._log = log.get("syncd.cli")
         self._total = 0
+        self._phase, self._since = ("", False), 0.0
+        self._streams = 0
         self._bar: Bar | None = None
         if console.is_terminal:
             columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -81,20 +131,39 @@ class Shown:
 
     def run(self, report: RunReport) -> None:
         """One pull ended."""
+        self._streams += 1
         if self._bar is None:
             self._reporter.run(report)
         else:
-            self._bar.update(self._task, advance=1, description=f"{report.account} {report.stream}")
+            self._bar.update(self._task, completed=self._streams, description=f"{report.account} {report.stream}")
+
+    def step(self, words: str) -> None:
+        """One step that is no run ended."""
+        if self._bar is not None:
+            self._bar.update(self._task, advance=1, description=words)
 
     def progressed(self, progress: Progress) -> None:
         """A pull has come this far."""
-        size = f", {progress.bytes / 1e6:,.0f} MB" if progress.bytes >= 1e6 else ""
-        words = f"{progress.stream}: {progress.rows:,} rows{size}"
+        now, phase = self._clock.monotonic(), (progress.stream, progress.is_receiving)
+        if phase != self._phase:
+            self._phase, self._since = phase, now
+        speed = speed_of(progress, now - self._since)
         if self._bar is not None:
-            self._bar.update(self._task, description=words)
-        elif self._clock.monotonic() - self._logged_at >= LOG_EVERY_S:
-            self._logged_at = self._clock.monotonic()
-            self._log.info("backfill.progressed", stream=progress.stream, rows=progress.rows, bytes=progress.bytes)
+            done = self._streams + min(0.99, share_of(progress) or 0.0)  # the whole is its report's to say
+            self._bar.update(self._task, completed=done, description=words_of(progress, speed))
+        elif now - self._logged_at >= LOG_EVERY_S:
+            self._logged_at = now
+            self._log.info(
+                "backfill.progressed",
+                stream=progress.stream,
+                rows=progress.rows,
+                bytes=progress.bytes,
+                done=progress.done,
+                total=progress.total,
+                is_receiving=progress.is_receiving,
+                per_s=round(speed.per_s, 1),
+                left_s=None if speed.left_s is None else round(speed.left_s),
+            )
 
     def delivery(self, report: DeliveryReport) -> None:
         """One delivery ended."""

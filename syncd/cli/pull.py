@@ -8,7 +8,6 @@ from syncd.cli import runs, session
 from syncd.cli.page import account_option, json_option
 from syncd.cli.progress import Shown
 from syncd.domain.reports import RunReport
-from syncd.inbound import ORDER
 from syncd.service.accounts import AccountRuntime
 from syncd.service.oneshot import opened_runtimes
 from syncd.settings import AccountConfig, Settings
@@ -21,8 +20,9 @@ from syncd.settings import AccountConfig, Settings
 def command(streams: tuple[str, ...], account: str | None, as_json: bool) -> int:
     """Pull the named streams once, now; without names, all of them in the right order.
 
-    Streams: administration, fields, tags, groups, lists, group_members, orders, invoices, invoice_details, and the
-    sweeps relation_details, relation_tags, relation_subscriptions, relation_orders.
+    Streams: administration, fields, tags, groups, lists, group_members, orders, invoices, invoice_details,
+    invoice_files (into SYNCD_INVOICE_FILES), and the sweeps invoice_relations, relation_details, relation_tags,
+    relation_subscriptions, relation_orders.
     """
     settings = session.begin().settings
     configs = session.accounts(settings, account)
@@ -35,7 +35,7 @@ async def _pull(settings: Settings, configs: tuple[AccountConfig, ...], streams:
         async with opened_runtimes(settings, configs, shown) as runtimes:
             for runtime in runtimes:
                 require_streams(runtime, streams)
-                shown.expect(len(streams) or len(ORDER))
+                shown.expect(len(runtime.puller.order_of(streams)))
                 reports += await _pull_account(runtime, streams)
     return reports
 

@@ -23,6 +23,8 @@ def show(reports: Sequence[RunReport], *, as_json: bool) -> int:
         for report in reports:
             if report.reason:
                 console.print(Text(f"{report.account} {report.stream}: {report.reason}", style=BAD))
+            for sentence in report.news:
+                console.print(Text(f"{report.account} {sentence}", style=WARN))
             for warning in report.warnings[:10]:
                 console.print(Text(f"{report.account} {report.stream}: {warning}", style=WARN))
     return exit_code(reports)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import click
 from rich.text import Text
@@ -12,6 +12,7 @@ from syncd.cli.page import BAD, GOOD, QUIET, WARN, json_option, out, print_json,
 from syncd.clock import SystemClock
 from syncd.domain.audits import Standing
 from syncd.ops.health import IN_ORDER, state_in_words
+from syncd.policy.shape import Drift
 from syncd.service.database import opened
 from syncd.service.outlook import Sureness, pulling_of, read_sureness
 from syncd.settings import Settings
@@ -20,6 +21,7 @@ from syncd.store.holes import Hole, read_holes
 from syncd.store.incidents import IncidentRow, list_incidents
 from syncd.store.outbox import HoldRow, list_holds
 from syncd.store.schema import require_current
+from syncd.store.shapes import Odd, list_odd
 from syncd.store.status import (
     AccountStatus,
     MirrorStatus,
@@ -30,6 +32,7 @@ from syncd.store.status import (
     read_outbox,
     read_streams,
 )
+from syncd.store.unread import UnreadCount, count_unread
 
 _MOST_INCIDENTS, _MOST_HOLES = 100, 20
 
@@ -47,6 +50,8 @@ class Status:
     holds: tuple[HoldRow, ...]
     holes: tuple[Hole, ...]
     overlaps: tuple[Sureness, ...]
+    unread: tuple[UnreadCount, ...] = ()
+    unknown_keys: tuple[Odd, ...] = ()
 
 
 @click.command(name="status")
@@ -83,6 +88,8 @@ async def _read(settings: Settings) -> Status:
                 await list_holds(connection, is_open=True),
                 await read_holes(connection, settings.horizon_days, own_horizons),
                 overlaps,
+                await count_unread(connection),
+                tuple(replace(odd, record=None) for odd in await list_odd(connection) if odd.drift == Drift.UNKNOWN),
             )
 
 
@@ -107,6 +114,12 @@ def _show(status: Status, audit_days: float) -> None:
     for hold in status.holds:
         words = f"{hold.account}: hold {hold.id} waits for you: {hold.reason}; syncd outbox holds {hold.id} says more"
         console.print(Text(words, style=WARN))
+    for waiting in status.unread:
+        words = f"{waiting.account} {waiting.stream}: {waiting.records} records could not be read and are kept"
+        console.print(Text(f"{words} ({waiting.reason}); upgrade syncd, then syncd reproject", style=WARN))
+    for odd in status.unknown_keys:
+        words = f"{odd.account} {odd.stream}: the key {odd.key} is new to syncd and kept in raw; see syncd shapes"
+        console.print(Text(words, style=QUIET))
     for account in status.accounts:
         if account.open_conflicts:
             words = f"{account.name}: {account.open_conflicts} conflicts wait for you: syncd conflicts list"

@@ -112,6 +112,8 @@ def _of_history(line: HistoryLine, runs: Mapping[int, RunFound], called: Mapping
     is_answer = line.origin == "remote" and line.run_id is None and line.entry_id is not None
     is_remote = line.origin == "remote" and not is_answer
     told = window_of(None if line.run_id is None else runs.get(line.run_id), line.run_id)
+    if line.origin == "reproject":
+        return Event(line.changed_at, "reproject", _moved(line, called), "read again from what the CRM had said")
     if is_answer:
         told = f"the CRM's answer to entry {line.entry_id}"
     elif not is_remote:

@@ -38,7 +38,17 @@ class MalformedAnswer(SyncdError):
 
 class ShapeChanged(MalformedAnswer):
     """A whole answer in JSON of another form than ever before: another envelope, or records of other keys and types. No
-    waiting mends that. The text names keys and types, never values."""
+    waiting mends that. The text names keys and types, never values; ``record`` is the offending record or the beginning
+    of the answer, for the database alone."""
+
+    def __init__(self, text: str, record: bytes = b"") -> None:
+        super().__init__(text)
+        self.record = record
+
+
+class KeyVanished(MalformedAnswer):
+    """An answer in which a key that was always there is in no record. Nothing of it is written: it would take
+    away what is known."""
 
 
 class Fenced(SyncdError):

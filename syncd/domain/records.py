@@ -157,6 +157,12 @@ class InvoiceDetail(msgspec.Struct, frozen=True, gc=False):
     vat_number: str | None
 
 
+class InvoiceFile(msgspec.Struct, frozen=True, gc=False):
+    """What a file of an invoice is; its bytes stay in the answer."""
+
+    content_type: str
+
+
 R = TypeVar("R")
 
 
@@ -166,6 +172,14 @@ class Row(msgspec.Struct, Generic[R], frozen=True, gc=False):
     record: R
     raw: bytes
     warnings: tuple[str, ...] = ()
+
+
+class Refused(msgspec.Struct, frozen=True, gc=False):
+    """A record that cannot be read: its JSON text, whole, and why. ``key`` is its remote id where that can be told."""
+
+    raw: bytes
+    reason: str
+    key: str | None = None
 
 
 Record: TypeAlias = (

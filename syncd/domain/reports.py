@@ -13,9 +13,10 @@ from syncd.domain.ids import RunId
 @dataclass(frozen=True, slots=True)
 class RunReport:
     """One pull of one stream. ``status`` is a value of ``policy.states.RunStatus``; ``reason`` says why it did not
-    succeed. ``deferred`` counts rows left for the next run because an application held them. ``is_fault`` is true when
-    the account itself was the trouble (credentials, host), so that the caller pauses instead of trying the next stream;
-    ``is_passing`` when the same pull may well work later as it is (host away, server error, account held).
+    succeed, ``news`` what was odd about the answer's shape for the first time. ``deferred`` counts rows left for the
+    next run because an application held them. ``is_fault`` is true when the account itself was the trouble
+    (credentials, host), so that the caller pauses instead of trying the next stream; ``is_passing`` when the same pull
+    may well work later as it is (host away, server error, account held).
     """
 
     run_id: RunId | None
@@ -33,6 +34,7 @@ class RunReport:
     deferred: int = 0
     warnings: tuple[str, ...] = ()
     reason: str | None = None
+    news: tuple[str, ...] = ()
     asked_from: datetime | None = None
     asked_upto: datetime | None = None
     is_fault: bool = False

@@ -15,19 +15,21 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from syncd.domain.records import Row
+from syncd.domain.records import Refused, Row
 from syncd.providers.contract import Decoded, Peeked, Response, Stream
 from syncd.store.mirror.normal import seal
 
 Prepare = Callable[[Sequence[Row[Any]]], Any]
+Watch = Callable[[Decoded], Decoded]
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A decoded and prepared batch, with the warnings about records that were left out."""
+    """A decoded and prepared batch, with the records that cannot be read and the warnings about them."""
 
     batch: Any
     warnings: tuple[str, ...]
+    refused: tuple[Refused, ...] = ()
 
 
 @dataclass(slots=True)
@@ -50,21 +52,23 @@ class Unread:
     peeked: Peeked
     prepare: Prepare
     habit: Habit
+    watch: Watch
 
     async def read(self, chosen: Sequence[int]) -> Ready:
         return await asyncio.to_thread(self._read, chosen)
 
     def _read(self, chosen: Sequence[int]) -> Ready:
-        decoded = self.peeked.rows(chosen)
-        return Ready(self.prepare(decoded.rows), decoded.warnings)
+        decoded = self.watch(self.peeked.rows(chosen))
+        return Ready(self.prepare(decoded.rows), decoded.warnings, decoded.refused)
 
 
 @asynccontextmanager
 async def batches(
-    stream: Stream, responses: Sequence[Response], prepare: Prepare, batch_rows: int
+    stream: Stream, responses: Sequence[Response], prepare: Prepare, batch_rows: int, watch: Watch
 ) -> AsyncIterator[AsyncIterator[Ready | Unread]]:
-    """Yield the batches of an answer. On leaving, the thread has ended: nothing reads the answer's file any more."""
-    source = _source(stream, responses, prepare, batch_rows)
+    """Yield the batches of an answer; ``watch`` sees each as it is decoded, and may doubt it. On leaving, the thread
+    has ended: nothing reads the answer's file any more."""
+    source = _source(stream, responses, prepare, batch_rows, watch)
     waiting: list[asyncio.Task[Ready | Unread | None]] = [asyncio.create_task(_next(source))]
 
     async def drained() -> AsyncIterator[Ready | Unread]:
@@ -91,22 +95,23 @@ async def _next(source: Iterator[Ready | Unread]) -> Ready | Unread | None:
 
 
 def _source(
-    stream: Stream, responses: Sequence[Response], prepare: Prepare, batch_rows: int
+    stream: Stream, responses: Sequence[Response], prepare: Prepare, batch_rows: int, watch: Watch
 ) -> Iterator[Ready | Unread]:
     habit = Habit(peeks=True)
     for response in responses:
         if stream.peek is None:
             for decoded in stream.decode(response):
-                yield from _ready(decoded, prepare, batch_rows)
+                yield from _ready(decoded, prepare, batch_rows, watch)
             continue
         for peeked in stream.peek(response):
             if habit.peeks:
-                yield Unread(peeked.keys(), [seal(raw) for raw in peeked.raws()], peeked, prepare, habit)
+                yield Unread(peeked.keys(), [seal(raw) for raw in peeked.raws()], peeked, prepare, habit, watch)
             else:
-                yield from _ready(peeked.rows(range(peeked.count)), prepare, batch_rows)
+                yield from _ready(peeked.rows(range(peeked.count)), prepare, batch_rows, watch)
 
 
-def _ready(decoded: Decoded, prepare: Prepare, batch_rows: int) -> Iterator[Ready]:
-    yield Ready(prepare(decoded.rows[:batch_rows]), decoded.warnings)
+def _ready(decoded: Decoded, prepare: Prepare, batch_rows: int, watch: Watch) -> Iterator[Ready]:
+    decoded = watch(decoded)
+    yield Ready(prepare(decoded.rows[:batch_rows]), decoded.warnings, decoded.refused)
     for start in range(batch_rows, len(decoded.rows), batch_rows):
         yield Ready(prepare(decoded.rows[start : start + batch_rows]), ())

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from syncd.clock import Clock
 from syncd.domain.account import Account
 from syncd.domain.errors import MalformedAnswer
+from syncd.inbound.drift import Drift
 from syncd.inbound.policy import PullPolicy
 from syncd.providers.contract import Provider
 from syncd.store import Store
@@ -25,17 +26,25 @@ _ALWAYS = datetime(9000, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run has come: rows written and bytes received by it so far."""
+    """How far a run has come: rows written and bytes received by it so far, and of what is asked for one by one how
+    many are ``done`` of how many in ``total``. ``is_receiving``: its answer is still coming. ``share_read`` of a large
+    answer has been decoded, from 0 to 1."""
 
     stream: str
     rows: int
     bytes: int
+    done: int = 0
+    total: int | None = None
+    is_receiving: bool = False
+    share_read: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """The parts of one account's pulling. ``on_progress`` hears of every batch. An ``inspection`` says what is asked
-    for instead of what is due, and watches how it stood; then every row that is shown is marked as seen now."""
+    for instead of what is due, and watches how it stood; then every row that is shown is marked as seen now.
+    ``give_way`` is awaited before each request: a backfill lets live traffic go first. ``drift`` is one run's own: what
+    it sees of the shape of its answers."""
 
     store: Store
     provider: Provider
@@ -45,6 +54,8 @@ class Context:
     policy: PullPolicy
     on_progress: Callable[[Progress], None] | None = None
     inspection: Inspection | None = None
+    give_way: Callable[[], Awaitable[None]] | None = None
+    drift: Drift = field(default_factory=Drift)
 
     def scope(self, run: Run) -> Scope:
         """Return what the writes of a run are told."""
@@ -59,12 +70,17 @@ class Context:
             grace_s=self.policy.grace_s,
             awaits_proof=run.awaits_proof,
             owners=self.policy.owners,
+            is_strange=self.drift.is_strange,
         )
 
-    def progressed(self, stream: str, rows: int, size: int) -> None:
+    def progressed(self, stream: str, rows: int, size: int, *, done: int = 0, total: int | None = None) -> None:
         """Tell whoever watches."""
+        self.tell(Progress(stream, rows, size, done, total))
+
+    def tell(self, progress: Progress) -> None:
+        """Tell whoever watches of more than numbers."""
         if self.on_progress is not None:
-            self.on_progress(Progress(stream, rows, size))
+            self.on_progress(progress)
 
 
 class NotBelieved(MalformedAnswer):

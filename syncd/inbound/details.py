@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from syncd.domain.errors import MalformedAnswer
+from syncd.domain.errors import KeyVanished, MalformedAnswer
 from syncd.domain.records import Row
 from syncd.inbound.context import Context
 from syncd.inbound.fetch import Trouble, fetch
@@ -45,7 +45,7 @@ async def pull_details(context: Context, stream: Stream, run: Run, budget: int |
             await _fail(context, run, invoice, found)
         else:
             written += await _write(context, run, invoice, found)
-        context.progressed(stream.name, count, 0)
+        context.progressed(stream.name, count, 0, done=count, total=len(due))
     return _ending(written, len(due), failures)
 
 
@@ -63,10 +63,13 @@ async def _ask(context: Context, stream: Stream, invoice: Due) -> Row[Any] | Tro
         if isinstance(fetched, Trouble):
             return fetched
         try:
-            rows, _ = read_whole(stream, fetched)
+            whole = read_whole(context, stream, fetched)
+            context.drift.believe()
+        except KeyVanished:
+            raise  # of all answers, not of this invoice: its tries are not used up
         except MalformedAnswer as malformed:
             return Trouble(str(malformed))
-        return _only(rows)
+        return _only(whole.rows)
 
 
 def _only(rows: Sequence[Row[Any]]) -> Row[Any] | Trouble:
@@ -80,14 +83,16 @@ async def _fail(context: Context, run: Run, invoice: Due, trouble: Trouble) -> N
             if trouble.is_absent:
                 await context.inspection.vanished(connection, context.scope(run), invoice.id)
             return
-        await followup.fail_detail(connection, run.id, invoice.id, trouble.reason, _next_try(context, invoice, trouble))
+        await followup.fail_detail(
+            connection, run.id, invoice.id, trouble.reason, next_try(context, invoice.attempts, trouble)
+        )
 
 
-def _next_try(context: Context, invoice: Due, trouble: Trouble) -> datetime | None:
+def next_try(context: Context, attempts: int, trouble: Trouble) -> datetime | None:
     """Return when to ask again; None when asking again will not help or has been tried often enough."""
-    if not trouble.may_retry or invoice.attempts + 1 >= context.policy.detail_attempts:
+    if not trouble.may_retry or attempts + 1 >= context.policy.detail_attempts:
         return None
-    wait_s = min(_LONGEST_WAIT_S, context.policy.detail_backoff_s * 2**invoice.attempts)
+    wait_s = min(_LONGEST_WAIT_S, context.policy.detail_backoff_s * 2**attempts)
     return context.clock.now() + timedelta(seconds=wait_s * (0.5 + context.clock.random() / 2))
 
 

@@ -13,7 +13,7 @@ from syncd.domain.doubts import Doubt, DoubtKind
 from syncd.inbound.context import Context, NotBelieved
 from syncd.policy.rewrite import is_too_much
 from syncd.policy.states import RunHoldStatus, RunStatus
-from syncd.store import Connection, run_holds
+from syncd.store import Connection, run_holds, shapes
 from syncd.store.mirror import Scope, Written
 from syncd.store.mirror.touched import known_of, touched
 from syncd.store.runs import Ending, Run
@@ -127,7 +127,7 @@ async def asked(connection: Connection, run: Run, ending: Ending) -> Ending:
     Answers of another form are no question, but an incident until one is of the form that is known.
     """
     if ending.has_new_shape:
-        await run_holds.tell_shape(connection, run, ending.reason or "")
+        await shapes.tell_envelope(connection, run, ending.reason or "", ending.record)
     if ending.doubt is None:
         return ending
     if not ending.doubt.may_approve:

@@ -6,11 +6,12 @@ means for the run, the stream and the account.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import assert_never
 
-from syncd.inbound.context import Context
+from syncd.inbound.context import Context, Progress
 from syncd.providers.contract import (
     Answer,
     Answered,
@@ -24,11 +25,14 @@ from syncd.providers.contract import (
     SinglePage,
     Stream,
     StreamArguments,
+    StreamKind,
     Throttled,
     Unauthorised,
 )
 from syncd.store.mirror.scope import NOTHING, Written
 from syncd.store.runs import UNREACHED
+
+_NO_SEGMENT = frozenset({".", ".."})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,11 @@ class Fetched:
     @property
     def requests(self) -> int:
         return len(self.responses)
+
+    def share_read(self) -> float | None:
+        """Return how much of it has been decoded, from 0 to 1; None of an answer that is small."""
+        spools = [page.spool for page in self.responses if page.spool is not None]
+        return min(1.0, sum(spool.tell() for spool in spools) / self.size_bytes) if spools else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +84,27 @@ class Trouble:
 
 
 async def fetch(
-    context: Context, stream: Stream, arguments: StreamArguments, stack: AsyncExitStack
+    context: Context,
+    stream: Stream,
+    arguments: StreamArguments,
+    stack: AsyncExitStack,
+    *,
+    most_bytes: int | None = None,
 ) -> Fetched | Trouble:
-    """Ask for a collection, all its pages; their files close with ``stack``."""
+    """Ask for a collection, all its pages; their files close with ``stack``. ``most_bytes`` bounds each page."""
+    if arguments.key in _NO_SEGMENT:
+        return Trouble(f"{arguments.key} cannot be asked for: in a path it means another place", 0, may_retry=False)
     pages: list[Response] = []
     request: Request | None = stream.paginator.first(stream.request(arguments))
     while request is not None:
         if len(pages) >= context.policy.pages:
             return Trouble(f"the answer has more than {context.policy.pages} pages", len(pages))
+        if context.give_way is not None:
+            await context.give_way()
         answer = await stack.enter_async_context(
-            context.transport.download(request, timeout_s=context.policy.time_limit_s)
+            context.transport.download(
+                request, timeout_s=context.policy.time_limit_s, most_bytes=most_bytes, on_bytes=_told(context, stream)
+            )
         )
         response = judged(context, stream.operation, answer, len(pages) + 1)
         if isinstance(response, Trouble):
@@ -93,6 +113,13 @@ async def fetch(
         request = stream.paginator.after(request, response, _count(stream, response))
     # Measured here, once: whoever moves a file's position later robs the decoder of its place.
     return Fetched(tuple(pages), sum(len(page.body) or _spooled(page) for page in pages))
+
+
+def _told(context: Context, stream: Stream) -> Callable[[int], None] | None:
+    """Return who hears of the bytes of an answer that may take long; those that are one of many are counted anyway."""
+    if context.on_progress is None or stream.kind is not StreamKind.WINDOW:
+        return None
+    return lambda received: context.tell(Progress(stream.name, 0, received, is_receiving=True))
 
 
 def judged(context: Context, operation: str, answer: Answer, requests: int = 1) -> Response | Trouble:

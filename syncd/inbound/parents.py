@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from syncd.domain.records import Order, Row
+from syncd.domain.records import Order, Refused, Row
 from syncd.inbound.context import Context
 from syncd.inbound.doubting import Misgivings, absence
 from syncd.inbound.late import measure_late
 from syncd.policy import witness
 from syncd.providers.contract import Stream
-from syncd.store import Connection, followup, readings
+from syncd.store import Connection, followup, readings, unread
 from syncd.store.followup import Due
 from syncd.store.mirror import (
     Scope,
@@ -31,6 +31,10 @@ from syncd.store.mirror import (
 from syncd.store.mirror.membership import Pair
 from syncd.store.mirror.scope import Seen
 
+# Relations that only an invoice names, and only by address; and what answers with one relation or with none.
+ADDRESSES = "invoice_relations"
+SINGLE = frozenset({"relation_details", ADDRESSES})
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -39,6 +43,7 @@ class Shown:
     due: Due
     rows: tuple[Row[Any], ...] = ()
     warnings: tuple[str, ...] = ()
+    refused: tuple[Refused, ...] = ()
     is_absent: bool = False
 
 
@@ -101,14 +106,29 @@ async def write_shown(
     return (written + Written(missing=missing)).warned(*warnings)
 
 
+def refused_of(shown: Sequence[Shown]) -> dict[int, tuple[Refused, ...]]:
+    """Return what could not be read of each parent that was shown."""
+    return {answer.due.id: answer.refused for answer in shown if not answer.is_absent}
+
+
 def proves(stream: Stream, answer: Shown) -> bool:
-    """Tell whether an answer, once written, proves its parent: it shows it, and all of it could be read."""
-    return not _is_nothing(stream, answer) and not answer.warnings
+    """Tell whether an answer, once written, proves its parent: it shows it, and all of it could be read. That nobody
+    has an address is all there is to know of that."""
+    return (stream.name == ADDRESSES or not _is_nothing(stream, answer)) and not answer.warnings
+
+
+def is_about(stream: Stream, due: Due, rows: Sequence[Row[Any]]) -> bool:
+    """Tell whether an answer speaks of what was asked for, where it says so itself: a relation has the address."""
+    return stream.name != ADDRESSES or all(_same(row.record.email, due.key) for row in rows)
+
+
+def _same(email: object, key: str) -> bool:
+    return isinstance(email, str) and email.strip().casefold() == key.strip().casefold()
 
 
 def _is_nothing(stream: Stream, answer: Shown) -> bool:
     """Tell whether the CRM said that there is no such relation: an error, or a single object that is null."""
-    return answer.is_absent or (stream.name == "relation_details" and not answer.rows)
+    return answer.is_absent or (stream.name in SINGLE and not answer.rows)
 
 
 async def _write(
@@ -128,6 +148,8 @@ async def _write(
             seen = Seen()
             written = await orders.write(connection, scope, orders.prepare(rows), seen)
             await measure_late(context, connection, stream, seen)
+            digests = unread.digests([one for answer in there for one in answer.refused])
+            await unread.forget_shown(connection, scope, "orders", (*seen.ids, *seen.new), digests)
             return written.warned(*await proving.by_orders(connection, scope, seen))
         case _:
             raise ValueError(f"no sweep writes {stream.records}")

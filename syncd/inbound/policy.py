@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from syncd.policy.ladder import Rung
 from syncd.policy.merge import Owners
@@ -20,14 +21,16 @@ class PullPolicy:
     What a run would change of known rows beyond ``rewrite`` is asked about first.
 
     A second absence counts ``absence_gap_s`` after the first. ``sweep_budget`` bounds the calls of one sweep or
-    follow-up run. Unpaid orders older than ``unpaid_days`` are given up as settled. Unchanged rows get a new
+    follow-up run. What an answer has proven within ``proven_s`` is not asked for
+    by a backfill. Unpaid orders older than ``unpaid_days`` are given up as settled. Unchanged rows get a new
     ``last_seen_at`` every ``touch_every_s``. ``detail_attempts`` failed calls end an invoice's detail; between them it
     waits ``detail_backoff_s``, doubled each time, up to a day. A run of ``strikes`` failed calls in a row ends a sweep.
     ``batch_rows`` of an answer are written at a time, ``sweep_batch`` small answers in one transaction. ``pages``
     bounds the requests of one answer. Until ``grace_s`` after a delivery, an answer that does not show it says nothing.
     ``probe_*`` and ``breaker_*`` are the waits after a canary that failed, the drainer's own: between the two bounds,
     ever longer. A host that has been out of reach for ``away_s`` pauses the account. ``owners`` say whose value counts
-    where both sides moved a field.
+    where both sides moved a field. ``files`` is where PDFs of invoices are kept, None nowhere; one of more than
+    ``file_bytes`` is refused.
     """
 
     window: WindowRule = field(default_factory=WindowRule)
@@ -42,6 +45,7 @@ class PullPolicy:
     grace_s: float = 180
     touch_every_s: float = 86400
     sweep_budget: int = 500
+    proven_s: float = 7 * 86400.0
     unpaid_days: int = 400
     sweep_batch: int = 20
     detail_attempts: int = 8
@@ -57,3 +61,5 @@ class PullPolicy:
     away_s: float = 300
     time_limit_s: float | None = None
     owners: Owners = field(default_factory=Owners)
+    files: Path | str | None = None
+    file_bytes: int = 32 << 20

@@ -7,7 +7,7 @@ decides what a failure means for the account.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -20,7 +20,9 @@ from syncd.inbound import doubting
 from syncd.inbound.canary import held
 from syncd.inbound.context import Context, Progress
 from syncd.inbound.details import pull_details
+from syncd.inbound.drift import Drift
 from syncd.inbound.fetch import Trouble, judged
+from syncd.inbound.files import pull_files
 from syncd.inbound.inspection import Inspection
 from syncd.inbound.policy import PullPolicy
 from syncd.inbound.snapshot import pull_snapshot
@@ -43,11 +45,15 @@ ORDER = (
     "orders",
     "invoices",
     "invoice_details",
+    "invoice_files",
+    "invoice_relations",
     "relation_details",
     "relation_tags",
     "relation_subscriptions",
     "relation_orders",
 )
+PER_RELATION = ("relation_details", "relation_tags", "relation_subscriptions", "relation_orders")
+FILES = "invoice_files"  # on request: without a place for them it is not among the streams that are pulled
 
 _AGAIN = "syncd asks again by itself, ever more rarely, and goes on when it is answered"
 _REFUSED = f"check the account's credentials; {_AGAIN}"
@@ -102,21 +108,34 @@ class Puller:
         since: datetime,
         streams: Sequence[str] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
+        give_way: Callable[[], Awaitable[None]] | None = None,
     ) -> tuple[RunReport, ...]:
-        """Read history back to ``since``: what is proven already is not asked for again, sweeps take every parent."""
-        context = replace(self._context, on_progress=on_progress)
+        """Read history back to ``since``; sweeps take every parent. What is proven already is not asked for again, be
+        it by this process or by one that was killed. ``give_way`` is awaited before each request."""
+        context = replace(self._context, on_progress=on_progress, give_way=give_way)
         return await self._pull_each(context, self._known(streams or ORDER), "backfill", since=since)
+
+    def order_of(self, streams: Sequence[str]) -> tuple[str, ...]:
+        """Return the streams that a backfill of these names (empty: all) takes, in its order."""
+        return tuple(stream.name for stream in self._known(streams or ORDER))
 
     def _known(self, names: Sequence[str]) -> tuple[Stream, ...]:
         """Return the streams of these names, those without which nothing else is readable first."""
         if names is not ORDER:
             return tuple(self._stream(name) for name in sorted(names, key=_position))
-        return tuple(self._context.provider.streams[name] for name in ORDER if name in self._context.provider.streams)
+        streams = self._context.provider.streams
+        return tuple(streams[name] for name in ORDER if name in streams and (name != FILES or self._keeps_files))
+
+    @property
+    def _keeps_files(self) -> bool:
+        return self._context.policy.files is not None
 
     def _stream(self, name: str) -> Stream:
         streams = self._context.provider.streams
         if name not in streams:
             raise UserError(f"there is no stream called {name!r}; there are: {', '.join(sorted(streams))}")
+        if name == FILES and not self._keeps_files:
+            raise UserError("PDFs of invoices are kept nowhere; SYNCD_INVOICE_FILES names the directory for them")
         return streams[name]
 
     async def _pull_each(
@@ -140,7 +159,7 @@ class Puller:
         climbs: bool = False,
     ) -> RunReport:
         """Hold, plan, open the run, attempt it, close it, report."""
-        started = context.clock.monotonic()
+        context, started = replace(context, drift=Drift()), context.clock.monotonic()
         if (reason := await held(context)) is not None:
             return self._told(_refusal(context, stream, trigger, reason, started))
         is_window = stream.kind is StreamKind.WINDOW
@@ -167,7 +186,9 @@ def _budget(context: Context, since: datetime | None) -> int | None:
 async def _open(context: Context, stream: Stream, trigger: str, asked: Asked | None) -> Run:
     asked_from = asked.plan.asked_from if asked else None
     async with context.store.begin() as connection:
-        return await runs.start(connection, context.account.id, stream.name, trigger, asked_from)
+        run = await runs.start(connection, context.account.id, stream.name, trigger, asked_from)
+        await context.drift.begin(connection, run, stream)
+        return run
 
 
 async def _attempt(
@@ -179,21 +200,22 @@ async def _attempt(
     except doubting.Doubted as doubted:
         found = doubting.ending(doubted)
     except MalformedAnswer as refused:
-        is_new = isinstance(refused, ShapeChanged)
-        found = Ending(RunStatus.REFUSED, requests=1, reason=str(refused), has_new_shape=is_new)
+        found = Ending(RunStatus.REFUSED, requests=1, reason=str(refused))
+        if isinstance(refused, ShapeChanged):
+            found = replace(found, has_new_shape=True, record=refused.record)
     except Fenced as fenced:
         return Ending(RunStatus.ABANDONED, reason=str(fenced)), None
     except asyncio.CancelledError:
         with suppress(SyncdError):  # without a database the run stays open until it is written off
-            await _close(context, run, Ending(RunStatus.ABANDONED, reason="it was stopped"))
+            await _close(context, stream, run, Ending(RunStatus.ABANDONED, reason="it was stopped"))
         raise
     except Exception as error:
-        await _close(context, run, Ending(RunStatus.FAILED, reason=f"it ended by {type(error).__name__}"))
+        await _close(context, stream, run, Ending(RunStatus.FAILED, reason=f"it ended by {type(error).__name__}"))
         raise
     trouble = found if isinstance(found, Trouble) else None
     ending = found if isinstance(found, Ending) else _failed(found)
     if ending.status is not RunStatus.SUCCEEDED or stream.kind in (StreamKind.SWEEP, StreamKind.FOLLOW_UP):
-        ending = await _close(context, run, ending)
+        ending = await _close(context, stream, run, ending)
     if ending.status is RunStatus.SUCCEEDED:
         async with context.store.at_once() as connection:
             await run_holds.note_well(connection, run.account_id, run.stream)
@@ -211,6 +233,8 @@ async def _pipeline(
             return await pull_snapshot(context, stream, run)
         case StreamKind.SWEEP:
             return await pull_sweep(context, stream, run, budget)
+        case StreamKind.FOLLOW_UP if stream.name == FILES:
+            return await pull_files(context, stream, run, budget)
         case StreamKind.FOLLOW_UP:
             return await pull_details(context, stream, run, budget)
 
@@ -219,11 +243,13 @@ def _failed(trouble: Trouble) -> Ending:
     return Ending(RunStatus.FAILED, trouble.written, trouble.requests, trouble.reason)
 
 
-async def _close(context: Context, run: Run, ending: Ending) -> Ending:
+async def _close(context: Context, stream: Stream, run: Run, ending: Ending) -> Ending:
     """Close a run outside its writing transaction; somebody may have declared it abandoned meanwhile."""
     try:
         async with context.store.begin() as connection:
             ending = await doubting.asked(connection, run, ending)
+            is_whole = stream.kind in (StreamKind.WINDOW, StreamKind.SNAPSHOT)
+            await context.drift.write(connection, run, is_believed=not is_whole)
             await runs.finish(connection, run, ending)
     except Fenced as fenced:
         return replace(ending, status=RunStatus.ABANDONED, reason=str(fenced))
@@ -286,6 +312,7 @@ def _report(
         deferred=written.deferred,
         warnings=written.warnings,
         reason=ending.reason,
+        news=tuple(context.drift.told),
         asked_from=ending.asked_from,
         asked_upto=ending.asked_upto,
         is_fault=trouble is not None and trouble.is_fault,

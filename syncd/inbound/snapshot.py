@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from syncd.domain.errors import MalformedAnswer
-from syncd.domain.records import FreeField, Row
+from syncd.domain.records import FreeField, Refused, Row
 from syncd.inbound.context import Context
 from syncd.inbound.doubting import absence, believe, believe_rewrite
 from syncd.inbound.fetch import Fetched, Trouble, fetch
@@ -17,7 +18,7 @@ from syncd.policy import witness
 from syncd.policy.states import RunStatus
 from syncd.policy.windows import corrected
 from syncd.providers.contract import Stream, StreamArguments
-from syncd.store import Connection, runs
+from syncd.store import Connection, runs, unread
 from syncd.store.mirror import Scope, Written, administration, catalogue, proving
 from syncd.store.mirror.catalogue import CATALOGUES, Catalogue
 from syncd.store.mirror.touched import mark_missing
@@ -31,7 +32,9 @@ async def pull_snapshot(context: Context, stream: Stream, run: Run) -> Ending | 
         fetched = await fetch(context, stream, StreamArguments(now=now), stack)
         if isinstance(fetched, Trouble):
             return fetched
-        rows, warnings = await asyncio.to_thread(read_whole, stream, fetched)
+        whole = await asyncio.to_thread(read_whole, context, stream, fetched)
+        context.drift.believe()
+        rows, warnings = whole.rows, whole.warnings
         async with context.store.begin_remote() as connection:
             await claim_stream(connection, run)
             scope = context.scope(run)
@@ -41,17 +44,31 @@ async def pull_snapshot(context: Context, stream: Stream, run: Run) -> Ending | 
                 kind = CATALOGUES[stream.records]
                 written = await _write_catalogue(context, connection, run, scope, kind, rows, is_whole=not warnings)
                 await believe_rewrite(context, connection, scope, run, written, absent=written.missing)
+            await unread.keep_only(connection, scope, stream.name, whole.refused)
+            await context.drift.write(connection, run)
             ending = Ending(RunStatus.SUCCEEDED, written.warned(*warnings), fetched.requests)
             await runs.finish(connection, run, ending)
             context.progressed(stream.name, len(rows), fetched.size_bytes)
             return ending
 
 
-def read_whole(stream: Stream, fetched: Fetched) -> tuple[list[Row[Any]], tuple[str, ...]]:
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole answer, decoded. ``refused`` are the records that cannot be read."""
+
+    rows: list[Row[Any]]
+    warnings: tuple[str, ...]
+    refused: tuple[Refused, ...]
+
+
+def read_whole(context: Context, stream: Stream, fetched: Fetched) -> Whole:
     """Decode a whole answer that is small enough to hold."""
-    decoded = [batch for response in fetched.responses for batch in stream.decode(response)]
-    rows = [row for batch in decoded for row in batch.rows]
-    return rows, tuple(warning for batch in decoded for warning in batch.warnings)
+    decoded = [context.drift.watch(batch) for response in fetched.responses for batch in stream.decode(response)]
+    return Whole(
+        [row for batch in decoded for row in batch.rows],
+        tuple(warning for batch in decoded for warning in batch.warnings),
+        tuple(record for batch in decoded for record in batch.refused),
+    )
 
 
 async def _write_administration(connection: Connection, scope: Scope, rows: Sequence[Row[Any]]) -> Written:

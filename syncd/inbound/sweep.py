@@ -1,4 +1,5 @@
-"""Sweep: what can only be asked for one parent at a time. The parents read longest ago come first, within a budget.
+"""Sweep: what can only be asked for one parent at a time. The recently active come first, then those
+read longest ago, within a budget.
 
 A few small answers are fetched, then written in one transaction; a group is written by itself, because it may be
 large. One parent that cannot be read does not stop the others: its turn is over, it is counted, and the run says so.
@@ -14,19 +15,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from syncd.domain.doubts import Doubt, DoubtKind
-from syncd.domain.errors import MalformedAnswer, ShapeChanged
+from syncd.domain.errors import KeyVanished, MalformedAnswer, ShapeChanged
 from syncd.inbound.context import Context
 from syncd.inbound.doubting import Misgivings, TooMuch
 from syncd.inbound.fetch import Trouble, fetch
-from syncd.inbound.parents import Shown, proves, write_group, write_shown
+from syncd.inbound.parents import ADDRESSES, SINGLE, Shown, is_about, proves, refused_of, write_group, write_shown
 from syncd.inbound.snapshot import read_whole
 from syncd.policy.states import RunStatus
 from syncd.policy.windows import corrected
 from syncd.providers.contract import Stream, StreamArguments
-from syncd.store import followup, readings, run_holds, runs, unsettled
+from syncd.store import Connection, followup, readings, run_holds, runs, unread, unsettled
 from syncd.store.followup import Due
 from syncd.store.mirror import Scope
-from syncd.store.mirror.scope import NOTHING, Written
+from syncd.store.mirror.scope import MAX_WARNINGS, NOTHING, Written
 from syncd.store.mirror.touched import holders, other_holder
 from syncd.store.runs import Ending, Run
 
@@ -40,9 +41,12 @@ class _Tally:
 
     most_strikes: int
     misgivings: Misgivings
+    due: int
+    asked: int = 0
     shown: int = 0
     emptied: Doubt | None = None
     has_new_shape: bool = False
+    record: bytes = b""
     written: Written = NOTHING
     requests: int = 0
     failed: int = 0
@@ -69,7 +73,7 @@ class _Tally:
 async def pull_sweep(context: Context, stream: Stream, run: Run, budget: int | None) -> Ending | Trouble:
     """Ask for the due parents of a stream. The run is left open: its ending says how it went."""
     due = await _due(context, stream, budget)
-    tally = _Tally(context.policy.strikes, Misgivings(run, [one.id for one in due]))
+    tally = _Tally(context.policy.strikes, Misgivings(run, [one.id for one in due]), len(due))
     for part in _parts(due, 1 if stream.name == "group_members" else context.policy.sweep_batch):
         await _pull_part(context, stream, run, part, tally)
         if tally.ended_by is not None:
@@ -80,8 +84,8 @@ async def pull_sweep(context: Context, stream: Stream, run: Run, budget: int | N
 
 
 async def _due(context: Context, stream: Stream, budget: int | None) -> Sequence[Due]:
-    """Return what to ask for: the orders of those with something unsettled, of everything else, and without a budget,
-    all in turn; an inspection says itself what it asks for."""
+    """Return what to ask for: the orders of those with something unsettled, of everything else all in turn; without a
+    budget (a backfill) whatever is not proven, and addresses always so; an inspection says itself what it asks for."""
     if context.inspection is not None:
         return context.inspection.due
     account_id = context.account.id
@@ -89,7 +93,8 @@ async def _due(context: Context, stream: Stream, budget: int | None) -> Sequence
         if stream.records == "Order" and budget is not None:
             since = unsettled.since(context.clock.now(), context.policy.unpaid_days)
             return await unsettled.due(connection, account_id, stream.name, since, budget)
-        return await followup.due_keys(connection, account_id, stream.name, budget)
+        proven_s = context.policy.proven_s if budget is None or stream.name == ADDRESSES else None
+        return await followup.due_keys(connection, account_id, stream.name, budget, proven_s)
 
 
 def _parts(due: Sequence[Due], size: int) -> Iterator[Sequence[Due]]:
@@ -108,6 +113,8 @@ async def _pull_part(context: Context, stream: Stream, run: Run, part: Sequence[
             if context.inspection is not None and not await context.inspection.admits(due):
                 break
             answer = await _ask(context, stream, due, stack, tally)
+            tally.asked += 1
+            context.progressed(stream.name, tally.written.received, 0, done=tally.asked, total=tally.due)
             if tally.ended_by is None or tally.ended_by.is_unauthorised:
                 tried.append(due.id)  # what only this parent is refused for must not be asked for first for ever
             if answer is not None:
@@ -116,7 +123,7 @@ async def _pull_part(context: Context, stream: Stream, run: Run, part: Sequence[
                     tally.succeed()
             if tally.is_over:
                 break
-        if stream.name == "relation_details" and shown and not any(answer.rows for answer in shown):
+        if stream.name in SINGLE and shown and not any(answer.rows for answer in shown):
             shown = shown if await _is_confirmed(context, stream, tried, stack, tally) else []
         if not await _is_credible(context, stream, shown, tried, stack, tally):
             return
@@ -142,13 +149,16 @@ async def _ask(context: Context, stream: Stream, due: Due, stack: AsyncExitStack
             tally.fail(fetched.reason)
         return None
     try:
-        rows, warnings = await asyncio.to_thread(read_whole, stream, fetched)
+        whole = await asyncio.to_thread(read_whole, context, stream, fetched)
     except MalformedAnswer as malformed:
         tally.fail(str(malformed))
-        tally.has_new_shape = tally.has_new_shape or isinstance(malformed, ShapeChanged)
+        if isinstance(malformed, ShapeChanged):
+            tally.has_new_shape, tally.record = True, tally.record or malformed.record
         return None
-    context.progressed(stream.name, tally.written.received + len(rows), fetched.size_bytes)
-    return Shown(due, tuple(rows), warnings)
+    if not is_about(stream, due, whole.rows):
+        tally.fail("asked for one e-mail address, the CRM answered with a relation of another one")
+        return None
+    return Shown(due, tuple(whole.rows), whole.warnings, whole.refused)
 
 
 async def _is_confirmed(
@@ -159,13 +169,16 @@ async def _is_confirmed(
     A call that has moved, or a gateway in front of it, says "not found" of everyone.
     """
     async with context.store.begin() as connection:
-        living = await followup.living_relation(connection, context.account.id, absent)
+        living = await followup.living_relation(connection, context.account.id, stream.name, absent)
+    if living is None and stream.name == ADDRESSES:
+        return True  # nobody is known yet, and that nobody has an address deletes nothing
     answer = None if living is None or tally.is_over else await _ask(context, stream, living, stack, tally)
     if answer is not None and answer.rows:
         return True
     tally.fail("none of the relations asked for is known to the CRM, nor one that must be: not believed")
     tally.is_struck_out = True
-    tally.emptied = Doubt(DoubtKind.EMPTIED, len(absent), missing=len(absent), may_approve=False)
+    if stream.name != ADDRESSES:  # of an address nothing is mirrored yet that could be gone
+        tally.emptied = Doubt(DoubtKind.EMPTIED, len(absent), missing=len(absent), may_approve=False)
     return False
 
 
@@ -219,6 +232,7 @@ async def _write_part(
     if not tried:
         return
     try:
+        context.drift.believe()
         async with context.store.begin_remote() as connection:
             await runs.lock_stream(connection, scope.account_id, stream.name)
             stale = await readings.fresher(connection, scope, stream.name, tried, asked_at)
@@ -228,22 +242,48 @@ async def _write_part(
                 written = await write_group(context, connection, scope, news, tally.misgivings)
             else:
                 written = await write_shown(context, connection, scope, stream, news)
+            await unread.keep_of_parents(connection, scope, stream.name, refused_of(news))
             done = await tally.misgivings.believe_rewrite(context, connection, scope)
             await readings.note_read(connection, scope, stream.name, tried)
             if context.inspection is not None and before is not None:
                 proven = await context.inspection.judge(connection, scope, stream, news, before)
             else:
-                proven = [one.due.id for one in news if proves(stream, one)] if not written.warnings else []
+                proven = await _proven(context, connection, scope, stream, news, written)
             await readings.note_proof(connection, scope, stream.name, proven)
     except TooMuch:
         return
     except MalformedAnswer as refused:
         tally.fail(str(refused))
+        tally.is_struck_out = tally.is_struck_out or isinstance(refused, KeyVanished)
         await _pass_over(context, stream, scope, tried)
         return
     tally.misgivings.done = done
     if shown:
         tally.succeed(written)
+
+
+async def _proven(
+    context: Context, connection: Connection, scope: Scope, stream: Stream, news: Sequence[Shown], written: Written
+) -> list[int]:
+    """Return the parents that these answers prove, now that they are written.
+
+    A note on a value ("came twice that night") is the reading of it, and takes nothing away. Anything else that was
+    said, or put off, concerns a few of them: whom, is found by writing each by itself again, which changes nothing.
+    """
+    able = [answer for answer in news if proves(stream, answer)]
+    if stream.name != "group_members" and _is_doubtful(news, written):
+        return [
+            answer.due.id
+            for answer in able
+            if not _is_doubtful([answer], await write_shown(context, connection, scope, stream, [answer]))
+        ]
+    return [] if _is_doubtful(news, written) else [answer.due.id for answer in able]
+
+
+def _is_doubtful(news: Sequence[Shown], written: Written) -> bool:
+    notes = {note for answer in news for row in answer.rows for note in row.warnings}
+    is_cut = len(written.warnings) >= MAX_WARNINGS
+    return written.deferred > 0 or is_cut or not notes.issuperset(written.warnings)
 
 
 async def _pass_over(context: Context, stream: Stream, scope: Scope, tried: Sequence[int]) -> None:
@@ -261,5 +301,11 @@ def _ending(tally: _Tally, due: int) -> Ending:
         return Ending(RunStatus.SUCCEEDED, tally.written, tally.requests)
     reason = f"{tally.failed} of {due} could not be read: {tally.reason}"
     return Ending(
-        RunStatus.FAILED, tally.written, tally.requests, reason, doubt=doubt, has_new_shape=tally.has_new_shape
+        RunStatus.FAILED,
+        tally.written,
+        tally.requests,
+        reason,
+        doubt=doubt,
+        has_new_shape=tally.has_new_shape,
+        record=tally.record,
     )

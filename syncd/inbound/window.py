@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any, Protocol
 
-from syncd.domain.records import Row
+from syncd.domain.records import Refused, Row
 from syncd.inbound.ahead import Ready, Unread, batches
-from syncd.inbound.context import Context, NotBelieved
+from syncd.inbound.context import Context, NotBelieved, Progress
 from syncd.inbound.doubting import absence, believe, believe_rewrite
 from syncd.inbound.fetch import Fetched, Trouble, fetch
 from syncd.policy import ladder, lateness, windows, witness
@@ -22,7 +23,7 @@ from syncd.policy.coverage import Interval
 from syncd.policy.states import RunStatus
 from syncd.policy.windows import Plan, corrected, plan, proven_by
 from syncd.providers.contract import Stream, StreamArguments
-from syncd.store import Connection, coverage, rungs, runs
+from syncd.store import Connection, coverage, rungs, runs, unread
 from syncd.store.lateness import Appeared, learned, measure
 from syncd.store.mirror import Gone, Scope, Written, invoices, orders, proving
 from syncd.store.mirror.scope import Seen
@@ -109,6 +110,7 @@ async def pull_window(context: Context, stream: Stream, run: Run, asked: Asked) 
             seen = Seen()
             written = await _write(context, connection, stream, run, fetched, span, seen)
             await believe_rewrite(context, connection, context.scope(run), run, written, absent=written.missing)
+            await context.drift.write(connection, run)
             if span is not None:
                 await _prove(context, connection, stream, run, asked, span, seen)
             ending = _ending(asked, span, written, fetched)
@@ -149,34 +151,47 @@ async def _write(
     seen: Seen,
 ) -> Written:
     kind, scope = KINDS[stream.records], context.scope(run)
-    written = Written()
-    async with batches(stream, fetched.responses, kind.prepare, context.policy.batch_rows) as parts:
+    written, digests, keys = Written(), list[bytes](), list[str]()
+    async with batches(
+        stream, fetched.responses, kind.prepare, context.policy.batch_rows, context.drift.watch
+    ) as parts:
         async for part in parts:
-            async for more in _write_part(context, connection, kind, scope, part, seen):
+            async for more, refused in _write_part(context, connection, kind, scope, part, seen):
                 written += more
-                context.progressed(stream.name, written.received, fetched.size_bytes)
+                digests += unread.digests(refused)
+                keys += [one.key for one in refused if one.key is not None]
+                await unread.keep(connection, scope, stream.name, refused)
+                share_read = fetched.share_read()
+                context.tell(Progress(stream.name, written.received, fetched.size_bytes, share_read=share_read))
+    context.drift.believe()
+    await unread.forget_shown(connection, scope, kind.TABLE, chain(seen.ids, seen.new), digests)
     if stream.records == "Order":
         written = written.warned(*await proving.by_orders(connection, scope, seen))
     if span is None:
         return written.warned(_SKEWED)
     witnessed = Interval(span.lower, span.upper + timedelta(seconds=2 * context.policy.window.margin_s))
+    # A row that is shown and cannot be read is not gone, yet it proves nothing.
+    seen.ids.extend(await unread.mirrored(connection, scope, kind.TABLE, keys))
     return written + await _testify(context, connection, stream, run, scope, witnessed, seen, written.received)
 
 
 async def _write_part(
     context: Context, connection: Connection, kind: WindowKind, scope: Scope, part: Ready | Unread, seen: Seen
-) -> AsyncIterator[Written]:
-    """Write one batch; of an unread one only what the mirror does not hold to the letter."""
+) -> AsyncIterator[tuple[Written, Sequence[Refused]]]:
+    """Write one batch; of an unread one only what the mirror does not hold to the letter. Yield also what cannot be
+    read."""
     if isinstance(part, Ready):
-        yield (await kind.write(connection, scope, part.batch, seen)).warned(*part.warnings)
+        scope = replace(scope, is_strange=context.drift.is_strange)
+        yield (await kind.write(connection, scope, part.batch, seen)).warned(*part.warnings), part.refused
         return
     chosen = await orders.familiar(connection, scope, part.keys, part.seals, seen)
     part.habit.learn(len(chosen), len(part.keys))
     known = len(part.keys) - len(chosen)
-    yield Written(received=known, unchanged=known)
+    context.drift.pass_over(known)
+    yield Written(received=known, unchanged=known), ()
     for start in range(0, len(chosen), context.policy.batch_rows):
         ready = await part.read(chosen[start : start + context.policy.batch_rows])
-        yield (await kind.write(connection, scope, ready.batch, seen)).warned(*ready.warnings)
+        yield (await kind.write(connection, scope, ready.batch, seen)).warned(*ready.warnings), ready.refused
 
 
 async def _testify(

@@ -1,4 +1,5 @@
-"""From reports to metrics and to one canonical log line: ``run.finished``, ``delivery.settled``, ``audit.finished``.
+"""From reports to metrics and to one canonical log line: ``run.finished``, ``delivery.settled``, ``audit.finished``;
+what a run noticed of the answer's shape for the first time is a line of its own, ``shape.noticed``.
 
 A run, delivery or audit that is fine is logged at info; one that is not, at warning, with its reason. Nothing else in
 syncd logs the same fact again.
@@ -43,6 +44,8 @@ class Reporter:
             **_given(reason=report.reason, warnings=list(report.warnings) or None),
             **_given(asked_from=report.asked_from, asked_upto=report.asked_upto),
         )
+        for sentence in report.news:
+            self._log.warning("shape.noticed", account=report.account, run_id=report.run_id, what=sentence)
 
     def delivery(self, report: DeliveryReport) -> None:
         """Count and log one delivery."""

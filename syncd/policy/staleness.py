@@ -15,9 +15,11 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from syncd.policy.ladder import Rung
+from syncd.policy.sweeping import rounds
 
 JITTER_SHARE, JITTER_MAX_S = 0.1, 60.0  # of every cadence, so that accounts do not ask in step
 SWEPT = ("group_members", "relation_details", "relation_tags", "relation_subscriptions", "relation_orders")
+ONE_EACH = ("invoice_details", "invoice_files", "invoice_relations")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +118,22 @@ def promises(pace: Pace, size: Size) -> tuple[Promise, ...]:
 def _cost(stream: str, every_s: float, pace: Pace, size: Size) -> Cost:
     if every_s <= 0:
         return Cost(stream, 0.0, 0.0, 0.0, None)
-    rounds = 3600 / every_s
-    if stream == "invoice_details":
-        calls = min(pace.sweep_budget, size.invoices_per_h / rounds)
-        return Cost(stream, every_s, calls, calls * rounds, every_s)
+    an_hour = 3600 / every_s
+    if stream in ONE_EACH:
+        calls = min(pace.sweep_budget, size.invoices_per_h / an_hour)
+        return Cost(stream, every_s, calls, calls * an_hour, every_s)
     if stream not in SWEPT:
-        return Cost(stream, every_s, 1, rounds, every_s)
+        return Cost(stream, every_s, 1, an_hour, every_s)
     parents = size.parents_of(stream)
     calls = min(pace.sweep_budget, parents)
-    return Cost(stream, every_s, calls, calls * rounds, every_s * max(1, ceil(parents / pace.sweep_budget)))
+    return Cost(stream, every_s, calls, calls * an_hour, every_s * _rounds(stream, parents, pace.sweep_budget))
+
+
+def _rounds(stream: str, parents: int, budget: int) -> int:
+    """The unsettled go by age alone; of the others the recently active go first, and the rest wait the longer."""
+    if stream in ("group_members", "relation_orders"):
+        return max(1, ceil(parents / budget))
+    return rounds(parents, budget)
 
 
 class _Promises:
@@ -133,7 +142,7 @@ class _Promises:
     def __init__(self, pace: Pace, size: Size) -> None:
         self._pace = pace
         self._costs = {cost.stream: cost for cost in costs(pace, size)}
-        slow = [cost for cost in self._costs.values() if cost.stream in (*SWEPT, "invoice_details")]
+        slow = [cost for cost in self._costs.values() if cost.stream in (*SWEPT, *ONE_EACH)]
         quick = [cost for cost in self._costs.values() if cost not in slow]
         self._turn_s = {cost.stream: sum(each.calls for each in slow) / pace.rate_per_s for cost in slow}
         self._turn_s |= {cost.stream: sum(each.calls for each in quick) / pace.rate_per_s for cost in quick}
@@ -149,6 +158,11 @@ class _Promises:
         yield Promise("new invoice", self._within("invoices"), "invoices")
         yield from self._old("invoices", "change of an invoice", is_new=False)
         yield Promise("lines of an invoice", self._after("invoices", "invoice_details"), "invoice_details")
+        if (files := self._after("invoices", "invoice_files")) is not None:
+            yield Promise("PDF of an invoice", files, "invoice_files")
+        yield Promise(
+            "relation that an invoice alone names", self._after("invoices", "invoice_relations"), "invoice_relations"
+        )
         for kind, stream in _ONE_BY_ONE:
             yield Promise(kind, self._within(stream), stream)
 

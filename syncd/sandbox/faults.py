@@ -43,6 +43,9 @@ class Kind(StrEnum):
     EMPTY_LIST = "empty_list"  # applied; a list without its rows
     DROPPED_ROWS = "dropped_rows"  # applied; a list without ``share`` of its rows, spread over it
     DUPLICATE_ROWS = "duplicate_rows"  # applied; a list with every row twice
+    ADDED_KEY = "added_key"  # applied; every ``every``th row has one more key, ``key``
+    DROPPED_KEY = "dropped_key"  # applied; every ``every``th row is without ``key``
+    RETYPED_KEY = "retyped_key"  # applied; the value of ``key`` in every ``every``th row is wrapped in an object
 
 
 NOT_APPLIED = frozenset({Kind.STATUS, Kind.HTML, Kind.ERROR, Kind.FALSE, Kind.YES, Kind.RESET, Kind.LATE})
@@ -64,6 +67,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     after: int = 0
     share: float = 0.5
     size: int = 64
+    key: str = ""  # of a row, or of the rows in a list of it: ``orderlines.quantity``
+    every: int = 1
     applied: bool = False
     message: str = "simulated fault"
 

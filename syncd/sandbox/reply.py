@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
 
 from syncd.sandbox.faults import Fault, Kind
 
@@ -72,6 +75,8 @@ def spoiled(reply: Reply, fault: Fault) -> Reply:
             return replace(reply, rows=())
         case Kind.DROPPED_ROWS if reply.is_list:
             return replace(reply, rows=_thinned(reply.rows, fault.share))
+        case Kind.ADDED_KEY | Kind.DROPPED_KEY | Kind.RETYPED_KEY:
+            return _reshaped(reply, fault)
         case Kind.DUPLICATE_ROWS if reply.is_list:
             return replace(reply, rows=[row for row in reply.rows for _ in range(2)])
         case _:
@@ -80,6 +85,39 @@ def spoiled(reply: Reply, fault: Fault) -> Reply:
 
 def _refusal(status: int, fault: Fault) -> Reply:
     return Reply(status, b'{"error":"%s"}' % fault.message.replace('"', "'").encode())
+
+
+def _reshaped(reply: Reply, fault: Fault) -> Reply:
+    """Speak another shape: of the rows of a list, or of the one object that an answer holds."""
+    if reply.is_list:
+        rows = [
+            _reshaped_row(row, fault) if n % fault.every == fault.every - 1 else row for n, row in enumerate(reply.rows)
+        ]
+        return replace(reply, rows=rows)
+    body = msgspec.json.decode(b"".join(reply.pieces()))
+    if isinstance(body, dict) and isinstance(body.get("data"), dict):
+        _reshape(body["data"], fault.key.split("."), fault.kind)
+        return replace(reply, prefix=msgspec.json.encode(body), rows=(), suffix=b"")
+    return reply
+
+
+def _reshaped_row(row: bytes, fault: Fault) -> bytes:
+    told = msgspec.json.decode(row)
+    _reshape(told, fault.key.split("."), fault.kind)
+    return msgspec.json.encode(told)
+
+
+def _reshape(told: dict[str, Any], path: list[str], kind: Kind) -> None:
+    name, *rest = path
+    if rest:
+        for line in told.get(name) or ():
+            _reshape(line, rest, kind)
+    elif kind is Kind.ADDED_KEY:
+        told[name] = {"since": 2024}
+    elif kind is Kind.DROPPED_KEY:
+        told.pop(name, None)
+    elif name in told:
+        told[name] = {"value": told[name]}
 
 
 def _thinned(rows: Sequence[bytes], share: float) -> Sequence[bytes]:

@@ -13,7 +13,9 @@ import msgspec
 
 from syncd.domain.errors import UserError
 
-Dates = Literal["iso", "offset", "space", "dutch", "epoch_ms"]
+Dates = Literal["iso", "offset", "space", "minutes", "dutch", "dutch_minutes", "epoch_ms"]
+Truths = Literal["letters", "bool", "string", "capitals", "number", "dutch", "words"]
+NoDate = Literal["null", "empty", "dash", "zeros"]
 Amounts = Literal["number", "point", "comma", "grouped", "euro", "ambiguous"]
 Place = Literal["query", "form", "json", "any"]
 
@@ -22,7 +24,8 @@ Place = Literal["query", "form", "json", "any"]
 class Switches:
     """How the simulator answers. Statuses of errors: 200 stands for 200 with an ``error`` in the body."""
 
-    envelope: Literal["data", "named", "bare", "text"] = "data"  # text: booleans as plain TRUE, the rest as data
+    # text: booleans as plain TRUE, the rest as data; titled: named, with a capital
+    envelope: Literal["data", "named", "titled", "bare", "text"] = "data"
     error_shape: Literal["string", "object"] = "string"
     wrong_key: Literal[401, 403, 400, 200] = 401
     unknown: Literal[404, 400, 200, 204] = 404  # an id or e-mail address nobody has; 204 stands for 200 with null
@@ -35,14 +38,19 @@ class Switches:
     unknown_parameters: Literal["refuse", "ignore"] = "refuse"
     email_case: Literal["insensitive", "sensitive"] = "insensitive"
     omitted: Literal["kept", "blanked"] = "kept"  # what relation_upsert does with the fields it is not given
-    paid: Literal["letters", "bool", "string"] = "letters"  # Y/N, true/false, "true"/"false"
+    paid: Truths = "letters"  # Y/N, true/false, "true"/"false", "TRUE"/"FALSE", 1/0, J/N, ja/nee
+    flags: Truths = "bool"  # every other boolean: isCreditInvoice, locked
     paid_default: Literal["-", "Y", "N"] = "-"  # when /orders is asked without paid
     dates: Dates = "iso"
+    no_date: NoDate = "null"  # where a row has none: null, "", "-", "0000-00-00"
+    zone: Literal["Europe/Amsterdam", "UTC"] = "Europe/Amsterdam"  # of naive times, and of the days of dateFrom
     amounts: Amounts = "number"
     ids: Literal["number", "string"] = "number"
     after: Literal["exclusive", "inclusive"] = "exclusive"  # dateFrom of /invoices
+    created: Literal["made", "dated"] = "made"  # what dateFrom looks at: when an invoice was made, or its own date
     hours_cap: int = 0  # the widest window that /orders really looks back, silently; 0 is none
     nulls: bool = False  # null where a text is empty
+    empty_lists: Literal["list", "null"] = "list"
     unknown_keys: bool = False  # every row has a key that no reference names
     bad_dates_every: int = 0  # every nth order and invoice has a date that does not parse
     duplicate_tags: bool = False  # two tags of one name

@@ -10,6 +10,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from aiohttp import web
 
@@ -55,11 +56,12 @@ async def _stream(
     is_chunked: bool,
 ) -> web.StreamResponse:
     response = await _begin(request, reply, date, is_chunked)
-    for piece in pieces:
-        await response.write(piece)
-        if pause_s:
-            await asyncio.sleep(pause_s)
-    await response.write_eof()
+    with suppress(ConnectionError):  # a client that has waited long enough hangs up
+        for piece in pieces:
+            await response.write(piece)
+            if pause_s:
+                await asyncio.sleep(pause_s)
+        await response.write_eof()
     return response
 
 

@@ -27,6 +27,7 @@ from syncd.settings import AccountConfig
 from syncd.store import Store
 from syncd.store.accounts import ensure_account
 from syncd.store.outbox import set_guard
+from syncd.store.shelf_remote import open_shelf
 from syncd.transport import Transport, TransportLimits
 
 
@@ -82,6 +83,8 @@ async def _opened(
     config: AccountConfig, store: Store, clock: Clock, reports: Reports, stack: AsyncExitStack
 ) -> AccountRuntime:
     provider = build_provider(config)
+    if config.pull.invoice_files is not None:
+        open_shelf(config.pull.invoice_files)  # what cannot be written to is told at the start
     transport = open_transport(config, provider, clock)
     stack.push_async_callback(transport.close)
     async with store.begin_remote() as connection:
@@ -166,6 +169,8 @@ def pull_policy(config: AccountConfig) -> PullPolicy:
         absence_gap_s=pull.absence_gap_s,
         grace_s=config.send.settle_window_s,
         sweep_budget=pull.sweep_budget,
+        proven_s=pull.audit_days * 86400.0,
+        files=pull.invoice_files,
         unpaid_days=pull.unsettled_days,
         owners=owners(config),
     )

@@ -12,11 +12,12 @@ from syncd.settings import PullSettings
 def cadences(pull: PullSettings) -> Mapping[str, float]:
     """Return seconds by stream name; 0 switches a stream off."""
     prefix, suffix = "cadence_", "_s"
-    return {
+    found = {
         name.removeprefix(prefix).removesuffix(suffix): float(getattr(pull, name))
         for name in PullSettings.model_fields
         if name.startswith(prefix)
     }
+    return found if pull.invoice_files is not None else found | {"invoice_files": 0.0}
 
 
 def window_rule(pull: PullSettings) -> WindowRule:

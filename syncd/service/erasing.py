@@ -7,9 +7,11 @@ is ever logged from here, not even at debug.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from syncd.clock import Clock
@@ -18,6 +20,7 @@ from syncd.policy.erasure import Invoices, Kind, Pseudonym
 from syncd.store import Store, erasure
 from syncd.store.accounts import account_ids
 from syncd.store.erasure import Bearer, Busy, Goal, Opening, Person, Receipt
+from syncd.store.shelf_remote import open_shelf
 
 _PAUSE_S = 0.1
 _GOES_ON = "run the same command again, it goes on from here"
@@ -26,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What was asked for. ``account`` is a name, None for all."""
+    """What was asked for. ``account`` is a name, None for all. ``shelves`` are where accounts keep PDFs, by name."""
 
     email: str = field(repr=False)
     account: str | None
@@ -34,6 +37,11 @@ class Order:
     actor: str
     may_drop: bool = False
     wait_s: float = 60
+    shelves: Mapping[str, Path | str] = field(default_factory=dict)
+
+    def by_hand(self, files: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the files that lie on no shelf of ours."""
+        return tuple(path for path in files if _account(path) not in self.shelves)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +71,11 @@ async def look(store: Store, order: Order) -> Found:
         account_id = None if order.account is None else known[order.account]
         accounts = {int(id_): name for name, id_ in known.items() if account_id in (None, id_)}
         person = await erasure.survey(connection, order.email, accounts)
+        is_kept = await erasure.is_kept(connection, person)
         earlier = await erasure.find_open(connection, store.erase_key, order.email, account_id, also_finished=True)
-    if not person.is_known and earlier is None:
+    if not (person.is_known or is_kept) and earlier is None:
         raise SyncdError("nobody with this address is known here; nothing was erased")
-    return Found(person, accounts, account_id, earlier is not None and not person.is_known)
+    return Found(person, accounts, account_id, earlier is not None and not (person.is_known or is_kept))
 
 
 async def erase(store: Store, clock: Clock, order: Order, found: Found) -> Erased:
@@ -105,7 +114,7 @@ async def _open(store: Store, order: Order, found: Found) -> Goal:
         invoices=order.invoices,
         actor=order.actor,
         known=_known(found.person, order.invoices),
-        by_hand=_to_do(found.person),
+        by_hand=_to_do(order, found.person),
         is_afterthought=found.was_erased,
     )
     async with store.begin() as connection:
@@ -121,11 +130,25 @@ async def _remove(store: Store, patience: _Patience, order: Order, found: Found,
             known = _known(person, order.invoices)
             await erasure.extend(connection, store.erase_key, goal.erasure_id, found.account_id, known)
         await patience.through(partial(erasure.erase_orders, store, goal, person.orders))
-        await patience.through(partial(erasure.erase_invoices, store, goal, person.invoices))
+        await _unshelve(order, person.files)  # before their rows: stopped in between, they are found again
+        unshelve = partial(_unshelve, order)
+        await patience.through(partial(erasure.erase_invoices, store, goal, person.invoices, unshelve))
+        await patience.through(partial(erasure.erase_kept, store, goal, person))
         await patience.through(partial(erasure.erase_texts, store, goal, person.relation_ids))
         gone = [await _remove_relation(store, patience, order, goal, bearer) for bearer in person.bearers]
         if all(gone):
             return
+
+
+async def _unshelve(order: Order, files: Sequence[str]) -> None:
+    """Delete the files that lie on our shelves."""
+    for path in files:
+        if (root := order.shelves.get(_account(path))) is not None:
+            await asyncio.to_thread(open_shelf(root).remove, path)
+
+
+def _account(path: str) -> str:
+    return path.partition("/")[0]
 
 
 async def _remove_relation(store: Store, patience: _Patience, order: Order, goal: Goal, bearer: Bearer) -> bool:
@@ -136,7 +159,7 @@ def _known(person: Person, invoices: Invoices) -> Sequence[tuple[int, Kind, str]
     return (*person.known, *person.numbers) if invoices is Invoices.REMOVE else person.known
 
 
-def _to_do(person: Person) -> list[dict[str, object]]:
+def _to_do(order: Order, person: Person) -> list[dict[str, object]]:
     """Return what is to be done elsewhere, in numbers alone: this is kept."""
     relations: dict[str, int] = {}
     for bearer in person.bearers:
@@ -148,8 +171,8 @@ def _to_do(person: Person) -> list[dict[str, object]]:
     ]
     if person.undelivered:
         found.append({"what": "local changes that were never sent", "count": len(person.undelivered)})
-    if person.files:
-        found.append({"what": "delete files of invoices", "count": len(person.files)})
+    if left := order.by_hand(person.files):
+        found.append({"what": "delete files of invoices", "count": len(left)})
     return found
 
 

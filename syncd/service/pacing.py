@@ -8,7 +8,7 @@ hour to download years of orders must not keep a delivery waiting.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from syncd.clock import Clock
@@ -62,9 +62,16 @@ class PacedTransport(Transport):
         return await super().send(request, timeout_s=timeout_s - waited_s)
 
     @asynccontextmanager
-    async def download(self, request: Request, *, timeout_s: float | None = None) -> AsyncIterator[Answer]:
+    async def download(
+        self,
+        request: Request,
+        *,
+        timeout_s: float | None = None,
+        most_bytes: int | None = None,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> AsyncIterator[Answer]:
         await self._turn()
-        async with super().download(request, timeout_s=timeout_s) as answer:
+        async with super().download(request, timeout_s=timeout_s, most_bytes=most_bytes, on_bytes=on_bytes) as answer:
             yield answer
 
     async def _turn(self) -> None:

@@ -7,6 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from syncd.settings.group import Group
+from syncd.settings.values import OptionalShelf
 
 
 class PullSettings(Group):
@@ -26,6 +27,18 @@ class PullSettings(Group):
         ge=0,
         le=604800,
         description="Seconds between rounds that fetch the detail lines of new invoices, one call each.",
+    )
+    cadence_invoice_files_s: float = Field(
+        300,
+        ge=0,
+        le=604800,
+        description="Seconds between rounds that fetch PDFs of invoices, one call each, where they are kept.",
+    )
+    cadence_invoice_relations_s: float = Field(
+        3600,
+        ge=0,
+        le=604800,
+        description="Seconds between rounds that look up whom invoices name by e-mail address alone, one call each.",
     )
     cadence_tags_s: float = Field(
         900,
@@ -84,6 +97,10 @@ class PullSettings(Group):
     deep_reread_days: int = Field(90, ge=1, le=3650, description="How far back the widest reads reach.")
     sweep_budget: int = Field(
         500, ge=1, le=100000, description="Calls one sweep may make; more is fresher and takes longer at the same rate."
+    )
+    invoice_files: OptionalShelf = Field(
+        None,
+        description="Directory, or fsspec URL such as s3://bucket/pdf, for PDFs of all invoices; blank fetches none.",
     )
     absence_gap_s: float = Field(
         3600, ge=0, le=604800, description="Time between two confirmed absences before a row counts as missing."

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator
@@ -115,6 +115,33 @@ def _path(value: object) -> object:
     return Path(str(value)).expanduser()
 
 
+def _shelf(value: object) -> object:
+    """A blank place is none; ``file:///path`` is a path; any other URL is left for fsspec to make something of."""
+    if not isinstance(value, str) or not value.strip():
+        return None if isinstance(value, str) else value
+    text = value.strip()
+    if "://" in text and not text.startswith("file:"):
+        return _storage(text)
+    parts = urlsplit(text)
+    if parts.scheme == "file":
+        if parts.netloc not in ("", "localhost"):
+            raise ValueError("must be a file:/// URL of this machine")
+        text = unquote(parts.path)
+    path = Path(text).expanduser()
+    if not path.is_absolute():
+        raise ValueError("must be a whole path from / on, for the daemon and your shell start elsewhere")
+    return path
+
+
+def _storage(url: str) -> str:
+    parts = _split(url)
+    if parts.scheme in ("http", "https", "data"):
+        raise ValueError("must be a directory or the URL of a storage; that kind of URL cannot be written to")
+    if parts.password:
+        raise ValueError("must hold no password: fsspec takes credentials from its own settings and the storage's")
+    return url.rstrip("/")
+
+
 Names = Annotated[frozenset[str], NoDecode, BeforeValidator(_names)]
 Verbs = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_pairs), AfterValidator(_verbs)]
 Owned = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_pairs), AfterValidator(_owners)]
@@ -123,3 +150,4 @@ BaseUrl = Annotated[str, AfterValidator(_base_url)]
 ZoneName = Annotated[str, AfterValidator(_zone)]
 AccountName = Annotated[str, AfterValidator(_account_name)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_path)]
+OptionalShelf = Annotated[Path | str | None, BeforeValidator(_shelf)]

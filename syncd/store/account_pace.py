@@ -55,7 +55,7 @@ _NOW = "CAST(extract(epoch FROM now()) AS double precision)"
 
 _LEFT = text(
     """
-    SELECT EXISTS (SELECT 1 FROM syncd.lanes WHERE account_id = :account_id AND ready_at IS NOT NULL)
+    SELECT EXISTS (SELECT 1 FROM syncd.ready WHERE account_id = :account_id)
         OR EXISTS (SELECT 1 FROM syncd.captures WHERE account_id = :account_id)
     """
 )

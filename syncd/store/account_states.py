@@ -51,7 +51,7 @@ _LOOK = text(
     """
     SELECT (SELECT id FROM syncd.captures WHERE id >= :capture_id ORDER BY id LIMIT 1) AS capture_id,
            coalesce(pg_sequence_last_value('syncd.captures_id_seq'), 0) + 1 AS next_capture_id,
-           (SELECT min(ready_at) FROM syncd.lanes
+           (SELECT min(ready_at) FROM syncd.ready
             WHERE account_id = :account_id AND ready_at >= :ready_at
               AND ready_at <= now() + make_interval(secs => :within_s)) AS ready_at,
            now() AS now, CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint) AS next_xact,

@@ -34,7 +34,8 @@ _OF_ENTRY = text(
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """``verb`` is the command that was given: retry, skip, approve, reject, pause, resume, resolve."""
+    """``verb`` is the command that was given: retry, skip, approve, reject, pause, resume, resolve,
+    accept."""
 
     account_id: AccountId
     verb: str

@@ -170,7 +170,8 @@ _ONE_ENTRY = text(
 
 _CAPTURES = text(
     """
-    SELECT NULL AS id, id AS capture_id, NULL AS seq, operation, facet, CAST(payload AS text) AS payload,
+    SELECT NULL AS id, id AS capture_id, NULL AS seq, operation, facet,
+           CAST(syncd.payload_of(operation, facet, payload, before, after) AS text) AS payload,
            'captured' AS status, 0 AS attempts, NULL AS next_attempt_at, false AS is_uncertain, NULL AS error,
            NULL AS superseded_by, NULL AS reasserts, actor, reason, CAST(xact AS text) AS xact, captured_at,
            NULL AS staged_at, NULL AS settled_at, NULL AS prove_until, NULL AS proved_at, NULL AS proved_run_id,

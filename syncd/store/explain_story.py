@@ -29,7 +29,7 @@ from syncd.store.explain_find import RelationFound
 
 # Which pulls show the rows of which table. Free fields cannot be read at all.
 _STREAMS = {
-    "relations": ("relation_details", "group_members", "orders", "relation_orders", "invoices"),
+    "relations": ("relation_details", "group_members", "orders", "relation_orders", "invoices", "invoice_relations"),
     "relation_tags": ("relation_tags",),
     "group_members": ("group_members",),
     "list_subscriptions": ("relation_subscriptions",),
@@ -46,7 +46,8 @@ _UNDELIVERED = frozenset({"captured", "pending", "held", "dead", "parked", "dive
 class MirroredValue:
     """One value of the mirror and where it comes from.
 
-    ``origin`` is ``remote`` (a pull's answer: ``run``), ``local`` (a change made here: ``entry_id``), or None where the
+    ``origin`` is ``remote`` (a pull's answer: ``run``), ``local`` (a change made here: ``entry_id``),
+    ``reproject`` (read again from what was kept), or None where the
     history does not reach so far back. ``seen_by`` is the pull that saw it last, ``read_at`` when it was last read at
     all. ``protected_by`` are the undelivered local changes because of which no pull overwrites it.
     """

@@ -61,7 +61,7 @@ _OF_ACCOUNT = "account_id = :account_id AND relation_id IS NULL"
 
 _LOCK = """
     SELECT id, relation_id, epoch, tail_seq, sending_upto, claimed_by IS NOT NULL AND ready_at > now() AS is_leased,
-           now() AS now
+           now() AS now, CAST(ctid AS text) AS place
     FROM syncd.lanes WHERE {whose} FOR UPDATE SKIP LOCKED
 """
 
@@ -105,8 +105,8 @@ async def claim_planned(
         email=moved.email,
     )
     (claimed,) = await look_back(connection, [claimed])
-    await take(connection, [claimed], terms)
-    return claimed
+    taken = await take(connection, [claimed], {lane.id: lane.place}, terms)
+    return taken[0] if taken else Locked()
 
 
 def changes_alone(entries: Iterable[Entry]) -> list[Entry]:

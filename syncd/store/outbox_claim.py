@@ -13,7 +13,7 @@ nobody's doubt, and is sent as if for the first time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -73,15 +73,23 @@ class Terms:
     start: Mark = WHOLE
 
 
-# The statement's time, not the transaction's: what was staged a moment ago in this transaction is due.
+# The statement's time, not the transaction's: what was staged a moment ago in this transaction is due. The lane itself
+# must say the same time: it may have been taken since the one that was found. It is looked up from its newest version
+# down (BETWEEN and an order, where "=" would do): as long as anybody's transaction stays open its index leads to all
+# its versions, the oldest first, and all but the newest are dead.
 _DUE = text(
     """
-    SELECT id, relation_id, epoch, tail_seq, sending_upto, statement_timestamp() AS now
-    FROM syncd.lanes
-    WHERE account_id = :account_id AND ready_at >= :ready_at AND ready_at <= statement_timestamp()
-    ORDER BY ready_at
+    SELECT l.*, statement_timestamp() AS now
+    FROM (SELECT lane_id, ready_at FROM syncd.ready
+          WHERE account_id = :account_id AND ready_at >= :ready_at AND ready_at <= statement_timestamp()
+          ORDER BY ready_at OFFSET 0) AS r
+    CROSS JOIN LATERAL (
+        SELECT id, relation_id, epoch, tail_seq, sending_upto, CAST(ctid AS text) AS place FROM syncd.lanes
+        WHERE id BETWEEN r.lane_id AND r.lane_id AND ready_at = r.ready_at
+        ORDER BY id DESC LIMIT 1
+        FOR UPDATE SKIP LOCKED
+    ) AS l
     LIMIT :most
-    FOR UPDATE SKIP LOCKED
     """
 )
 
@@ -106,8 +114,10 @@ _TAKE = text(
     UPDATE syncd.lanes l
     SET epoch = l.epoch + 1, ready_at = now() + make_interval(secs => :lease_s), claimed_by = :worker,
         sending_upto = c.sending_upto
-    FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:intents AS bigint[])) AS c (id, sending_upto)
-    WHERE l.id = c.id
+    FROM unnest(CAST(CAST(:places AS text[]) AS tid[]), CAST(:lane_ids AS bigint[]), CAST(:intents AS bigint[]))
+        AS c (place, id, sending_upto)
+    WHERE l.ctid = c.place AND l.id = c.id
+    RETURNING l.id
     """
 )
 
@@ -118,9 +128,9 @@ _LEAVE = text(
     SET ready_at = CASE WHEN c.ready_at < clock_timestamp() THEN clock_timestamp() ELSE c.ready_at END,
         acked_seq = GREATEST(l.acked_seq, c.acked_seq), sending_upto = NULL, claimed_by = NULL,
         epoch = l.epoch + CASE WHEN l.claimed_by IS NULL THEN 0 ELSE 1 END
-    FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:ready AS timestamptz[]), CAST(:acked AS bigint[]))
-        AS c (id, ready_at, acked_seq)
-    WHERE l.id = c.id
+    FROM unnest(CAST(CAST(:places AS text[]) AS tid[]), CAST(:lane_ids AS bigint[]), CAST(:ready AS timestamptz[]),
+                CAST(:acked AS bigint[])) AS c (place, id, ready_at, acked_seq)
+    WHERE l.ctid = c.place AND l.id = c.id
     """
 )
 
@@ -148,9 +158,10 @@ async def claim(connection: Connection, account_id: AccountId, terms: Terms, *, 
     windows = await _widen(connection, due, entries, plans, terms, now)
     relations = await read_relations(connection, (lane.relation_id for lane in due))
     lanes = tuple(_claimed(lane, entries.get(lane.id, []), plans[lane.id], windows, relations) for lane in due)
-    taken = await look_back(connection, [lane for lane in lanes if not lane.plan.is_idle])
-    await take(connection, taken, terms)
-    await _leave(connection, [lane for lane in lanes if lane.plan.is_idle])
+    places = {lane.id: lane.place for lane in due}
+    found = await look_back(connection, [lane for lane in lanes if not lane.plan.is_idle])
+    taken = await take(connection, found, places, terms)
+    await _leave(connection, [lane for lane in lanes if lane.plan.is_idle], places)
     return Claim(taken, len(lanes))
 
 
@@ -317,26 +328,34 @@ async def look_back(connection: Connection, lanes: Sequence[ClaimedLane]) -> tup
     return tuple(replace(lane, stood_at=found.get(doubtful_ids.get(lane.lane_id, 0))) for lane in lanes)
 
 
-async def take(connection: Connection, lanes: Sequence[ClaimedLane], terms: Terms) -> None:
-    """Make locked lanes ours: epoch up, lease set, intent written."""
-    if lanes:
-        await connection.execute(
-            _TAKE,
-            {
-                "lane_ids": [lane.lane_id for lane in lanes],
-                "intents": [lane.plan.sending_upto for lane in lanes],
-                "lease_s": terms.lease_s,
-                "worker": terms.worker,
-            },
-        )
+async def take(
+    connection: Connection, lanes: Sequence[ClaimedLane], places: Mapping[int, str], terms: Terms
+) -> tuple[ClaimedLane, ...]:
+    """Make locked lanes ours: epoch up, lease set, intent written; return them.
+
+    ``places`` says where each was locked: it stays there for as long as this transaction does not write it, and need
+    not be looked up again. A lane that is not there is not taken, and must not be sent.
+    """
+    if not lanes:
+        return ()
+    binds = {
+        "places": [places[lane.lane_id] for lane in lanes],
+        "lane_ids": [lane.lane_id for lane in lanes],
+        "intents": [lane.plan.sending_upto for lane in lanes],
+        "lease_s": terms.lease_s,
+        "worker": terms.worker,
+    }
+    ours = frozenset((await connection.execute(_TAKE, binds)).scalars())
+    return tuple(lane for lane in lanes if lane.lane_id in ours)
 
 
-async def _leave(connection: Connection, lanes: Sequence[ClaimedLane]) -> None:
+async def _leave(connection: Connection, lanes: Sequence[ClaimedLane], places: Mapping[int, str]) -> None:
     """Put lanes with nothing to send to sleep: until a back-off ends, or until something wakes them."""
     if lanes:
         await connection.execute(
             _LEAVE,
             {
+                "places": [places[lane.lane_id] for lane in lanes],
                 "lane_ids": [lane.lane_id for lane in lanes],
                 "ready": [lane.plan.next_at for lane in lanes],
                 "acked": [watermark(lane.entries, frozenset(), lane.seen_seq) for lane in lanes],

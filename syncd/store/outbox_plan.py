@@ -121,14 +121,18 @@ _OF_RELATIONS = text(
     """
     SELECT c.* FROM unnest(CAST(:relation_ids AS bigint[])) AS w (id)
     CROSS JOIN LATERAL (
-        SELECT relation_id, id, operation, facet, CAST(payload AS text) AS payload, captured_at FROM syncd.captures
+        SELECT relation_id, id, operation, facet, captured_at,
+               CAST(syncd.payload_of(operation, facet, payload, before, after) AS text) AS payload
+        FROM syncd.captures
         WHERE relation_id = w.id AND account_id = :account_id ORDER BY id OFFSET 0
     ) AS c
     """
 )
 _OF_ACCOUNT = text(
     """
-    SELECT relation_id, id, operation, facet, CAST(payload AS text) AS payload, captured_at FROM syncd.captures
+    SELECT relation_id, id, operation, facet, captured_at,
+           CAST(syncd.payload_of(operation, facet, payload, before, after) AS text) AS payload
+    FROM syncd.captures
     WHERE relation_id IS NULL AND account_id = :account_id ORDER BY id
     """
 )

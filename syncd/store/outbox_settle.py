@@ -20,20 +20,28 @@ from syncd.store.engine import Connection
 from syncd.store.outbox_bind import bind
 from syncd.store.outbox_results import LaneSettlement, Settled
 
-# Locks are taken in the order of the relations, as stage takes them.
+# No plan of this transaction may read lanes from end to end: what a held transaction keeps of them is never little.
+_NO_SCANS = text("SELECT set_config('enable_seqscan', 'off', true)")
+
+# Locks are taken in the order of the relations, as stage takes them: the arrays are in that order. Each lane is looked
+# up from its newest version down, as the claim does it.
+_LOCK = text(
+    """
+    SELECT m.id, m.place
+    FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:epochs AS bigint[])) AS g (lane_id, epoch)
+    CROSS JOIN LATERAL (
+        SELECT l.id, CAST(l.ctid AS text) AS place FROM syncd.lanes l
+        WHERE l.id BETWEEN g.lane_id AND g.lane_id AND l.epoch = g.epoch AND l.claimed_by = :worker
+        ORDER BY l.id DESC LIMIT 1
+        FOR UPDATE
+    ) AS m
+    """
+)
+
+# A statement of its own, because the lock may have been waited for: its snapshot shows the lane as it was locked, with
+# the tail that a stager has just moved, at the place where it was locked.
 _ADVANCE = text(
     """
-    WITH given AS MATERIALIZED (
-        SELECT * FROM unnest(
-            CAST(:lane_ids AS bigint[]), CAST(:epochs AS bigint[]), CAST(:seen AS bigint[]), CAST(:acked AS bigint[]),
-            CAST(:more AS boolean[]), CAST(:again AS timestamptz[]), CAST(:after AS double precision[]),
-            CAST(:failed AS boolean[]), CAST(:delivered AS boolean[]), CAST(:blocked AS text[])
-        ) AS g (lane_id, epoch, seen_seq, acked_seq, is_more, again_at, after_s, is_failed, is_delivered, block_reason)
-    ), alive AS MATERIALIZED (
-        SELECT l.id FROM given g JOIN syncd.lanes l ON l.id = g.lane_id
-        WHERE l.epoch = g.epoch AND l.claimed_by = :worker
-        ORDER BY l.relation_id FOR UPDATE OF l
-    )
     UPDATE syncd.lanes l
     SET acked_seq = GREATEST(l.acked_seq, LEAST(g.acked_seq, l.tail_seq)),
         ready_at = CASE WHEN g.is_more OR l.tail_seq > g.seen_seq
@@ -45,8 +53,14 @@ _ADVANCE = text(
         failures = CASE WHEN g.is_failed THEN l.failures + 1 WHEN g.is_delivered THEN 0 ELSE l.failures END,
         block_reason = g.block_reason,
         last_delivered_at = CASE WHEN g.is_delivered THEN now() ELSE l.last_delivered_at END
-    FROM alive JOIN given g ON g.lane_id = alive.id
-    WHERE l.id = alive.id AND l.epoch = g.epoch AND l.claimed_by = :worker
+    FROM unnest(
+        CAST(CAST(:places AS text[]) AS tid[]), CAST(:lane_ids AS bigint[]), CAST(:epochs AS bigint[]),
+        CAST(:seen AS bigint[]), CAST(:acked AS bigint[]), CAST(:more AS boolean[]), CAST(:again AS timestamptz[]),
+        CAST(:after AS double precision[]), CAST(:failed AS boolean[]), CAST(:delivered AS boolean[]),
+        CAST(:blocked AS text[])
+    ) AS g (place, lane_id, epoch, seen_seq, acked_seq, is_more, again_at, after_s, is_failed, is_delivered,
+            block_reason)
+    WHERE l.ctid = g.place AND l.id = g.lane_id AND l.epoch = g.epoch AND l.claimed_by = :worker
     RETURNING l.id, l.epoch
     """
 )
@@ -133,12 +147,15 @@ async def settle(
 
 async def _advance(connection: Connection, worker: str, lanes: Sequence[LaneSettlement]) -> frozenset[tuple[int, int]]:
     """Move the lanes that are still ours; return each with its epoch: an older result of a lane is no newer one's."""
-    if not lanes:
+    ours = await _lock(connection, worker, lanes)
+    if not ours:
         return frozenset()
+    lanes = [s for s in lanes if s.lane_id in ours]
     rows = await connection.execute(
         _ADVANCE,
         {
             "worker": worker,
+            "places": [ours[s.lane_id] for s in lanes],
             "lane_ids": [s.lane_id for s in lanes],
             "epochs": [s.epoch for s in lanes],
             "seen": [s.seen_seq for s in lanes],
@@ -152,6 +169,16 @@ async def _advance(connection: Connection, worker: str, lanes: Sequence[LaneSett
         },
     )
     return frozenset((lane_id, epoch) for lane_id, epoch in rows.all())
+
+
+async def _lock(connection: Connection, worker: str, lanes: Sequence[LaneSettlement]) -> dict[int, str]:
+    """Lock the lanes that are still ours; return where each is, until this transaction writes it."""
+    if not lanes:
+        return {}
+    await connection.execute(_NO_SCANS)
+    ordered = sorted(lanes, key=lambda s: (s.relation_id is None, s.relation_id or 0))
+    binds = {"worker": worker, "lane_ids": [s.lane_id for s in ordered], "epochs": [s.epoch for s in ordered]}
+    return {row.id: row.place for row in await connection.execute(_LOCK, binds)}
 
 
 async def _settle_delivered(connection: Connection, lanes: Iterable[LaneSettlement]) -> None:

@@ -6,8 +6,9 @@ before commit, and a late commit would be lost for ever. (The mark to read from 
 A lane is woken by the same statement that lengthens it, at the clock's time and not the transaction's: what is written
 must not lie below anybody's mark.
 
-The same statement writes the edit into the history, dated when it was captured: the application's transaction pays for
-none of it.
+A capture may hold what its row said, before and after (``migrations/sql/capture_004.sql``): here that becomes the
+payload of its operation, the changed columns only. The same statement writes the edit into the history, dated when it
+was captured. The application's transaction pays for none of it.
 
 What belongs to a transaction that a hold names follows that hold: it is staged as held, as pending once the hold is
 approved, as skipped once it is rejected. What is left is the guard's to judge (``outbox_guard``), before this
@@ -61,7 +62,8 @@ _STAGE = """
     WITH moved AS (
         DELETE FROM syncd.captures
         WHERE ctid = ANY (ARRAY(SELECT ctid FROM syncd.captures WHERE id >= :capture_id ORDER BY id LIMIT {most}))
-        RETURNING id, account_id, relation_id, operation, facet, payload, actor, reason, xact, captured_at
+        RETURNING id, account_id, relation_id, operation, facet, actor, reason, xact, captured_at,
+                  syncd.payload_of(operation, facet, payload, before, after) AS payload
     ), known AS MATERIALIZED (
         SELECT DISTINCT ON (h.account_id, member.xact) h.id AS hold_id, h.account_id, member.xact,
                CASE h.status WHEN 'open' THEN 'held' WHEN 'rejected' THEN 'skipped' ELSE 'pending' END AS status

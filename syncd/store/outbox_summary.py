@@ -17,7 +17,8 @@ _MEMBERS = """
         SELECT e.relation_id, e.operation, e.facet, e.payload, e.captured_at
         FROM syncd.entries e WHERE e.hold_id = :hold_id AND e.status = 'held'
         UNION ALL
-        SELECT c.relation_id, c.operation, c.facet, c.payload, c.captured_at
+        SELECT c.relation_id, c.operation, c.facet,
+               syncd.payload_of(c.operation, c.facet, c.payload, c.before, c.after), c.captured_at
         FROM syncd.holds h JOIN syncd.captures c ON c.account_id = h.account_id AND c.xact = ANY (h.xacts)
         WHERE h.id = :hold_id
     )

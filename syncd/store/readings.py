@@ -34,6 +34,11 @@ _READ = text("""
     SELECT :account_id, :stream, id, :now FROM unnest(CAST(:ids AS bigint[])) AS i (id)
     ON CONFLICT (account_id, stream, row_id) DO UPDATE SET read_at = excluded.read_at
 """)
+_UNREAD = text("""
+    UPDATE syncd.readings SET read_at = to_timestamp(0)
+    WHERE account_id = :account_id AND stream = :stream AND row_id = ANY(CAST(:ids AS bigint[]))
+""")
+_REMOTE_ID = text("SELECT remote_id FROM crm.relations WHERE id = :id")
 _PROVE = text("""
     INSERT INTO syncd.readings (account_id, stream, row_id, read_at, proven_at)
     SELECT :account_id, :stream, id, :now, :asked_at FROM unnest(CAST(:ids AS bigint[])) AS i (id)
@@ -43,6 +48,18 @@ _FRESHER = text("""
     SELECT row_id FROM syncd.readings
     WHERE account_id = :account_id AND stream = :stream AND row_id = ANY(CAST(:ids AS bigint[])) AND read_at > :asked_at
 """)
+
+
+async def forget_read(connection: Connection, scope: Scope, stream: str, ids: Sequence[int]) -> None:
+    """Let these rows be asked for next, as if they never had been."""
+    if ids:
+        await connection.execute(_UNREAD, _keys(scope, stream, ids))
+
+
+async def remote_id_of(connection: Connection, relation_id: int) -> str | None:
+    """Return the CRM's id of a relation."""
+    found = (await connection.execute(_REMOTE_ID, {"id": relation_id})).scalar_one_or_none()
+    return None if found is None else str(found)
 
 
 async def note_absence(connection: Connection, scope: Scope, stream: str, ids: Sequence[int]) -> None:

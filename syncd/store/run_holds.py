@@ -57,6 +57,8 @@ _WELL = text("""
     WITH lapsed AS (
         UPDATE syncd.run_holds SET status = 'lapsed'
         WHERE account_id = :account_id AND stream = :stream AND status IN ('open', 'rejected')
+    ), of_the_old_form AS (
+        DELETE FROM syncd.shapes WHERE account_id = :account_id AND stream = :stream AND key = ''
     )
     UPDATE syncd.incidents SET closed_at = now()
     WHERE account_id = :account_id AND subject = :subject AND kind IN ('emptied', 'unasked', 'shape')
@@ -127,13 +129,6 @@ async def tell(connection: Connection, run: Run, doubt: Doubt, *, hold_id: int |
     advice = "; see `syncd runs list`" if hold_id else ""
     summary = f"{run.stream}: {doubt.sentence}; nothing of it was written{advice}"
     await open_incidents(connection, run.account_id, [Incident(kind, subject(run.stream), summary, detail)])
-
-
-async def tell_shape(connection: Connection, run: Run, reason: str) -> None:
-    """Open the incident about answers of another form, or count it up. ``reason`` names keys and types alone."""
-    summary = f"{run.stream}: {reason} Nothing of it was written; syncd may have to be upgraded"
-    incident = Incident(IncidentKind.SHAPE, subject(run.stream), summary, {"run": run.id})
-    await open_incidents(connection, run.account_id, [incident])
 
 
 async def note_well(connection: Connection, account_id: AccountId, stream: str) -> None:

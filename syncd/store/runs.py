@@ -6,7 +6,7 @@ a run that is no longer ``running`` (a restarted daemon declared it abandoned) f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import msgspec
@@ -77,7 +77,7 @@ class Run:
 @dataclass(frozen=True, slots=True)
 class Ending:
     """How a run closes: its status, why, and what it counted. ``doubt`` is what a person is to be asked about;
-    ``has_new_shape``: the answers have changed their form."""
+    ``has_new_shape``: the answers have changed their form, and ``record`` shows it, for the database alone."""
 
     status: RunStatus
     written: Written = NOTHING
@@ -87,6 +87,7 @@ class Ending:
     asked_upto: datetime | None = None
     doubt: Doubt | None = None
     has_new_shape: bool = False
+    record: bytes = field(default=b"", repr=False)
 
 
 async def start(

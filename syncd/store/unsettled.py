@@ -31,7 +31,11 @@ _RELATIONS = f"""
     JOIN crm.relations n ON n.id = u.relation_id AND n.remote_id IS NOT NULL AND n.missing_since IS NULL
     LEFT JOIN syncd.readings r ON r.account_id = n.account_id AND r.stream = :stream AND r.row_id = n.id
 """
-_DUE = text(f"{_RELATIONS} ORDER BY r.read_at NULLS FIRST, n.id LIMIT :budget")
+_DUE = text(f"""{_RELATIONS}
+    ORDER BY r.read_at NULLS FIRST,
+             (SELECT max(o.purchased_at) FROM crm.orders o WHERE o.relation_id = n.id) DESC NULLS LAST, n.id
+    LIMIT :budget
+""")
 _COUNT = text(f"SELECT count(*) FROM ({_RELATIONS}) AS due")
 
 
@@ -51,7 +55,8 @@ def since(now: datetime, unpaid_days: int) -> Since:
 async def due(
     connection: Connection, account_id: AccountId, stream: str, since: Since, budget: int | None
 ) -> tuple[Due, ...]:
-    """Return the relations to ask for, those read longest ago first, at most ``budget`` (None: all)."""
+    """Return the relations to ask for, those read longest ago first, of those never
+    read the most recently active, at most ``budget`` (None: all)."""
     rows = await connection.execute(_DUE, {**_values(account_id, stream, since), "budget": budget})
     return tuple(Due(row.id, row.key) for row in rows)
 

@@ -7,7 +7,7 @@ status, never raises for what a network or a server does; only a disk without ro
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +39,14 @@ class TransportCounters:
     sent_bytes: int = 0
     received_bytes: int = 0
     answered_by_status: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """How much of one download is taken, and who hears of it."""
+
+    most_bytes: int | None
+    on_bytes: Callable[[int], None] | None
 
 
 class Transport:
@@ -101,14 +109,22 @@ class Transport:
         return self._answered(Response(exchange.status or 0, headers, body, None, self._clock.monotonic() - started))
 
     @asynccontextmanager
-    async def download(self, request: Request, *, timeout_s: float | None = None) -> AsyncIterator[Answer]:
+    async def download(
+        self,
+        request: Request,
+        *,
+        timeout_s: float | None = None,
+        most_bytes: int | None = None,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> AsyncIterator[Answer]:
         """Send a request whose answer may be large: a body above ``spool_above_bytes`` is in ``Response.spool``.
 
+        One above ``most_bytes`` is given up, as is any above the limit for all; ``on_bytes`` hears how many have come.
         The file is closed when the block ends. Raises InfrastructureError when the disk has no room for it.
         """
         spool = Spool(self._limits.spool_above_bytes, self._limits.spool_dir)
         try:
-            yield await self._spooled(request, spool, timeout_s)
+            yield await self._spooled(request, spool, timeout_s, _Bounds(most_bytes, on_bytes))
         finally:
             spool.close()
 
@@ -116,35 +132,38 @@ class Transport:
         """Close every connection; what is under way ends as a broken connection, what comes later is not sent."""
         await self._wire.close()
 
-    async def _spooled(self, request: Request, spool: Spool, timeout_s: float | None) -> Answer:
+    async def _spooled(self, request: Request, spool: Spool, timeout_s: float | None, bounds: _Bounds) -> Answer:
         outgoing = self._outgoing(request)
         try:
             async with asyncio.timeout(self._limits.download_timeout_s if timeout_s is None else timeout_s):
-                return await self._fetched(outgoing, spool)
+                return await self._fetched(outgoing, spool, bounds)
         except (httpx.HTTPError, *FAULTS) as fault:
             return self._failed(_exchange(outgoing), fault)
         finally:
             self._count(_exchange(outgoing))
 
-    async def _fetched(self, outgoing: httpx.Request, spool: Spool) -> Answer:
+    async def _fetched(self, outgoing: httpx.Request, spool: Spool, bounds: _Bounds) -> Answer:
         started = self._clock.monotonic()
         response = await self._httpx.handle_async_request(outgoing)
         try:
             headers = self._noted(dict(response.headers.items()))
-            await self._fill(spool, response)
+            await self._fill(spool, response, bounds)
             body = await spool.finish()
         finally:
             await response.aclose()
         elapsed_s = self._clock.monotonic() - started
         return self._answered(Response(response.status_code, headers, body, spool.file, elapsed_s))
 
-    async def _fill(self, spool: Spool, response: httpx.Response) -> None:
-        received = 0
+    async def _fill(self, spool: Spool, response: httpx.Response, bounds: _Bounds) -> None:
+        received, limit = 0, self._limits.download_bytes
+        limit = limit if bounds.most_bytes is None else min(limit, bounds.most_bytes)
         async for piece in response.aiter_bytes():
             received += len(piece)
-            if received > self._limits.download_bytes:
-                raise TooLarge(self._limits.download_bytes)
+            if received > limit:
+                raise TooLarge(limit)
             await spool.add(piece)
+            if bounds.on_bytes is not None:
+                bounds.on_bytes(received)
 
     def _outgoing(self, request: Request) -> httpx.Request:
         """Build httpx's request. Its URL is the bare origin: path, query and credentials travel in the target."""
@@ -161,8 +180,9 @@ class Transport:
 
     def _noted(self, headers: Mapping[str, str]) -> Mapping[str, str]:
         """Learn the server's time from an answer's headers."""
-        if self._skew.is_news(headers.get("date")):
-            self._skew.observe(headers, self._clock.now())
+        received_at = self._clock.now()
+        if self._skew.is_news(headers.get("date"), received_at):
+            self._skew.observe(headers, received_at)
         return headers
 
     def _failed(self, exchange: Exchange | None, fault: BaseException) -> Answer:

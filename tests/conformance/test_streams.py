@@ -78,3 +78,28 @@ def test_reads_are_judged(provider: Provider) -> None:
             outcome = provider.judge(Response(status, body=b'{"error":"no"}'), stream.operation)
             assert outcome is not None, (stream.name, status)
         assert provider.judge(Response(200, body=b"[]"), stream.operation) is None
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "is_one"),
+    [
+        ("application/pdf", b"%PDF-1.4\n%%EOF", True),
+        ("Application/PDF; charset=binary", b"%PDF-1.4\n%%EOF", True),
+        ("application/pdf", b"PK\x03\x04", False),
+        ("application/pdf", b" %PDF-1.4", False),
+        ("application/json", b"%PDF-1.4\n%%EOF", False),
+        ("text/html", b"%PDF-1.4\n%%EOF", False),
+        ("", b"%PDF-1.4\n%%EOF", False),
+    ],
+)
+def test_a_file_is_a_pdf_by_its_type_and_by_its_first_bytes(
+    provider: Provider, content_type: str, body: bytes, is_one: bool
+) -> None:
+    """Either alone is what a gateway or a broken export shows, too."""
+    stream, answer = provider.streams["invoice_files"], Response(200, {"content-type": content_type}, body)
+    if is_one:
+        (decoded,) = stream.decode(answer)
+        assert decoded.rows[0].record.content_type == "application/pdf"
+    else:
+        with pytest.raises(MalformedAnswer, match="no PDF"):
+            list(stream.decode(answer))

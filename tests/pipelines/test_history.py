@@ -120,7 +120,9 @@ class Play:
         self.told.append("here")
 
     async def pull(self) -> None:
-        stream = self.dice.choice([name for name in (*ORDER, "relation_orders") if name != "administration"])
+        stream = self.dice.choice(
+            [name for name in (*ORDER, "relation_orders") if name not in ("administration", "invoice_files")]
+        )
         await self.it.pull(stream)
         self.told.append(stream)
 

@@ -91,6 +91,27 @@ async def test_a_relation_the_crm_knows_no_more_is_missing_at_the_second_time(st
         assert await it.rows(missing) == [(buyer,)]
 
 
+async def test_a_relation_that_leaves_all_groups_is_not_deleted(store: Store) -> None:
+    """Leaving a list is what people do every day; whoever took it for a deletion would lose their orders' owner."""
+    async with circle(store) as it:
+        await it.pull("groups", "group_members")
+        known = await it.value("SELECT count(*) FROM crm.relations")
+        leaver = next(relation for relation in it.world.relations.values() if relation.groups)
+        for group in tuple(leaver.groups):
+            it.world.leave(leaver, group)
+        for _ in range(3):
+            assert (await it.pull("group_members", "relation_details")).is_success
+            await it.advance(3601)
+        links = "SELECT count(*) FROM crm.group_members m JOIN crm.relations n ON n.id = m.relation_id"
+        assert await it.value(f"{links} WHERE n.remote_id = '{leaver.id}'") == 0, "the links are gone"
+        assert await it.value("SELECT count(*) FROM crm.relations WHERE missing_since IS NULL") == known
+        it.world.change_relation(leaver.id, first_name="Renamed")
+        await it.advance(3601)
+        await it.pull("relation_details")
+        named = f"SELECT first_name FROM crm.relations WHERE remote_id = '{leaver.id}'"
+        assert await it.value(named) == "Renamed", "and is read on, by id"
+
+
 async def test_a_record_that_cannot_be_read_is_not_absent(store: Store) -> None:
     """A tag whose name the CRM garbles for a day is still there; so is the link of whoever holds it."""
     async with circle(store) as it:

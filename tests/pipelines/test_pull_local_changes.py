@@ -7,6 +7,7 @@ from tests.support.pulling import Circle, circle
 
 ALL = ("tags", "groups", "lists", "group_members", "orders", "relation_details")
 UNDELIVERED = "SELECT count(*) FROM syncd.captures"
+PAYLOAD = "syncd.payload_of(operation, facet, payload, before, after)"
 
 
 async def someone(it: Circle) -> tuple[int, int]:
@@ -24,7 +25,7 @@ async def stage(it: Circle, status: str, *, settled: str = "NULL") -> None:
         " FROM syncd.captures",
         "INSERT INTO syncd.entries (lane_id, seq, account_id, relation_id, operation, facet, payload, xact,"
         " captured_at, status, settled_at) SELECT l.id, row_number() OVER (ORDER BY c.id), c.account_id, c.relation_id,"
-        f" operation, facet, payload, xact, captured_at, '{status}', {settled}"
+        f" operation, facet, {PAYLOAD}, xact, captured_at, '{status}', {settled}"
         " FROM syncd.captures c JOIN syncd.lanes l ON l.relation_id = c.relation_id",
         "DELETE FROM syncd.captures",
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import date
 
+import msgspec
 import pytest
 
 from syncd.domain.errors import UserError
@@ -60,7 +62,9 @@ async def test_unknown_may_be_null_and_errors_objects() -> None:
         ("iso", r'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"'),
         ("offset", r'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+0[12]:00"'),
         ("space", r'"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"'),
+        ("minutes", r'"\d{4}-\d\d-\d\d \d\d:\d\d"'),
         ("dutch", r'"\d\d-\d\d-\d{4} \d\d:\d\d:\d\d"'),
+        ("dutch_minutes", r'"\d\d-\d\d-\d{4} \d\d:\d\d"'),
         ("epoch_ms", r"\d{13}"),
     ],
 )
@@ -94,7 +98,16 @@ async def test_amount_spellings(amounts: str, shape: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("paid", "values"), [("letters", {"Y", "N"}), ("bool", {True, False}), ("string", {"true", "false"})]
+    ("paid", "values"),
+    [
+        ("letters", {"Y", "N"}),
+        ("bool", {True, False}),
+        ("string", {"true", "false"}),
+        ("capitals", {"TRUE", "FALSE"}),
+        ("number", {1, 0}),
+        ("dutch", {"J", "N"}),
+        ("words", {"ja", "nee"}),
+    ],
 )
 async def test_paid_spellings(paid: str, values: set[object]) -> None:
     """Y and N go in; what comes out is unknown."""
@@ -141,6 +154,36 @@ async def test_date_from_may_count_its_own_day() -> None:
         invoice = max(caller.sandbox.world.invoices.values(), key=lambda each: each.created_at)
         rows = (await caller.get("invoices", dateFrom=invoice.invoiced_on.isoformat())).payload
         assert invoice.number in [row["invoiceNumber"] for row in rows]
+
+
+async def test_other_booleans_may_be_spelled_otherwise_and_no_date_in_four_ways() -> None:
+    """isCreditInvoice is half of an invoice's key, and a subscription without an end is one that runs."""
+    async with crm(flags="dutch", no_date="zeros") as caller:
+        invoices = (await caller.get("invoices", dateFrom="2020-01-01")).payload
+        assert {row["isCreditInvoice"] for row in invoices} == {"J", "N"}
+        lines = [line for row in (await caller.get("orders", **ALL)).payload for line in row["orderlines"]]
+        assert "0000-00-00" in {line["subscriptionEnds"] for line in lines}
+
+
+async def test_a_named_envelope_may_have_a_capital_and_an_empty_list_be_null() -> None:
+    """The reference prints "List of orders", and never an answer."""
+    async with crm(envelope="titled", empty_lists="null") as caller:
+        assert (await caller.get("tags")).body.startswith(b'{"Tags":[')
+        caller.sandbox.world.tags.clear()
+        assert (await caller.get("tags")).body == b'{"Tags":null}'
+
+
+async def test_naive_times_may_be_utc_and_date_from_may_look_at_the_invoices_own_date() -> None:
+    """Nothing is said about the zone, nor about which date an invoice is created on."""
+    async with crm(zone="UTC", created="dated") as caller:
+        order = next(iter(caller.sandbox.world.orders.values()))
+        rows = {row["orderId"]: row for row in (await caller.get("orders", **ALL)).payload}
+        assert rows[order.id]["purchaseDate"] == order.purchased_at.strftime("%Y-%m-%dT%H:%M:%S")
+        invoice = next(iter(caller.sandbox.world.invoices.values()))
+        backdated = msgspec.structs.replace(invoice, number="B1", invoiced_on=date(2001, 1, 1))
+        caller.sandbox.world.add_invoice(backdated)
+        rows = (await caller.get("invoices", dateFrom="2002-01-01")).payload
+        assert "B1" not in {row["invoiceNumber"] for row in rows}
 
 
 async def test_paid_left_out_may_mean_paid_only() -> None:

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FIGURES = {
     "transport": (r"bare aiohttp\D+[\d,]+",),
     "pull": (r"raw COPY\D+\d+ orders/s", r"first load over HTTP\D+\d+ orders/s", r"re-pull over HTTP\D+\d+ orders/s"),
+    "million": (r"first load\D+\d+ orders/s", r"re-pull\D+\d+ orders/s", r"memory of the load\D+\d+ MB"),
     "claims": (
         r"claims, +\d+ settled.+ratio",
         r"stuck on.+ratio",

@@ -253,10 +253,15 @@ async def test_backfill_reads_history_and_reports_it(tmp_path: Path, sandbox: Sa
     door = ("backfill", "--since", "2015-01-01", "--streams", "orders,invoices", "--json")
     ended = await syncd(*door, cwd=tmp_path, **account(sandbox, database))
     assert ended.code == 0, ended.both
-    assert {run["stream"]: run["received"] for run in ended.json()} == {
+    told = ended.json()
+    assert {run["stream"]: run["received"] for run in told["runs"]} == {
         "orders": len(sandbox.world.orders),
         "invoices": len(sandbox.world.invoices),
     }
+    assert [(one["stream"], one["is_whole"], one["unproven"]) for one in told["proven"]] == [
+        ("orders", True, []),
+        ("invoices", True, []),
+    ]
 
 
 async def test_outbox_shows_retries_and_skips(tmp_path: Path, sandbox: Sandbox, database: str, store: Store) -> None:

@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 
 from syncd.sandbox import Sandbox, World
+from tests.support.crashing.acting import dial_database, through
 from tests.support.crashing.doors import CrmLine, DatabaseLine, Dial, Door, Line, hang_up
 from tests.support.crashing.gate import Gate, Moment, Point
-from tests.support.crashing.rehearsal import dial_database, through
 
 _COMMIT = "COMMIT after INSERT INTO marks VALUES ($1)"
 

@@ -63,7 +63,7 @@ async def _of_a_held_transaction(store: Store) -> None:
         await connection.exec_driver_sql("CREATE TABLE public.rest AS TABLE rest")
     await staged_all(store)
     async with store.begin() as connection:
-        columns = "account_id, relation_id, operation, facet, payload, xact, captured_at"
+        columns = "account_id, relation_id, operation, facet, payload, before, after, xact, captured_at"
         await connection.exec_driver_sql(f"INSERT INTO syncd.captures ({columns}) SELECT {columns} FROM public.rest")
         await connection.exec_driver_sql("DROP TABLE public.rest")
 

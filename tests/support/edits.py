@@ -104,7 +104,9 @@ async def tried(store: Store, *statements: str, remote: bool = False) -> list[Lo
 async def _captures(connection: Connection) -> list[Capture]:
     """Decode by the contract; the stored facet must be the one that the domain computes."""
     rows = await connection.exec_driver_sql(
-        "SELECT relation_id, account_id, operation, facet, payload::text, actor, reason FROM syncd.captures ORDER BY id"
+        "SELECT relation_id, account_id, operation, facet, actor, reason,"
+        " syncd.payload_of(operation, facet, payload, before, after)::text AS payload"
+        " FROM syncd.captures ORDER BY id"
     )
     decoded = []
     for row in rows.mappings():

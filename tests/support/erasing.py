@@ -80,7 +80,8 @@ async def fill_every_table(it: Circle, number: int) -> int:
         f"INSERT INTO syncd.lanes (account_id, relation_id, tail_seq, block_reason) VALUES (1, {ours}, 9, '{EMAIL}')",
         "INSERT INTO syncd.entries (lane_id, seq, account_id, relation_id, operation, facet, payload, xact,"
         " captured_at, status, error, reason, settled_at) SELECT l.id, row_number() OVER (ORDER BY c.id), c.account_id,"
-        " c.relation_id, operation, facet, payload, xact, captured_at, 'accepted',"
+        " c.relation_id, operation, facet, syncd.payload_of(operation, facet, payload, before, after), xact,"
+        " captured_at, 'accepted',"
         f" 'no {FIRST} here', 'asked by {EMAIL}', now() FROM syncd.captures c JOIN syncd.lanes l USING (relation_id)",
         "DELETE FROM syncd.captures",
     )

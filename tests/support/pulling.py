@@ -82,11 +82,12 @@ async def circle(
     key: str | None = None,
     world: World | None = None,
     now: datetime = NOON,
+    time_zone: str = "Europe/Amsterdam",
 ) -> AsyncIterator[Circle]:
     """Start a simulator with a seeded world at noon (or ``now``), and a puller that knows it as account ``default``."""
     seeded = world or World.seeded(relations, orders, invoices, seed=7, now=now)
     async with Sandbox(seeded, switches) as box:
-        crm = provider(ProviderOptions(administration=box.admin))
+        crm = provider(ProviderOptions(administration=box.admin, time_zone=time_zone))
         clock = ManualClock(now)
         transport = Transport.open(box.base_url, crm.auth({"admin": box.admin, "key": key or box.key}), clock=clock)
         async with store.begin_remote() as connection:

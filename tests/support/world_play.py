@@ -18,6 +18,7 @@ from syncd.sandbox import Sandbox
 from syncd.store import Store
 from syncd.store.outbox import retry_entry, skip_entry
 from tests.support.outbox import GUARDED, QUICK, Circle, circle, rows
+from tests.support.ready import unkept
 from tests.support.world_crew import Ground, Hand, ProcessHand, TaskHand
 from tests.support.world_edits import Edit, Facts, Scriptwriter, Transaction, open_ledger, read_ledger, run_application
 from tests.support.world_model import before
@@ -223,6 +224,7 @@ async def _watch(store: Store, oddities: list[str]) -> None:
             if any(after < earlier for after, earlier in zip(now, was, strict=True)):
                 oddities.append(f"lane {lane['id']} went back from {was} to {now} (acked, tail, epoch)")
             seen[lane["id"]] = now
+        oddities.extend(f"lane {each['lane_id']} is due in one table alone: {each}" for each in await unkept(store))
         await asyncio.sleep(0.03)
 
 

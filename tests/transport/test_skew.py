@@ -59,6 +59,16 @@ async def test_answers_move_the_transports_skew() -> None:
         await transport.close()
 
 
+def test_the_same_time_told_again_later_is_news() -> None:
+    """A clock that was set back by just what has passed since shows the very same second, and is an hour off."""
+    gauge = SkewGauge()
+    gauge.observe(date(3600), NOW)
+    assert not gauge.is_news(date(3600)["date"], NOW + timedelta(seconds=1))
+    assert gauge.is_news(date(3600)["date"], NOW + timedelta(hours=1))
+    gauge.observe(date(3600), NOW + timedelta(hours=1))
+    assert gauge.latest_s == pytest.approx(0.5)
+
+
 def test_the_latest_sample_knows_of_a_jump_before_the_median_does() -> None:
     """What one answer proves is judged by its own clock, not by that of the answers before it."""
     gauge = SkewGauge()

@@ -173,3 +173,31 @@ def test_every_setting_says_its_consequence() -> None:
     for name, field in Settings.model_fields.items():
         assert (field.description or "").endswith("."), variable(name)
         assert "|" not in str(field.description), "would break the table"
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ("/srv/pdf", Path("/srv/pdf")),
+        ("file:///srv/a%20b", Path("/srv/a b")),
+        ("file://localhost/srv", Path("/srv")),
+        ("s3://bucket/pdf/", "s3://bucket/pdf"),
+        (" ", None),
+    ],
+)
+def test_files_of_invoices_go_to_a_directory_or_a_storage(
+    monkeypatch: pytest.MonkeyPatch, given: str, path: Path | str | None
+) -> None:
+    monkeypatch.setenv("SYNCD_INVOICE_FILES", given)
+    assert load_settings().settings.invoice_files == path
+
+
+@pytest.mark.parametrize(
+    "given", ["https://x.example/", "ftp://me:secret@x.example/pdf", "file://other/srv", "pdf", "./pdf"]
+)
+def test_files_of_invoices_go_nowhere_else(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    """Refused at the start, in one sentence: not after the first thousand requests."""
+    monkeypatch.setenv("SYNCD_INVOICE_FILES", given)
+    (problem,) = problems()
+    assert problem.startswith("SYNCD_INVOICE_FILES must ")
+    assert given not in problem

@@ -1,126 +1,34 @@
 """Turns the CRM's JSON into domain records: what a key means, in which wire struct, with which tolerance.
 
-A record that cannot be stored (its id is missing or empty, its lines are no list) is left out and reported; when most
-records of an answer are like that, its shape has changed and it is refused as a whole. Every other oddity costs the one
-value: ``None`` and a warning beside the row, whose raw JSON is kept. Keys that nobody knows stay in ``raw``;
-``accessCode`` alone is taken out of it, because it may be a secret.
+A record that cannot be stored (its id is missing or empty, its lines are no list) is refused (see ``rows``). Every
+other oddity costs the one value: ``None`` and a warning beside the row, whose raw JSON is kept. Keys that nobody knows
+stay in ``raw``; ``accessCode`` alone is taken out of it, because it may be a secret.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import UNSET
 
 from syncd.domain import records
-from syncd.domain.errors import MalformedAnswer, ShapeChanged
-from syncd.domain.records import Row
+from syncd.domain.errors import MalformedAnswer
 from syncd.providers.autorespond import formats, wire
-from syncd.providers.autorespond.elements import UNREADABLE, Piece
+from syncd.providers.autorespond import keys as known
+from syncd.providers.autorespond.elements import UNREADABLE
 from syncd.providers.autorespond.formats import Notes, Zone, amount, day, instant, reference, said_text, text
-from syncd.providers.autorespond.mending import mended
-from syncd.providers.contract import Decoded
+from syncd.providers.autorespond.rows import Kind
 
-_BATCH = 2000
 _STANDARD_FIELD = re.compile(r"relation_", re.IGNORECASE)
 _STANDARD_NAMES = frozenset(
     {"id", "relationid", "email", "firstname", "suffix", "lastname", "gender", "type", "customer", "password"}
     | {"funnelstate"}
 )
 
-W = TypeVar("W")
-
-
-@dataclass(frozen=True, slots=True)
-class Kind(Generic[W]):
-    """How one kind of element is read: its wire decoders (one, many) and the builder of its record.
-
-    A builder returns None for an element without a usable key, after noting why.
-    """
-
-    one: msgspec.json.Decoder[W]
-    many: msgspec.json.Decoder[list[W]]
-    build: Callable[[W, Notes, Zone], Any]
-
-
-def rows_of(piece: Piece, kind: Kind[Any], operation: str, zone: Zone, refused: Notes) -> Iterator[Decoded]:
-    """Decode the elements of one piece into batches of rows.
-
-    An element of another shape is left out, its reason among the warnings and in ``refused``; ``believe`` says what
-    many of them mean.
-    """
-    wires, raws, is_mended = _decoded(piece, kind)
-    build = kind.build
-    for start in range(0, len(wires), _BATCH):
-        rows: list[Row[Any]] = []
-        left_out: Notes = []
-        notes: Notes = []
-        for element, raw in zip(wires[start : start + _BATCH], raws[start : start + _BATCH], strict=True):
-            if is_mended and b"\\ufffd" in raw:
-                notes.append("a text held what is no text; the replacement sign stands for it")
-            try:
-                record = build(_readable(element), notes, zone)
-            except MalformedAnswer as malformed:
-                refused.append(f"{operation}: {malformed}")
-                notes.append(f"a record is left out: {malformed}")
-                record = None
-            if record is not None:
-                rows.append(Row(record, raw, tuple(notes)) if notes else Row(record, raw))
-            else:
-                left_out.extend(notes)
-            if notes:
-                notes = []
-        yield Decoded(rows, tuple(left_out))
-
-
-def believe(taken: int, refused: Notes) -> None:
-    """Raise ShapeChanged when more records were refused than taken: then it is the answer's shape that changed."""
-    if len(refused) > taken:
-        raise ShapeChanged(f"The answer has an unexpected shape: {refused[0]}")
-
-
-def one_of(raw: bytes, kind: Kind[Any], operation: str, zone: Zone) -> Row[Any] | None:
-    """Decode a single payload; null is None, and so is an object whose key is empty."""
-    if raw == b"null":
-        return None
-    refused: Notes = []
-    piece = Piece(b"[" + raw + b"]", [msgspec.Raw(raw)], is_mended=True)
-    rows = [row for batch in rows_of(piece, kind, operation, zone, refused) for row in batch.rows]
-    believe(len(rows), refused)
-    return rows[0] if rows else None
-
-
-def _decoded(piece: Piece, kind: Kind[Any]) -> tuple[list[Any], list[bytes], bool]:
-    """Return the wire structs, the raw texts, and whether those were mended: NUL, for one, Postgres cannot hold.
-
-    In place of a struct that cannot be read stands its MalformedAnswer.
-    """
-    try:
-        if not piece.array.isascii():
-            piece.array.decode()
-        if b"\\u0000" not in piece.array:
-            return kind.many.decode(piece.array), [bytes(raw) for raw in piece.raws], piece.is_mended
-    except UNREADABLE:
-        pass
-    raws = [mended(bytes(raw)) for raw in piece.raws]
-    return [_struct(raw, kind) for raw in raws], raws, True
-
-
-def _struct(raw: bytes, kind: Kind[Any]) -> Any:
-    try:
-        return kind.one.decode(raw)
-    except UNREADABLE as error:
-        return MalformedAnswer(f"{error}.")
-
-
-def _readable(element: Any) -> Any:
-    if element.__class__ is MalformedAnswer:
-        raise element
-    return element
+W = TypeVar("W", bound=msgspec.Struct)
 
 
 def _key(value: Any, key: str, notes: Notes) -> str | None:
@@ -350,18 +258,25 @@ def without_access_code(raw: bytes) -> bytes:
     return msgspec.json.encode(told and {key: value for key, value in told.items() if key.lower() != "accesscode"})
 
 
-def _kind(shape: type[W], build: Callable[[W, Notes, Zone], Any]) -> Kind[W]:
-    return Kind(wire.decoder(shape), wire.decoder(list[shape]), build)  # type: ignore[valid-type]
+def _kind(
+    shape: type[W],
+    build: Callable[[W, Notes, Zone], Any],
+    keys: Mapping[str, frozenset[str]],
+    key: str | None = None,
+) -> Kind[W]:
+    strict: Any = wire.strict(shape)
+    many: Any = list[shape]  # type: ignore[valid-type]
+    return Kind(wire.decoder(shape), wire.decoder(many), build, wire.decoder(list[strict]), keys, key)
 
 
-ADMINISTRATION = _kind(wire.Administration, _administration)
-RELATION = _kind(wire.Relation, _relation)
-TAG = _kind(wire.Tag, _tag)
-TAG_NAME: Kind[Any] = Kind(wire.decoder(Any), wire.decoder(list[Any]), _tag_name)
-FIELD = _kind(wire.Field, _field)
-GROUP = _kind(wire.Group, _group)
-LIST = _kind(wire.MailingList, _list)
-SUBSCRIPTION = _kind(wire.Subscription, _subscription)
-ORDER = _kind(wire.Order, _order)
-INVOICE = _kind(wire.Invoice, _invoice)
-INVOICE_DETAIL = _kind(wire.InvoiceDetail, _invoice_detail)
+ADMINISTRATION = _kind(wire.Administration, _administration, known.ADMINISTRATION)
+RELATION = _kind(wire.Relation, _relation, known.RELATION, "id")
+TAG = _kind(wire.Tag, _tag, known.TAG, "id")
+TAG_NAME: Kind[Any] = Kind(wire.decoder(Any), wire.decoder(list[Any]), _tag_name, wire.decoder(list[Any]))
+FIELD = _kind(wire.Field, _field, known.FIELD, "code")
+GROUP = _kind(wire.Group, _group, known.GROUP, "id")
+LIST = _kind(wire.MailingList, _list, known.LIST, "id")
+SUBSCRIPTION = _kind(wire.Subscription, _subscription, known.SUBSCRIPTION)
+ORDER = _kind(wire.Order, _order, known.ORDER, "orderId")
+INVOICE = _kind(wire.Invoice, _invoice, known.INVOICE, "invoiceNumber")
+INVOICE_DETAIL = _kind(wire.InvoiceDetail, _invoice_detail, known.INVOICE_DETAIL)

@@ -21,6 +21,8 @@ from syncd.providers.autorespond.wording import quoted
 from syncd.providers.contract import Effect, Endpoint, Response
 
 _HEAD = 64 * 1024
+_SHOWN = 4096
+_SECRET = re.compile(r'("accesscode"\s*:\s*)("[^"]*"?|[^",}\s]+)', re.IGNORECASE)
 _BOM = b"\xef\xbb\xbf"
 _SPACE = " \t\r\n"
 _GENERIC = {"list": ("list",), "boolean": ("result", "status", "success")}
@@ -48,7 +50,8 @@ def pieces(response: Response, row: Endpoint) -> Iterator[Piece]:
     if start is None:
         _check_ended(head, chunks)
         if not _is_null_list(seen, keys):
-            raise ShapeChanged(f"The answer to {row.operation} holds no list under {' or '.join(keys)}.")
+            told = f"The answer to {row.operation} holds no list under {' or '.join(keys)}."
+            raise ShapeChanged(told, _shown(head))
         return
     elements = Elements(_then(head[start:], chunks))
     yield from elements
@@ -68,7 +71,7 @@ def payload(body: bytes, row: Endpoint) -> bytes:
     if _WORD.fullmatch(text) and row.shape in ("boolean", "text", "object") and not _is_json(text):
         text = msgspec.json.encode(text.decode())
     if not _is_json(text) or text[:1] not in _starts(row):
-        _refuse(row)
+        _refuse(row, text)
     return text
 
 
@@ -227,10 +230,10 @@ def _unwrapped(text: bytes, row: Endpoint) -> bytes:
     for key in keys_of(row):
         if key in told and (key == "data" or told[key][:1] in starts):
             if told[key][:1] not in starts:
-                _refuse(row)
+                _refuse(row, text)
             return told[key]
     if row.shape != "object":
-        _refuse(row)
+        _refuse(row, text)
     return text
 
 
@@ -251,5 +254,11 @@ def _is_json(text: bytes) -> bool:
     return True
 
 
-def _refuse(row: Endpoint) -> NoReturn:
-    raise ShapeChanged(f"The answer to {row.operation} is not the {row.shape} that it should be.")
+def _refuse(row: Endpoint, text: bytes) -> NoReturn:
+    raise ShapeChanged(f"The answer to {row.operation} is not the {row.shape} that it should be.", _shown(text))
+
+
+def _shown(text: bytes) -> bytes:
+    """Return the beginning of an answer, as a JSON text, without what may be a secret."""
+    told = text[:_SHOWN].decode(errors="ignore").replace("\0", "")
+    return msgspec.json.encode(_SECRET.sub(r'\1"(hidden)"', told))

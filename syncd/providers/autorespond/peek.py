@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from syncd.domain.records import Row
-from syncd.providers.autorespond.decode import Kind, believe, rows_of
+from syncd.domain.records import Refused, Row
 from syncd.providers.autorespond.elements import UNREADABLE, Piece
 from syncd.providers.autorespond.formats import Zone, reference
+from syncd.providers.autorespond.rows import Kind, believe, rows_of
 from syncd.providers.contract import Decoded, Peeked
 
 
@@ -59,11 +59,15 @@ def _part(piece: Piece, chosen: Sequence[int]) -> Piece:
 
 def _rows(piece: Piece, seen: int, kind: Kind[Any], operation: str, zone: Zone) -> Decoded:
     """Decode the chosen elements of a piece in which ``seen`` were."""
-    refused: list[str] = []
+    refused: list[Refused] = []
     rows: list[Row[Any]] = []
-    warnings: list[str] = []
-    for batch in rows_of(piece, kind, operation, zone, refused):
+    batches = list(rows_of(piece, kind, operation, zone, refused))
+    for batch in batches:
         rows.extend(batch.rows)
-        warnings.extend(batch.warnings)
     believe(seen - len(refused), refused)
-    return Decoded(rows, tuple(warnings))
+    return Decoded(
+        rows,
+        tuple(warning for batch in batches for warning in batch.warnings),
+        tuple(record for batch in batches for record in batch.refused),
+        any(batch.is_strange for batch in batches),
+    )

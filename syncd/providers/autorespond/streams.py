@@ -7,21 +7,23 @@ or may not exclude that day, so two days are added and only what holds under the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from syncd.domain.errors import ConfigurationError
-from syncd.domain.records import Row, Subscription
+from syncd.domain.errors import ConfigurationError, MalformedAnswer
+from syncd.domain.records import InvoiceFile, Refused, Row, Subscription
 from syncd.providers.autorespond import decode, envelope
-from syncd.providers.autorespond.decode import Kind
 from syncd.providers.autorespond.formats import Zone
 from syncd.providers.autorespond.peek import peeks
+from syncd.providers.autorespond.rows import Kind, believe, reread, rows_of, single
+from syncd.providers.autorespond.wording import quoted
 from syncd.providers.contract import Decoded, Endpoint, Peeked, Request, Response, Stream, StreamArguments, StreamKind
 
 ON_ITS_WAY = timedelta(minutes=5)
 _HOUR = timedelta(hours=1)
+_HEAD, _MAGIC = 1024, b"%PDF-"
 _DAYS_BEFORE = timedelta(days=2)
 
 
@@ -43,6 +45,8 @@ def streams(rows: Mapping[str, Endpoint], zone: Zone, administration: str | None
         reads.single(
             "invoice_details", "invoice_detail", "InvoiceDetail", decode.INVOICE_DETAIL, "invoiceNumber"
         ),
+        reads.invoice_files(),
+        reads.invoice_relations(),
     )  # fmt: skip
     own = () if administration is None else (reads.administration(administration),)
     return MappingProxyType({stream.name: stream for stream in (*own, *table)})
@@ -67,7 +71,8 @@ class _Reads:
 
     def snapshot(self, name: str, record: str, kind: Kind[Any]) -> Stream:
         row = self._rows[name]
-        return Stream(name, StreamKind.SNAPSHOT, name, record, lambda _: row.request(), self._list(row, kind))
+        read = self._list(row, kind)
+        return Stream(name, StreamKind.SNAPSHOT, name, record, lambda _: row.request(), read, **self._kept(kind))
 
     def orders(self) -> Stream:
         row = self._rows["orders"]
@@ -82,7 +87,10 @@ class _Reads:
             return peeks(envelope.pieces(response, row), decode.ORDER, row.operation, self._zone)
 
         read = self._list(row, decode.ORDER)
-        return Stream("orders", StreamKind.WINDOW, "orders", "Order", request, read, covers_from=covers_from, peek=look)
+        kept = self._kept(decode.ORDER)
+        return Stream(
+            "orders", StreamKind.WINDOW, "orders", "Order", request, read, covers_from=covers_from, peek=look, **kept
+        )
 
     def invoices(self) -> Stream:
         row, zone = self._rows["invoices"], self._zone
@@ -95,11 +103,15 @@ class _Reads:
             return datetime.combine(first_day, time(), zone.zone).astimezone(UTC)
 
         read = self._list(row, decode.INVOICE)
-        return Stream("invoices", StreamKind.WINDOW, "invoices", "Invoice", request, read, covers_from=covers_from)
+        kept = self._kept(decode.INVOICE)
+        return Stream(
+            "invoices", StreamKind.WINDOW, "invoices", "Invoice", request, read, covers_from=covers_from, **kept
+        )
 
     def by_key(self, name: str, record: str, kind: Kind[Any], path: str) -> Stream:
         row = self._rows[name]
-        return Stream(name, StreamKind.SWEEP, name, record, _keyed(row, path), self._list(row, kind))
+        read = self._list(row, kind)
+        return Stream(name, StreamKind.SWEEP, name, record, _keyed(row, path), read, **self._kept(kind))
 
     def subscriptions(self) -> Stream:
         """The answer is a list of events; a row is the latest event of each list."""
@@ -108,17 +120,51 @@ class _Reads:
 
         def latest(response: Response) -> Iterator[Decoded]:
             batches = tuple(read(response))
-            warnings = tuple(warning for batch in batches for warning in batch.warnings)
-            yield Decoded(latest_rows(row for batch in batches for row in batch.rows), warnings)
+            yield Decoded(
+                latest_rows(row for batch in batches for row in batch.rows),
+                tuple(warning for batch in batches for warning in batch.warnings),
+                tuple(record for batch in batches for record in batch.refused),
+                any(batch.is_strange for batch in batches),
+            )
 
-        name = "relation_subscriptions"
-        return Stream(name, StreamKind.SWEEP, name, "Subscription", _keyed(row, "id"), latest)
+        name, kept = "relation_subscriptions", self._kept(decode.SUBSCRIPTION)
+        return Stream(name, StreamKind.SWEEP, name, "Subscription", _keyed(row, "id"), latest, **kept)
 
     def single(
         self, name: str, operation: str, record: str, kind: Kind[Any], path: str, how: StreamKind = StreamKind.FOLLOW_UP
     ) -> Stream:
         row = self._rows[operation]
-        return Stream(name, how, operation, record, _keyed(row, path), self._one(row, kind))
+        return Stream(name, how, operation, record, _keyed(row, path), self._one(row, kind), **self._kept(kind))
+
+    def invoice_files(self) -> Stream:
+        """The answer is a PDF, or is refused; its bytes are the reader's to keep."""
+        row = self._rows["invoice_file"]
+
+        def read(response: Response) -> Iterator[Decoded]:
+            head = next(response.chunks(_HEAD), b"")
+            envelope.refuse_html(head.strip())
+            content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if content_type != row.accept:
+                raise MalformedAnswer(f"The answer is no PDF: its type is {quoted(content_type) or 'not said'}.")
+            if not head.startswith(_MAGIC):
+                raise MalformedAnswer("The answer is no PDF, although it says so.")
+            yield Decoded((Row(InvoiceFile(content_type), b""),))
+
+        name, number = "invoice_files", "invoiceNumber"
+        return Stream(name, StreamKind.FOLLOW_UP, row.operation, "InvoiceFile", _keyed(row, number), read)
+
+    def invoice_relations(self) -> Stream:
+        """The key is an e-mail address; the answer is the relation that has it."""
+        row = self._rows["relation_by_email"]
+
+        def request(arguments: StreamArguments) -> Request:
+            if not arguments.key:
+                raise ConfigurationError(f"{row.operation} can only be asked with an e-mail address.")
+            return row.request(email=arguments.key)
+
+        name, how = "invoice_relations", StreamKind.SWEEP
+        read = self._one(row, decode.RELATION)
+        return Stream(name, how, row.operation, "Relation", request, read, **self._kept(decode.RELATION))
 
     def administration(self, remote_id: str) -> Stream:
         row = self._rows["administration"]
@@ -128,17 +174,17 @@ class _Reads:
             yield from self._row(payload, decode.ADMINISTRATION, row)
 
         request = row.request({"id": remote_id})
-        name = "administration"
-        return Stream(name, StreamKind.SNAPSHOT, name, "Administration", lambda _: request, read)
+        name, kept = "administration", self._kept(decode.ADMINISTRATION)
+        return Stream(name, StreamKind.SNAPSHOT, name, "Administration", lambda _: request, read, **kept)
 
     def _list(self, row: Endpoint, kind: Kind[Any]) -> Callable[[Response], Iterator[Decoded]]:
         def read(response: Response) -> Iterator[Decoded]:
-            taken, refused = 0, list[str]()
+            taken, refused = 0, list[Refused]()
             for piece in envelope.pieces(response, row):
-                for batch in decode.rows_of(piece, kind, row.operation, self._zone, refused):
+                for batch in rows_of(piece, kind, row.operation, self._zone, refused):
                     taken += len(batch.rows)
                     yield batch
-            decode.believe(taken, refused)
+            believe(taken, refused)
 
         return read
 
@@ -149,9 +195,17 @@ class _Reads:
         return read
 
     def _row(self, payload: bytes, kind: Kind[Any], row: Endpoint) -> Iterator[Decoded]:
-        found = decode.one_of(payload, kind, row.operation, self._zone)
-        if found is not None:
-            yield Decoded((found,))
+        found = single(payload, kind, row.operation, self._zone)
+        if found.rows:
+            yield found
+
+    def _kept(self, kind: Kind[Any]) -> dict[str, Any]:
+        """Return what a stream says of the records that it reads: how their texts are read again, and their keys."""
+
+        def read_again(raws: Sequence[bytes]) -> Sequence[Row[Any] | Refused]:
+            return reread(raws, kind, self._zone)
+
+        return {"reread": read_again, "keys": kind.keys}
 
 
 def latest_rows(events: Iterable[Row[Subscription]]) -> tuple[Row[Subscription], ...]:

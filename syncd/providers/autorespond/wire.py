@@ -7,7 +7,8 @@ with a fraction become Decimal, never float. The names are the API's own, which 
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from types import GenericAlias
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -58,6 +59,7 @@ class MailingList(msgspec.Struct, gc=False):
 
 class Subscription(msgspec.Struct, gc=False):
     campaignId: Any = UNSET
+    relationId: Any = UNSET
     subscribedFlag: Any = UNSET
     eventDate: Any = None
 
@@ -126,6 +128,20 @@ class InvoiceDetail(msgspec.Struct, gc=False):
     country: Any = None
     btwNummer: Any = None
     company: Any = None
+
+
+def strict(shape: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    """Return the same struct, nested ones included, as one that refuses keys which it does not name."""
+    lists = {name: found for name, hint in get_type_hints(shape).items() if (found := _struct_in(hint))}
+    many: dict[str, Any] = {name: GenericAlias(list, (strict(found),)) for name, found in lists.items()}
+    fields = [(name, hint | UnsetType | None, UNSET) for name, hint in many.items()]
+    return msgspec.defstruct(f"Strict{shape.__name__}", fields, bases=(shape,), gc=False, forbid_unknown_fields=True)
+
+
+def _struct_in(hint: Any) -> type[msgspec.Struct] | None:
+    """Return the struct that a field is a list of, if it is one."""
+    found = (one for part in get_args(hint) for one in get_args(part))
+    return next((one for one in found if isinstance(one, type) and issubclass(one, msgspec.Struct)), None)
 
 
 def decoder(shape: Any) -> msgspec.json.Decoder[Any]:

@@ -7,13 +7,13 @@ in one transaction and rolls back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from syncd.domain.records import Row
+from syncd.domain.records import Refused, Row
 from syncd.providers.contract.answers import Response
 from syncd.providers.contract.paginator import Paginator, SinglePage
 from syncd.providers.contract.request import Request
@@ -46,11 +46,14 @@ class Decoded:
     """One batch of rows of one answer, in the answer's order; at most a few thousand rows.
 
     ``warnings`` speak of records that had to be left out (a key that is there but empty); those about a row that is
-    kept are with the row.
+    kept are with the row. ``refused`` are these records themselves. ``is_strange``: some record has a key that the
+    provider does not know, or may have one.
     """
 
     rows: Sequence[Row[Any]]
     warnings: tuple[str, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    is_strange: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,10 @@ class Stream:
     ``records`` names the domain record the rows hold (``Order``, ``Tag``, ...). ``request`` builds the first request.
     ``covers_from`` tells, for a window stream, from which instant on an answer to these arguments is complete (the
     CRM's parameter is coarser than time: whole hours, whole days). ``peek``, where a stream has it, reads the same
-    answer without decoding it, for a reader that knows most of the records already.
+    answer without decoding it, for a reader that knows most of the records already. ``reread`` reads the texts of
+    records that were kept, one result each. ``keys`` are the keys that the provider knows, each with the JSON types
+    that it reads there; those of the records in a list ``lines`` are called ``lines[].name``. Where it is None, nothing
+    is told about the shape of answers.
     """
 
     name: str
@@ -86,3 +92,5 @@ class Stream:
     paginator: Paginator = field(default_factory=SinglePage)
     covers_from: Callable[[StreamArguments], datetime] | None = None
     peek: Callable[[Response], Iterator[Peeked]] | None = None
+    reread: Callable[[Sequence[bytes]], Sequence[Row[Any] | Refused]] | None = None
+    keys: Mapping[str, frozenset[str]] | None = None

@@ -112,7 +112,7 @@ class Encoder:
             "company_id": self._spell.number(each.company_id),
             "accessCode": each.access_code,
             "serviceLevel": each.service_level,
-            "locked": False,
+            "locked": self._spell.flag(False),
             "adminName": each.name,
             "adminEmail": each.email,
         }
@@ -192,7 +192,7 @@ class Encoder:
             "invoiceNumber": invoice.number,
             "description": self._spell.text(invoice.description),
             "invoiceDate": self._invoiced(invoice),
-            "isCreditInvoice": invoice.is_credit,
+            "isCreditInvoice": self._spell.flag(invoice.is_credit),
             "amountIncl": self._spell.amount(invoice.excl_cents + invoice.vat_cents),
         }
 
@@ -207,7 +207,7 @@ class Encoder:
             "relationId": spell.number(invoice.relation_id),
             "invoiceNumber": invoice.number,
             "invoiceDate": self._invoiced(invoice),
-            "isCreditInvoice": invoice.is_credit,
+            "isCreditInvoice": spell.flag(invoice.is_credit),
             "amountIncl": spell.amount(invoice.excl_cents + invoice.vat_cents),
             "amountExcl": spell.amount(invoice.excl_cents),
             "amountVat": spell.amount(invoice.vat_cents),

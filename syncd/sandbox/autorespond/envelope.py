@@ -21,6 +21,8 @@ def answer(payload: Payload, route: Route, switches: Switches, encoder: Encoder)
     if switches.envelope == "text" and (payload is True or payload == "ok"):
         return Reply(200, b"TRUE" if payload is True else b"ok", content_type=PLAIN)
     opening, closing = _around(route, switches)
+    if isinstance(payload, Rows) and not payload.rows and switches.empty_lists == "null":
+        return Reply(200, opening + b"null" + closing)
     if isinstance(payload, Rows):
         return Reply(200, opening + b"[", payload.rows, b"]" + closing, is_list=True)
     body = encoder.row(payload) if isinstance(payload, dict) else _json.encode(payload)
@@ -33,6 +35,8 @@ def _around(route: Route, switches: Switches) -> tuple[bytes, bytes]:
             return b"", b""
         case "named":
             return b'{"%s":' % route.named.encode(), b"}"
+        case "titled":
+            return b'{"%s":' % route.named.title().encode(), b"}"
         case _:
             return b'{"data":', b"}"
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import date, timedelta
 from operator import attrgetter
+from zoneinfo import ZoneInfo
 
 from syncd.sandbox.autorespond.call import Call, File, Rows
 from syncd.sandbox.autorespond.checks import Fall, Refusal, unknown
 from syncd.sandbox.autorespond.encode import Row
 from syncd.sandbox.autorespond.pdf import pdf
-from syncd.sandbox.clock import AMSTERDAM
 from syncd.sandbox.records import Invoice, Relation
+from syncd.sandbox.switches import Switches
 
 VERSION = "1.0"
 
@@ -119,8 +120,15 @@ def invoices(call: Call) -> Rows:
     first = day if call.switches.after == "inclusive" else day + timedelta(days=1)
     now = call.world.clock.now()
     made = sorted(call.world.invoices.values(), key=attrgetter("created_at"))
-    found = (each for each in made if each.created_at <= now and each.created_at.astimezone(AMSTERDAM).date() >= first)
+    found = (each for each in made if each.created_at <= now and _created_on(each, call.switches) >= first)
     return _rows(call, map(call.encoder.invoice, found))
+
+
+def _created_on(invoice: Invoice, switches: Switches) -> date:
+    """Return the day that counts as an invoice's creation."""
+    if switches.created == "dated":
+        return invoice.invoiced_on
+    return invoice.created_at.astimezone(ZoneInfo(switches.zone)).date()
 
 
 def invoice_detail(call: Call) -> Row:

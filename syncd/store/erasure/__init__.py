@@ -2,7 +2,8 @@
 
 **Order.** First the hashes are written and committed (``ledger``): from that moment no new pull writes the person. Then
 the pulls that began before are waited for (``waiting``): they may not have seen the hashes. Only then are rows removed,
-in small transactions: orders and invoices, then texts that speak of the person (``texts``), and last, in one
+in small transactions: orders and invoices, then records kept unread (``kept``) and texts that speak of the person
+(``texts``), and last, in one
 transaction for each relation, its outbox, history, links and the relation itself (``relation``). The relation goes
 last because everything else is found through it: killed anywhere, the same command finds what is left and goes on.
 
@@ -14,6 +15,7 @@ without waiting. Who is in the way is left alone and met again in a moment, so n
 how it is erased, or why it never holds one. A test compares it with the database.
 """
 
+from syncd.store.erasure.kept import erase_kept, is_kept
 from syncd.store.erasure.ledger import Opening, Receipt, begin, extend, find_open, finish, list_receipts, readmit
 from syncd.store.erasure.person import Bearer, Person, Undelivered, is_in_hand, survey
 from syncd.store.erasure.relation import erase_relation, refusal
@@ -31,6 +33,7 @@ __all__ = [
     "Undelivered",
     "begin",
     "erase_invoices",
+    "erase_kept",
     "erase_orders",
     "erase_relation",
     "erase_texts",
@@ -38,6 +41,7 @@ __all__ = [
     "find_open",
     "finish",
     "is_in_hand",
+    "is_kept",
     "list_receipts",
     "older_writers",
     "open_runs",

@@ -57,7 +57,7 @@ _FORMER = text("""
     WHERE l.relation_id = ANY(CAST(:ids AS bigint[]))
       AND e.operation IN ('create_relation', 'change_email', 'update_profile', 'set_field')
     UNION ALL
-    SELECT CAST(c.payload AS text) FROM syncd.captures c
+    SELECT CAST(syncd.payload_of(c.operation, c.facet, c.payload, c.before, c.after) AS text) FROM syncd.captures c
     WHERE c.relation_id = ANY(CAST(:ids AS bigint[]))
       AND c.operation IN ('create_relation', 'change_email', 'update_profile', 'set_field')
 """)

@@ -7,7 +7,7 @@ of a kept invoice (it holds no values, and pulls find by it which answers must s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from syncd.store.erasure.ledger import count, take_turn
 from syncd.store.erasure.waiting import impatient
 
 MOST = 200
-TABLES = frozenset({"crm.orders", "crm.invoices", "crm.invoice_files"})
+TABLES = frozenset({"crm.orders", "crm.invoices", "crm.invoice_files", "syncd.invoice_fetches"})
 _ALTERED = ("relation_email", "full_name", "company", "address", "postal_code", "city", "vat_number", "description")
 
 _HOLD = "SELECT id FROM crm.{table} WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id FOR UPDATE NOWAIT"
@@ -63,7 +63,8 @@ _FORGET_VALUES = text("""
     DELETE FROM syncd.changes
     WHERE table_name = 'invoices' AND row_id = ANY(CAST(:ids AS bigint[])) AND kind <> 'insert'
 """)
-_DROP_FILES = text("DELETE FROM crm.invoice_files WHERE invoice_id = ANY(CAST(:ids AS bigint[]))")
+_DROP_FILES = text("DELETE FROM crm.invoice_files WHERE invoice_id = ANY(CAST(:ids AS bigint[])) RETURNING path")
+_DROP_FETCHES = text("DELETE FROM syncd.invoice_fetches WHERE invoice_id = ANY(CAST(:ids AS bigint[]))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +86,25 @@ async def erase_orders(store: Store, goal: Goal, ids: Sequence[int]) -> None:
             await count(connection, goal.erasure_id, before, gone)
 
 
-async def erase_invoices(store: Store, goal: Goal, ids: Sequence[int]) -> None:
-    """Remove invoices, or put stand-ins in them, a few at a time. Raises Busy; what was done by then stays done."""
+async def erase_invoices(
+    store: Store, goal: Goal, ids: Sequence[int], unshelve: Callable[[Sequence[str]], Awaitable[None]]
+) -> None:
+    """Remove invoices, or put stand-ins in them, a few at a time. Raises Busy; what was done by then stays done.
+
+    ``unshelve`` hears the places of the files that were forgotten.
+    """
     for start in range(0, len(ids), MOST):
         batch = ids[start : start + MOST]
         async with impatient(store) as connection:
             before = await take_turn(connection, goal.erasure_id)
-            files = (await connection.execute(_DROP_FILES, {"ids": list(batch)})).rowcount
+            files = list((await connection.execute(_DROP_FILES, {"ids": list(batch)})).scalars())
+            await connection.execute(_DROP_FETCHES, {"ids": list(batch)})
             if goal.invoices is Invoices.REMOVE:
                 gone = await _remove(connection, "invoices", "invoice_lines", "invoice_id", batch)
             else:
                 gone = await _stand_in(connection, goal, batch)
-            await count(connection, goal.erasure_id, before, {**gone, "crm.invoice_files": files})
+            await count(connection, goal.erasure_id, before, {**gone, "crm.invoice_files": len(files)})
+        await unshelve(files)
 
 
 async def _remove(connection: Connection, table: str, lines: str, key: str, ids: Sequence[int]) -> Mapping[str, int]:

@@ -18,7 +18,8 @@ _OLD = text("""
 _UPDATE = text("""
     UPDATE crm.accounts
     SET remote_id = :remote_id, title = :title, email = :email, service_level = :service_level, is_locked = :is_locked,
-        content_hash = :hash, raw = CAST(CAST(:raw AS text) AS jsonb), last_seen_at = now(), changed_at = now()
+        content_hash = :hash, raw = CAST(CAST(:raw AS text) AS jsonb), changed_at = now(),
+        last_seen_at = CASE WHEN CAST(:is_retold AS boolean) THEN accounts.last_seen_at ELSE now() END
     WHERE id = :account_id
 """)
 
@@ -37,6 +38,7 @@ async def write(connection: Connection, scope: Scope, row: Row[Administration]) 
     if old["content_hash"] == digest(it):
         return Written(1, unchanged=1, warnings=row.warnings)
     values = {**said, "account_id": scope.account_id, "hash": digest(it), "raw": raw_text(row.raw)}
+    values["is_retold"] = scope.is_retold
     await connection.execute(_UPDATE, values)
     difference = diff(old, said)
     if difference:

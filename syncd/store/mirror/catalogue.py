@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -19,9 +20,11 @@ from syncd.policy.diff import diff
 from syncd.store.engine import Connection
 from syncd.store.history import Change, found, missing, record
 from syncd.store.mirror.normal import digest, last_of_each, raw_text, warnings_of
+from syncd.store.mirror.respelling import respell
 from syncd.store.mirror.scope import Gone, Scope, Written
 from syncd.store.readings import absences, forget_absence, note_absence
 
+_NOTHING: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 _LINK_LISTS = text("""
     WITH known AS (
         SELECT l.id, l.group_id AS before, g.id AS after
@@ -115,7 +118,11 @@ async def write(
     await _insert(connection, scope, kind, new)
     await _update(connection, scope, kind, known, changed)
     seen = [known.rows[name] for name in last if name in known.rows]
-    await forget_absence(connection, scope, kind.table, [row["id"] for row in seen])
+    if scope.is_strange:
+        raws = {known.rows[name]["id"]: row.raw for name, row in last.items() if name in known.rows}
+        await respell(connection, kind.table, raws)
+    if not scope.is_retold:
+        await forget_absence(connection, scope, kind.table, [row["id"] for row in seen])
     await _touch(connection, scope, kind, seen)
     if kind.table in ("lists", "groups"):
         await connection.execute(_LINK_LISTS, {"account_id": scope.account_id, "run_id": scope.run_id})
@@ -143,7 +150,15 @@ async def mark_absent(
 
 def _differs(old: Mapping[str, Any], kind: Catalogue, row: Row[Any]) -> bool:
     is_same = old["missing_since"] is None and old["content_hash"] == digest(row.record)
-    return not is_same or bool(diff(old, kind.values(row.record)))
+    return not is_same or bool(diff(old, _said(kind, row, old)))
+
+
+def _said(kind: Catalogue, row: Row[Any], old: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what a row says; of one with warnings what is empty is taken from what is known."""
+    values = kind.values(row.record)
+    if old is None or not row.warnings:
+        return values
+    return {name: old[name] if value is None else value for name, value in values.items()}
 
 
 async def _insert(connection: Connection, scope: Scope, kind: Catalogue, rows: Sequence[Row[Any]]) -> None:
@@ -168,18 +183,19 @@ async def _update(
     updating = text(f"""
         UPDATE crm.{kind.table} t
         SET ({", ".join(kind.columns)}) = ROW({_casts(kind)}), content_hash = i.hash, raw = CAST(i.raw AS jsonb),
-            last_seen_at = now(), changed_at = now(), missing_since = NULL
+            last_seen_at = CASE WHEN CAST(:is_retold AS boolean) THEN t.last_seen_at ELSE now() END,
+            changed_at = now(), missing_since = NULL
         FROM {_given(kind)}
         WHERE t.account_id = :account_id AND t.remote_id = i.remote_id
     """)
-    await connection.execute(updating, _arrays(scope, kind, rows))
+    await connection.execute(updating, {**_arrays(scope, kind, rows, known.rows), "is_retold": scope.is_retold})
     changes = [change for row in rows for change in _changes(known.rows[row.record.remote_id], kind, row)]
     await record(connection, scope, kind.table, changes)
 
 
 def _changes(old: Mapping[str, Any], kind: Catalogue, row: Row[Any]) -> list[Change]:
     changes = [found(old["id"], old["missing_since"])] if old["missing_since"] is not None else []
-    difference = diff(old, kind.values(row.record))
+    difference = diff(old, _said(kind, row, old))
     if difference:
         changes.append(Change(old["id"], "update", difference.before, difference.after))
     return changes
@@ -211,8 +227,10 @@ def _casts(kind: Catalogue) -> str:
     )
 
 
-def _arrays(scope: Scope, kind: Catalogue, rows: Sequence[Row[Any]]) -> dict[str, object]:
-    values = [kind.values(row.record) for row in rows]
+def _arrays(
+    scope: Scope, kind: Catalogue, rows: Sequence[Row[Any]], known: Mapping[str, Mapping[str, Any]] = _NOTHING
+) -> dict[str, object]:
+    values = [_said(kind, row, known.get(row.record.remote_id)) for row in rows]
     return {
         "account_id": scope.account_id,
         "remote_ids": [row.record.remote_id for row in rows],

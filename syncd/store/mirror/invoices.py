@@ -25,6 +25,7 @@ from syncd.store.engine import Connection
 from syncd.store.history import Change, found, record
 from syncd.store.mirror import erased
 from syncd.store.mirror.normal import columns_of, digest, last_of_each, raw_text, unsaid, warnings_of
+from syncd.store.mirror.respelling import respell
 from syncd.store.mirror.scope import Gone, Scope, Seen, Written
 
 _COLUMNS = ("relation_email", "description", "invoiced_on", "amount_incl")
@@ -33,6 +34,7 @@ _COMPARE = text("""
     SELECT array_agg(i.n) FILTER (WHERE v.id IS NULL) AS new,
            array_agg(i.n) FILTER (WHERE v.is_same IS FALSE) AS changed,
            array_agg(v.id) FILTER (WHERE v.id IS NOT NULL) AS seen,
+           array_agg(i.n) FILTER (WHERE v.id IS NOT NULL) AS known,
            array_agg(v.id) FILTER (WHERE v.is_same AND v.last_seen_at < :touch_before) AS stale
     FROM unnest(CAST(:numbers AS text[]), CAST(:credits AS boolean[]), CAST(:hashes AS bytea[]))
         WITH ORDINALITY AS i (number, is_credit, hash, n)
@@ -82,9 +84,13 @@ _UPDATE = text(f"""
                            ELSE v.relation_id END,
         relation_email = i.relation_email, description = i.description, invoiced_on = i.invoiced_on,
         amount_incl = CAST(i.amount_incl AS numeric), raw = CAST(i.raw AS jsonb), content_hash = i.hash,
-        detail_status = CASE WHEN i.is_credit THEN 'unavailable' ELSE 'pending' END,
-        detail_attempts = 0, detail_next_at = :now, detail_error = NULL,
-        last_seen_at = now(), changed_at = now(), missing_since = NULL
+        detail_status = CASE WHEN CAST(:is_retold AS boolean) THEN v.detail_status
+                             WHEN i.is_credit THEN 'unavailable' ELSE 'pending' END,
+        detail_attempts = CASE WHEN CAST(:is_retold AS boolean) THEN v.detail_attempts ELSE 0 END,
+        detail_next_at = CASE WHEN CAST(:is_retold AS boolean) THEN v.detail_next_at ELSE :now END,
+        detail_error = CASE WHEN CAST(:is_retold AS boolean) THEN v.detail_error END,
+        last_seen_at = CASE WHEN CAST(:is_retold AS boolean) THEN v.last_seen_at ELSE now() END,
+        changed_at = now(), missing_since = NULL
     FROM {_ROWS}
     WHERE v.account_id = :account_id AND v.number = i.number AND v.is_credit = i.is_credit
     RETURNING v.number, v.is_credit, v.relation_id, v.detail_status
@@ -132,8 +138,13 @@ def prepare(rows: Sequence[Row[Invoice]]) -> Batch:
     """Build a batch. Pure: runs beside the database's work on the batch before."""
     last, doubles = last_of_each(rows, _key)
     kept = tuple(last.values())
-    hashes = [digest(tuple(_said(row.record).items())) for row in kept]
+    hashes = [hash_of(row.record) for row in kept]
     return Batch(kept, hashes, len(rows), doubles + warnings_of(kept))
+
+
+def hash_of(invoice: Invoice) -> bytes:
+    """Return the digest of what the list says of an invoice."""
+    return digest(tuple(_said(invoice).items()))
 
 
 async def write(connection: Connection, scope: Scope, batch: Batch, seen: Seen) -> Written:
@@ -148,6 +159,9 @@ async def write(connection: Connection, scope: Scope, batch: Batch, seen: Seen) 
     seen.ids.extend(compared.seen or ())
     if compared.stale:
         await connection.execute(_TOUCH, {"ids": compared.stale})
+    if scope.is_strange:
+        shown = zip(compared.seen or (), _part(batch, compared.known).rows, strict=True)
+        await respell(connection, TABLE, {row_id: row.raw for row_id, row in shown})
     new, changed = _part(batch, compared.new), _part(batch, compared.changed)
     inserted = await _insert(connection, scope, new, seen) if new.rows else 0
     updated = await _update(connection, scope, changed) if changed.rows else 0
@@ -203,7 +217,7 @@ async def _update(connection: Connection, scope: Scope, batch: Batch) -> int:
     held = await connection.execute(_OLD, {"account_id": scope.account_id, **_keys(batch)})
     old = {(row.number, row.is_credit): row._asdict() for row in held}
     filled = replace(batch, rows=tuple(_filled(row, old[_key(row.record)]) for row in batch.rows))
-    written = await connection.execute(_UPDATE, _arrays(scope, filled))
+    written = await connection.execute(_UPDATE, {**_arrays(scope, filled), "is_retold": scope.is_retold})
     now = {(row.number, row.is_credit): row._asdict() for row in written}
     changes = [change for row in filled.rows for change in _changes(row, old, now[_key(row.record)])]
     await record(connection, scope, "invoices", changes)

@@ -94,7 +94,8 @@ UPDATE = text(f"""
     SET relation_id = r.id, relation_remote_id = i.relation_remote_id,
         relation_email = i.relation_email, relation_name = i.relation_name, invoice_number = i.invoice_number,
         purchased_at = i.purchased_at, is_paid = i.is_paid, raw = CAST(i.raw AS jsonb), content_hash = i.hash,
-        last_seen_at = now(), changed_at = now(), missing_since = NULL
+        last_seen_at = CASE WHEN CAST(:is_retold AS boolean) THEN o.last_seen_at ELSE now() END,
+        changed_at = now(), missing_since = NULL
     FROM {ORDERS}
     LEFT JOIN crm.relations r ON r.account_id = :account_id AND r.remote_id = i.relation_remote_id
     WHERE o.account_id = :account_id AND o.remote_id = i.remote_id

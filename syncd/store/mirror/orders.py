@@ -50,6 +50,7 @@ from syncd.store.mirror.scope import Gone, Scope, Seen, Written
 from syncd.store.mirror.stubs import relation_ids
 
 TABLE = "orders"
+_PRODUCT = LINE.index("product_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +218,8 @@ async def _update(connection: Connection, scope: Scope, batch: Batch, seen: Seen
         rows=tuple(_filled(row, old[row.record.remote_id]) for row in batch.rows),
         hashes=[_hash(given, old[name]) for given, name in zip(batch.hashes, batch.remote_ids, strict=True)],
     )
-    written = await connection.execute(UPDATE, {**_order_arrays(filled), "account_id": scope.account_id})
+    given = {"account_id": scope.account_id, "is_retold": scope.is_retold}
+    written = await connection.execute(UPDATE, {**_order_arrays(filled), **given})
     owners = {row.remote_id: row.relation_id for row in written}
     await connection.execute(DROP_LINES, {"ids": [row["id"] for row in old.values()]})
     await connection.execute(ADD_LINES, {**_line_arrays(filled), "account_id": scope.account_id})
@@ -226,8 +228,24 @@ async def _update(connection: Connection, scope: Scope, batch: Batch, seen: Seen
 
 def _filled(row: Row[Order], old: Mapping[str, object]) -> Row[Order]:
     """Return the row with what it does not say, or not readably, taken from the mirror."""
-    kept = {name: old[name] for name in unsaid(row, (*OWN, *WHOSE))}
+    kept: dict[str, Any] = {name: old[name] for name in unsaid(row, (*OWN, *WHOSE))}
+    if row.warnings:
+        kept["lines"] = _filled_lines(row.record.lines, old["lines"])
     return Row(msgspec.structs.replace(row.record, **kept), row.raw) if kept else row
+
+
+def _filled_lines(lines: Sequence[OrderLine], old: object) -> tuple[OrderLine, ...]:
+    """Return lines with what is empty in them taken from the old ones, if it is the same lines: of a row that could not
+    be read whole, each empty value may be one of those that could not."""
+    known = old if isinstance(old, list) and len(old) == len(lines) else [None] * len(lines)
+    return tuple(_filled_line(line, before) for line, before in zip(lines, known, strict=True))
+
+
+def _filled_line(line: OrderLine, before: Sequence[Any] | None) -> OrderLine:
+    if before is None or (line.product_id and before[_PRODUCT] and line.product_id != before[_PRODUCT]):
+        return line
+    values = zip(LINE, astuple(line), before, strict=True)
+    return OrderLine(**{name: was if value is None else value for name, value, was in values})
 
 
 def _hash(given: bytes, old: Mapping[str, object]) -> bytes:

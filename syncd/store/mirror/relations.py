@@ -25,6 +25,7 @@ from syncd.store.mirror import erased, proving
 from syncd.store.mirror.conflicts import Noticed, agree, notice
 from syncd.store.mirror.links import link_relations
 from syncd.store.mirror.normal import columns_of, digest, last_of_each, raw_text, warnings_of
+from syncd.store.mirror.respelling import respell
 from syncd.store.mirror.scope import Scope, Written
 from syncd.store.mirror.undelivered import held, undelivered
 
@@ -69,7 +70,8 @@ _UPDATE = text(f"""
     UPDATE crm.relations r
     SET remote_id = i.remote_id, content_hash = i.hash, raw = CAST(i.raw AS jsonb),
         {", ".join(f"{name} = i.{name}" for name in COLUMNS)},
-        changed_at = CASE WHEN i.is_changed THEN now() ELSE r.changed_at END, last_seen_at = now(), missing_since = NULL
+        changed_at = CASE WHEN i.is_changed THEN now() ELSE r.changed_at END, missing_since = NULL,
+        last_seen_at = CASE WHEN CAST(:is_retold AS boolean) THEN r.last_seen_at ELSE now() END
     FROM unnest(CAST(:ids AS bigint[]), CAST(:changed AS boolean[]), CAST(:remote_ids AS text[]),
                 CAST(:hashes AS bytea[]), CAST(:raws AS text[]), {_ARRAYS})
         AS i (id, is_changed, remote_id, hash, raw, {", ".join(COLUMNS)})
@@ -118,6 +120,10 @@ async def write(connection: Connection, scope: Scope, rows: Sequence[Row[Relatio
     updated = await _update(connection, scope, merged)
     clashes = await _notice(connection, scope, merged)
     await _touch(connection, scope, [row for name, row in known.items() if row["id"] not in differing])
+    if scope.is_strange:
+        await respell(
+            connection, "relations", {known[name]["id"]: row.raw for name, row in last.items() if name in known}
+        )
     unchanged = len(last) - inserted - updated - deferred
     warnings = doubles + warnings_of(rows) + doubts + clashes
     return Written(received, inserted, updated, unchanged, deferred=deferred, warnings=warnings)
@@ -137,7 +143,11 @@ async def _waiting(connection: Connection, scope: Scope, rows: Mapping[str, Row[
 
 def _differs(old: Old, row: Row[Relation]) -> bool:
     said = {name: getattr(row.record, name) for name in COLUMNS}
-    return old["missing_since"] is not None or old["content_hash"] is None or bool(diff(old, said))
+    if old["missing_since"] is not None or old["content_hash"] is None or diff(old, said):
+        return True
+    # An answer that shows a delivered edit differs in nothing, but what was kept of the CRM's word is older: renewed,
+    # so that nobody who reads it again brings the value before the edit back.
+    return UNSET not in said.values() and old["content_hash"] != digest(row.record)
 
 
 async def _insert(connection: Connection, scope: Scope, rows: Sequence[Row[Relation]]) -> int:
@@ -188,6 +198,7 @@ async def _update(connection: Connection, scope: Scope, merged: Sequence[_Merge]
         "hashes": [digest(one.row.record) for one in moved],
         "raws": [raw_text(one.row.raw) for one in moved],
         **{name: [one.values[name] for one in moved] for name in COLUMNS},
+        "is_retold": scope.is_retold,
     }
     await connection.execute(_UPDATE, values)
     await record(connection, scope, "relations", [change for one in moved for change in _changes(one)])

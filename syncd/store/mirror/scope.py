@@ -18,7 +18,9 @@ class Scope:
     """One run's writing. ``now`` is our clock; ``asked_at`` is the database's time before the answer was asked for,
     comparable with the times at which deliveries settled. Rows last seen before ``touch_before`` get a new
     ``last_seen_at``; an absence counts again after ``absence_gap_s``. ``awaits_proof``: delivered changes may wait
-    to be shown; one that is not has diverged, from ``grace_s`` after its delivery on. ``owners`` decide conflicts."""
+    to be shown; one that is not has diverged, from ``grace_s`` after its delivery on. ``owners`` decide conflicts.
+    ``is_strange``: the answer has keys never seen before, so what is kept of it is renewed. ``is_retold``: it is no
+    answer of now but what was kept of older ones, so no row is seen by it."""
 
     account_id: AccountId
     run_id: RunId
@@ -29,6 +31,8 @@ class Scope:
     grace_s: float = 0
     awaits_proof: bool = True
     owners: Owners = field(default_factory=Owners)
+    is_strange: bool = False
+    is_retold: bool = False
 
 
 @dataclass(frozen=True, slots=True)

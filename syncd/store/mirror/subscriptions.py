@@ -1,11 +1,15 @@
 """List subscriptions: a relation's standing on each list. Applications cannot edit them, so the answer simply wins.
 
+An answer whose latest event is older than the known one lacks what has happened: events do not go back. The standing
+stays as it is, with a warning.
+
 A list that a subscription names before the snapshot of lists has shown it is created by its remote id alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import text
 
@@ -56,6 +60,10 @@ async def write(connection: Connection, scope: Scope, shown: Mapping[int, Sequen
     doubts = await proving.by_standings(connection, scope, standings)
     found = await connection.execute(_HELD, {"ids": list(shown)})
     held = {(row.relation_id, row.list_id): row._asdict() for row in found}
+    older = [key for key in said if key in held and _goes_back(held[key], said[key])]
+    received, said = len(said), {key: standing for key, standing in said.items() if key not in older}
+    for key in _undated(shown, lists) & held.keys() & said.keys():
+        said[key]["event_at"] = held[key]["event_at"]
     new = [key for key in said if key not in held]
     differences = {key: diff(held[key], said[key]) for key in said if key in held}
     changed = [key for key, difference in differences.items() if difference]
@@ -65,8 +73,30 @@ async def write(connection: Connection, scope: Scope, shown: Mapping[int, Sequen
     changes += [Change(k[0], "update", differences[k].before, differences[k].after, k[1]) for k in changed]
     await record(connection, scope, "list_subscriptions", changes)
     warnings = tuple(warning for rows in shown.values() for row in rows for warning in row.warnings)
-    unchanged = len(said) - len(new) - len(changed)
-    return Written(len(said), len(new), len(changed), unchanged, warnings=warnings + doubts)
+    unchanged = received - len(new) - len(changed)
+    return Written(received, len(new), len(changed), unchanged, warnings=warnings + doubts + _told(older))
+
+
+def _undated(shown: Mapping[int, Sequence[Row[Subscription]]], lists: Mapping[str, int]) -> set[Key]:
+    """Return the standings whose date could not be read: what is known of it stays."""
+    return {
+        (relation_id, lists[row.record.list_remote_id])
+        for relation_id, rows in shown.items()
+        for row in rows
+        if row.warnings and row.record.event_at is None
+    }
+
+
+def _goes_back(known: Mapping[str, Any], shown: Mapping[str, Any]) -> bool:
+    """Tell whether an answer contradicts an event that is younger than its own."""
+    is_older = known["event_at"] is not None and shown["event_at"] is not None and shown["event_at"] < known["event_at"]
+    return is_older and shown["status"] != known["status"]
+
+
+def _told(older: Sequence[Key]) -> tuple[str, ...]:
+    if not older:
+        return ()
+    return (f"{len(older)} subscriptions lack the latest event that is known; they are kept as they are",)
 
 
 async def _lists(connection: Connection, scope: Scope, remote_ids: Sequence[str]) -> dict[str, int]:

@@ -39,6 +39,7 @@ _KNOWN = {
         SELECT (SELECT count(*) FROM crm.relations WHERE account_id = :account_id AND content_hash IS NOT NULL)
              + (SELECT count(*) FROM crm.group_members WHERE group_id = ANY(CAST(:ids AS bigint[])))
     """,
+    "invoice_relations": "SELECT count(*) FROM crm.invoices WHERE account_id = :account_id",
     "relation_details": "SELECT cardinality(CAST(:ids AS bigint[])) + 0 * :account_id",
     "relation_tags": """
         SELECT count(*) + 0 * :account_id FROM crm.relation_tags WHERE relation_id = ANY(CAST(:ids AS bigint[]))

@@ -35,7 +35,8 @@ _CHANGES = text("""
                  OR (e.status <> 'skipped' AND e.settled_at >= :asked_at)
                  OR (e.status = 'skipped' AND e.settled_at > r.changed_at))) AS staged
     UNION ALL
-    SELECT relation_id, operation, CAST(payload AS text), captured_at, false, false, false, 1, id
+    SELECT relation_id, operation, CAST(syncd.payload_of(operation, facet, payload, before, after) AS text),
+           captured_at, false, false, false, 1, id
     FROM syncd.captures
     WHERE relation_id = ANY(CAST(:ids AS bigint[]))
     ORDER BY part, position

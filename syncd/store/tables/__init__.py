@@ -21,6 +21,7 @@ from syncd.store.tables.ledger import (
     incidents,
     lanes,
     readings,
+    ready,
     runs,
 )
 from syncd.store.tables.mirror import (
@@ -41,6 +42,8 @@ from syncd.store.tables.mirror import (
     tags,
 )
 from syncd.store.tables.run_holds import run_holds
+from syncd.store.tables.shapes import shapes, unread
+from syncd.store.tables.streams import invoice_fetches
 
 __all__ = [
     "account_states",
@@ -61,6 +64,7 @@ __all__ = [
     "history_horizons",
     "holds",
     "incidents",
+    "invoice_fetches",
     "invoice_files",
     "invoice_lines",
     "invoices",
@@ -72,12 +76,15 @@ __all__ = [
     "order_lines",
     "orders",
     "readings",
+    "ready",
     "relation_fields",
     "relation_tags",
     "relations",
     "run_holds",
     "rungs",
     "runs",
+    "shapes",
     "suppressions",
     "tags",
+    "unread",
 ]

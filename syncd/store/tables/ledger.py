@@ -52,12 +52,14 @@ captures = Table(
     Column("relation_id", BigInteger),
     Column("operation", Text, nullable=False),
     Column("facet", Text, nullable=False),
-    Column("payload", JSONB, nullable=False),
+    Column("payload", JSONB),
     Column("actor", Text),
     Column("reason", Text),
     Column("xact", XID8, nullable=False, server_default=text("pg_current_xact_id()")),
     Column("captured_at", Instant, nullable=False, server_default=text("clock_timestamp()")),
-    Index("captures_relation_id_idx", "relation_id", postgresql_where=text("relation_id IS NOT NULL")),
+    Column("before", ARRAY(Text)),
+    Column("after", ARRAY(Text)),
+    Index("captures_relation_id_idx", "relation_id"),
     schema="syncd",
 )
 
@@ -78,16 +80,26 @@ lanes = Table(
     Column("last_delivered_at", Instant),
     CheckConstraint("acked_seq <= tail_seq", name="lanes_cursor_check"),
     Index("lanes_relation_id_key", "account_id", "relation_id", unique=True, postgresql_nulls_not_distinct=True),
-    Index("lanes_ready_at_idx", "account_id", "ready_at", postgresql_where=text("ready_at IS NOT NULL")),
     schema="syncd",
-    postgresql_with={"fillfactor": 70},
+    postgresql_with={"fillfactor": 10},
+)
+
+# Kept by a trigger on lanes (lanes_004.sql), and never written otherwise.
+ready = Table(
+    "ready",
+    metadata,
+    Column("account_id", BigInteger, nullable=False),
+    Column("ready_at", Instant, nullable=False),
+    Column("lane_id", BigInteger, nullable=False),
+    PrimaryKeyConstraint("account_id", "ready_at", "lane_id"),
+    schema="syncd",
 )
 
 entries = Table(
     "entries",
     metadata,
     identity(is_key=False),
-    reference("lane_id", "syncd.lanes.id"),
+    Column("lane_id", BigInteger, nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("account_id", BigInteger, nullable=False),
     Column("relation_id", BigInteger),
@@ -273,7 +285,7 @@ changes = Table(
     Column("xact", XID8, nullable=False, server_default=text("pg_current_xact_id()")),
     Column("changed_at", Instant, nullable=False, server_default=text("clock_timestamp()")),
     one_of("kind", ("insert", "update", "delete", "missing", "found"), name="changes_kind_check"),
-    one_of("origin", ("remote", "local", "edit"), name="changes_origin_check"),
+    one_of("origin", ("remote", "local", "edit", "reproject"), name="changes_origin_check"),
     Index("changes_row_idx", "table_name", "row_id", "id"),
     Index("changes_feed_idx", "xact", "id"),
     schema="syncd",

@@ -1,8 +1,9 @@
-"""The drainer that is killed: a warm process that imports everything once and forks a drainer per order.
+"""Who is killed: a warm process that imports everything once and forks a drainer or a puller per order.
 
-It reads one JSON line per order, ``{"drain": {...}}`` or ``{"kill": pid}``, and prints one line per event: ``forked``,
-``ended``. Only this process knows which children are still its own, so only it may signal them. A forked drainer does
-what ``syncd drain`` does, with small times; it says nothing, for what it came to is read from the database and the CRM.
+It reads one JSON line per order, ``{"drain": {...}}``, ``{"pull": {...}}`` or ``{"kill": pid}``, and prints one line
+per event: ``forked``, ``ended``. Only this process knows which children are still its own, so only it may signal them.
+A forked drainer does what ``syncd drain`` does, with small times, a puller what a daemon does at its start; they say
+nothing, for what it came to is read from the database and the CRM.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import select
 import signal
 import sys
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from syncd.clock import SystemClock
@@ -24,6 +26,7 @@ from syncd.providers.autorespond import provider
 from syncd.providers.contract import Auth, ProviderOptions
 from syncd.store import Store
 from syncd.transport import Transport
+from tests.support.crashing.pulls import pull
 from tests.support.defects import DEFECTS
 from tests.support.outbox import GUARDED
 
@@ -62,7 +65,10 @@ async def drain(order: dict[str, Any]) -> None:
         await store.close()
 
 
-def _fork(order: dict[str, Any]) -> int:
+WORK: Mapping[str, Callable[[dict[str, Any]], Coroutine[Any, Any, None]]] = {"drain": drain, "pull": pull}
+
+
+def _fork(work: str, order: dict[str, Any]) -> int:
     pid = os.fork()
     if pid:
         return pid
@@ -73,7 +79,7 @@ def _fork(order: dict[str, Any]) -> int:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         for name in order["defects"]:
             DEFECTS[name].plant()
-        asyncio.run(drain(order))
+        asyncio.run(WORK[work](order))
     except BaseException:  # noqa: BLE001 - the last line of a process: whatever it is, it is said and the process ends
         sys.excepthook(*sys.exc_info())
         sys.stderr.flush()
@@ -117,12 +123,13 @@ def _warm_up() -> None:
 
 
 def _obey(order: dict[str, Any], children: set[int]) -> None:
-    if "drain" in order:
-        pid = _fork(order["drain"])
+    ((work, given),) = order.items()
+    if work in WORK:
+        pid = _fork(work, given)
         children.add(pid)
         _say("forked", pid)
-    elif order["kill"] in children:
-        os.kill(order["kill"], signal.SIGKILL)
+    elif given in children:
+        os.kill(given, signal.SIGKILL)
 
 
 def _reap(children: set[int]) -> None:

@@ -1,4 +1,4 @@
-"""The parent's side of ``child``: start drainers, see them end, kill them."""
+"""The parent's side of ``child``: start drainers and pullers, see them end, kill them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Forks:
     _codes: dict[int, asyncio.Future[int]] = field(default_factory=dict)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def start(self, order: Mapping[str, Any]) -> int:
-        """Start one drainer and return its process id."""
+    async def start(self, order: Mapping[str, Any], work: str = "drain") -> int:
+        """Start one drainer or puller and return its process id."""
         async with self._turn:
-            self._tell({"drain": order})
+            self._tell({work: order})
             return await self._forked.get()
 
     async def ended(self, pid: int) -> int:

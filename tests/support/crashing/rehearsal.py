@@ -9,22 +9,19 @@ dead one's lease passes, by moving time in the database. What waits for a person
 from __future__ import annotations
 
 import asyncio
-import os
 import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from urllib.parse import quote
 
 import asyncpg
-from sqlalchemy.engine import make_url
 
 from syncd.sandbox import Sandbox
 from syncd.store import Store
 from syncd.store.outbox_operate import retry_entry, skip_entry
 from tests.conftest import database_url
 from tests.support.crashing import story, witness
-from tests.support.crashing.doors import CrmLine, DatabaseLine, Door, Streams
+from tests.support.crashing.acting import act
 from tests.support.crashing.forks import KILLED, Forks
 from tests.support.crashing.gate import Event, Gate, Point
 from tests.support.crashing.prepared import prepare
@@ -193,43 +190,19 @@ class _Scene:
     async def drain(self, point: Point | None = None) -> bool:
         """Run one drainer to its end or to its point; return whether it ended as it should."""
         gate = Gate(point, self.watch)
-        doors = [Door(gate, DatabaseLine, lambda: dial_database(self.url)), Door(gate, CrmLine, self._dial_crm)]
-        for door in doors:
-            await door.open()
-        pid = await self.stage.warm.start(
-            {
-                "database": through(self.url, doors[0].port),
-                "crm": self.sandbox.base_url.replace(f":{self.sandbox.port}/", f":{doors[1].port}/"),
-                "admin": self.sandbox.admin,
-                "key": self.sandbox.key,
-                "account": 1,
-                "concurrency": self.take.script.concurrency,
-                "defects": self.take.script.defects,
-                "longest_s": _BROKEN_S if self.take.script.defects else _LONGEST_S,
-            }
-        )
-        code = await self._end(gate, pid)
-        for door in doors:
-            await door.close()
+        order = {
+            "account": 1,
+            "concurrency": self.take.script.concurrency,
+            "defects": self.take.script.defects,
+            "longest_s": _BROKEN_S if self.take.script.defects else _LONGEST_S,
+        }
+        code = await act(self.stage.warm, "drain", order, gate, self.url, self.sandbox)
         self.take.acts.append(gate.events)
         self.take.kills += gate.is_shut
         if code != (KILLED if gate.is_shut else 0):
             self.take.complaints.append(f"a drainer ended with {code}: {self.stage.warm.complaints.read_text()[-600:]}")
             return False
         return True
-
-    async def _end(self, gate: Gate, pid: int) -> int:
-        """Kill the drainer as soon as the world has stopped for it, unless it ends before."""
-        ending = asyncio.create_task(self.stage.warm.ended(pid))
-        reaching = asyncio.create_task(gate.reached.wait())
-        await asyncio.wait([ending, reaching], return_when=asyncio.FIRST_COMPLETED)
-        reaching.cancel()
-        if gate.is_shut:
-            await self.stage.warm.kill(pid)
-        return await ending
-
-    async def _dial_crm(self) -> Streams:
-        return await asyncio.open_connection("127.0.0.1", self.sandbox.port)
 
     async def watch(self, event: Event) -> None:
         """After each commit: the cursor must not have gone back."""
@@ -307,21 +280,3 @@ async def _scene(place: Stage, url: str, take: Take) -> AsyncIterator[_Scene]:
         connection = await asyncpg.connect(url)
         stack.push_async_callback(connection.close)
         yield _Scene(place, url, sandbox, connection, take)
-
-
-async def dial_database(url: str) -> Streams:
-    """Connect to a server as its URL says, without speaking to it yet."""
-    target = make_url(url)
-    host = str(target.query.get("host") or target.host or "127.0.0.1")
-    port = int(str(target.query.get("port") or target.port or 5432))
-    if host.startswith("/"):
-        return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
-    return await asyncio.open_connection(host, port)
-
-
-def through(url: str, port: int) -> str:
-    """Return a database's URL by way of a door."""
-    target = make_url(url)
-    user = target.username or target.query.get("user") or os.environ.get("PGUSER", "postgres")
-    secret = "" if target.password is None else f":{quote(str(target.password), safe='')}"
-    return f"postgresql://{user}{secret}@127.0.0.1:{port}/{target.database}"

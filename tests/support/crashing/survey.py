@@ -102,7 +102,7 @@ async def survey(stage: Stage) -> Survey:
         Point(event.text, event.nth, moment): named[event, moment]
         for event in last
         if (event.text, event.nth) in common
-        for moment in _moments(event)
+        for moment in moments(event)
     }
     return Survey(called, len(last))
 
@@ -114,8 +114,8 @@ def documented() -> list[str]:
     return [row.split("|")[1].strip() for row in table.splitlines()[2:]]
 
 
-def _moments(event: Event) -> Iterable[Moment]:
-    """What only prepares does nothing: after it is before what it was for."""
+def moments(event: Event) -> Iterable[Moment]:
+    """Return when to kill around an event. What only prepares does nothing: after it is before what it was for."""
     yield Moment.BEFORE
     if event.kind is Kind.SET_UP:
         return

@@ -176,6 +176,13 @@ _LEDGER = """
     SELECT 'lanes are not at rest', count(*) FROM syncd.lanes
     WHERE acked_seq <> tail_seq OR claimed_by IS NOT NULL OR sending_upto IS NOT NULL OR block_reason IS NOT NULL
     UNION ALL
+    SELECT 'lanes are due in one table alone', count(*) FROM (
+        (SELECT account_id, ready_at, id FROM syncd.lanes WHERE ready_at IS NOT NULL
+         EXCEPT SELECT account_id, ready_at, lane_id FROM syncd.ready)
+        UNION ALL
+        (SELECT account_id, ready_at, lane_id FROM syncd.ready EXCEPT SELECT account_id, ready_at, id FROM syncd.lanes)
+    ) AS apart
+    UNION ALL
     SELECT 'lanes are not dense', count(*) FROM syncd.lanes l
     WHERE tail_seq <> (SELECT count(*) FROM syncd.entries e WHERE e.lane_id = l.id)
        OR tail_seq <> (SELECT max(seq) FROM syncd.entries e WHERE e.lane_id = l.id)

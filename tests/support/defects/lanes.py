@@ -20,6 +20,7 @@ from tests.support.defects.planting import Defect, in_class, in_sql, instead, to
 
 _GUARD = (r"l\.epoch = g\.epoch AND l\.claimed_by = :worker", "CAST(:worker AS text) IS NOT NULL")
 _EPOCH_UNCHECKED = together(
+    in_sql(outbox_settle, "_LOCK", _GUARD),
     in_sql(outbox_settle, "_ADVANCE", _GUARD, (r"RETURNING l\.id, l\.epoch", "RETURNING l.id, g.epoch")),
     in_sql(outbox_bind, "_LOCK_LANES", _GUARD, (r"SELECT l\.id, l\.epoch", "SELECT l.id, g.epoch")),
 )
@@ -85,7 +86,7 @@ def _advance_apart(sound: Callable[..., Any]) -> Callable[..., Any]:
     return advance
 
 
-_COLUMNS = "id, account_id, relation_id, operation, facet, payload, actor, reason, xact, captured_at"
+_COLUMNS = "id, account_id, relation_id, operation, facet, payload, actor, reason, xact, captured_at, before, after"
 
 
 def _stage_copies(sound: Callable[..., Any]) -> Callable[..., Any]:
@@ -134,6 +135,14 @@ def _bind_apart(sound: Callable[..., Any]) -> Callable[..., Any]:
 _EXISTS = "EXISTS (SELECT FROM syncd.entries e WHERE e.lane_id = l.id AND e.status = 'pending' AND e.seq > g.seen_seq)"
 
 
+def _take_unread(sound: Callable[..., Any]) -> Callable[..., Any]:
+    async def take(connection: Connection, lanes: Sequence[Any], *given: Any) -> tuple[Any, ...]:
+        await sound(connection, lanes, *given)
+        return tuple(lanes)
+
+    return take
+
+
 def _never_whole(_: Callable[..., Any]) -> Callable[..., Any]:
     return lambda self, now: self.mark
 
@@ -142,6 +151,7 @@ _CRASHES = "tests/process/test_crash_points.py::test_a_drainer_may_die_before_an
 _SETTLE = "tests/store/test_outbox_settle.py::"
 _STAGE = "tests/store/test_outbox_stage.py::"
 _CLAIM = "tests/store/test_outbox_claim.py::"
+_READY = "tests/store/test_outbox_ready.py::"
 
 LANES: dict[str, Defect] = {
     "epoch_unchecked": Defect(
@@ -232,7 +242,39 @@ LANES: dict[str, Defect] = {
     "exists_wake_up": Defect(
         "Whether a lane sleeps is decided by whether entries exist: one that is being staged is not seen.",
         _SETTLE + "test_a_lane_that_grows_while_its_settle_waits_is_looked_at_again",
-        in_sql(outbox_settle, "_ADVANCE", (r"l\.tail_seq > g\.seen_seq", _EXISTS)),
+        # It needs a wait between reading the entries and writing the lane: they were locked in one statement once.
+        together(
+            in_sql(outbox_settle, "_LOCK", (r"FOR UPDATE", "")),
+            in_sql(outbox_settle, "_ADVANCE", (r"l\.tail_seq > g\.seen_seq", _EXISTS), (r"l\.ctid = g\.place AND", "")),
+        ),
+    ),
+    "staged_untold": Defect(
+        "Staging wakes the lane, and not the table that the claim searches: as if no trigger kept the two equal.",
+        _READY + "test_a_lane_that_is_staged_is_claimed_at_once",
+        in_sql(outbox_stage, "_ALONE", (r"'enable_seqscan', 'off'", "'session_replication_role', 'replica'")),
+    ),
+    "settled_untold": Defect(
+        "A settle wakes a lane that grew meanwhile, and not the table that the claim searches.",
+        _READY + "test_a_lane_that_its_settle_wakes_is_claimed_at_once",
+        in_sql(outbox_settle, "_NO_SCANS", (r"'enable_seqscan', 'off'", "'session_replication_role', 'replica'")),
+    ),
+    "due_unconfirmed": Defect(
+        "The claim believes the table that it searches, whatever the lane itself says.",
+        _READY + "test_a_time_that_its_lane_does_not_confirm_is_not_believed",
+        in_sql(outbox_claim, "_DUE", (r"AND ready_at = r\.ready_at", "")),
+    ),
+    "taken_unread": Defect(
+        "A lane is sent whether or not the claim found it where it had been locked.",
+        _READY + "test_a_lane_that_is_not_where_it_was_locked_is_not_taken",
+        instead(outbox_claim, "take", _take_unread),
+    ),
+    "oldest_version_first": Defect(
+        "A lane is looked up as by any key: along all versions that a held transaction keeps.",
+        _READY + "test_a_held_transaction_does_not_lengthen_the_look_ups_of_a_lane",
+        together(
+            in_sql(outbox_claim, "_DUE", (r"id BETWEEN r\.lane_id AND r\.lane_id", "id = r.lane_id")),
+            in_sql(outbox_settle, "_LOCK", (r"l\.id BETWEEN g\.lane_id AND g\.lane_id", "l.id = g.lane_id")),
+        ),
     ),
     "mark_never_left": Defect(
         "The low-water mark is a cursor: nothing ever looks below it again.",

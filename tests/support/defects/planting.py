@@ -34,7 +34,8 @@ class Defect:
     """``says`` in one sentence what is wrong with it in; ``test`` is the test that must fail then.
 
     ``changes`` computes what to put where. ``seeds`` of the faulty world were seen to catch it as well, the quickest
-    first, and at most so many of the dangerous crash ``points`` until one did (0: crash points are not asked).
+    first, and at most so many of the dangerous crash ``points`` until one did (0: crash points are not asked). One that
+    ``is_long`` is played by ``make prove`` alone.
     """
 
     says: str
@@ -42,6 +43,7 @@ class Defect:
     changes: Changes
     seeds: tuple[int, ...] = ()
     points: int = 0
+    is_long: bool = False
 
     def plant(self) -> Undo:
         """Break it, here and now; return how to mend it."""

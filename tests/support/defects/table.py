@@ -10,12 +10,13 @@ _HEAD = """# Planted bugs
 
 A proof is worth what it catches. Each row is a mistake that syncd could have been written with, planted in test code
 alone (`tests/support/defects`), and the test of the suite that fails when it is there. `tests/process/test_defects.py`
-plants them one by one and wants that failure: every row in `make test`, and in `make prove` also at crash points and in
-schedules of the faulty world, where the last column names any.
+plants them one by one and wants that failure: a sample of the rows in `make test`, every row in `make prove`, and there
+also at crash points and in schedules of the faulty world, where the last column names any.
 
 The last column says what it took. "nothing is drawn": the test has no seed, and catches it each time. "crash points":
 so many of the dangerous ones (`tests/support/crashing/survey.py`) were played at most until one caught it. "world,
-seeds": these schedules of the faulty world (`tests/support/world_play.py`) caught it, the quickest first.
+seeds": these schedules of the faulty world (`tests/support/world_play.py`) caught it, the quickest first. "killed
+pulls": a pull killed at a commit caught it (`tests/process/test_crash_pulls.py`).
 
 | defect | what is wrong with it in | the test that fails | what it took |
 |---|---|---|---|
@@ -33,6 +34,8 @@ def _rows() -> Iterator[str]:
 
 
 def _took(defect: Defect) -> str:
+    if "test_crash_pulls" in defect.test:
+        return "killed pulls"
     took = [] if "test_crash_points" in defect.test else ["nothing is drawn"]
     if defect.points:
         took.append(f"crash points, {defect.points} at most")

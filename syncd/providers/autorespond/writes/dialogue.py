@@ -10,12 +10,12 @@ from typing import Any, TypeAlias, TypeVar
 from msgspec.structs import replace
 
 from syncd.domain.errors import MalformedAnswer
-from syncd.domain.records import Row
+from syncd.domain.records import Refused, Row
 from syncd.policy.merge import Conflict
-from syncd.providers.autorespond import decode, envelope
-from syncd.providers.autorespond.decode import Kind
+from syncd.providers.autorespond import envelope
 from syncd.providers.autorespond.formats import Zone
 from syncd.providers.autorespond.judgement import Judge, Reply, Said
+from syncd.providers.autorespond.rows import Kind, one_of, rows_of
 from syncd.providers.contract import (
     Answer,
     Answered,
@@ -80,7 +80,7 @@ class Dialogue:
         if not isinstance(reply, Said):
             return reply
         try:
-            return _found(decode.one_of(reply.payload, kind, operation, self.zone))
+            return _found(one_of(reply.payload, kind, operation, self.zone))
         except MalformedAnswer as malformed:
             return Retryable(f"{operation}: {malformed}")
 
@@ -93,16 +93,14 @@ class Dialogue:
         refusal = self.judge.refusal(answer.response, row)
         if refusal is not None:
             return refusal
-        refused: list[str] = []
+        refused: list[Refused] = []
         try:
             pieces = envelope.pieces(answer.response, row)
-            batches = [
-                batch for piece in pieces for batch in decode.rows_of(piece, kind, operation, self.zone, refused)
-            ]
+            batches = [batch for piece in pieces for batch in rows_of(piece, kind, operation, self.zone, refused)]
         except MalformedAnswer as malformed:
             return Retryable(f"{operation}: {malformed}")
         if refused:  # what could not be read may be the very thing that is looked for
-            return Retryable(refused[0])
+            return Retryable(refused[0].reason)
         return Found(tuple(row.record for batch in batches for row in batch.rows))
 
 

@@ -15,7 +15,7 @@ from syncd.domain.errors import MalformedAnswer
 from syncd.domain.records import Relation
 from syncd.policy.merge import Conflict
 from syncd.policy.proof import Showing, Sight
-from syncd.providers.autorespond import decode, formats
+from syncd.providers.autorespond import decode, formats, rows
 from syncd.providers.autorespond.judgement import Reply, Said
 from syncd.providers.autorespond.writes.dialogue import Asking, Dialogue, Found, accepted, undecided
 from syncd.providers.autorespond.writes.finding import (
@@ -291,7 +291,7 @@ def _named(sent: Mapping[str, str]) -> dict[str, str]:
 def _relation(said: Said, dialogue: Dialogue) -> Relation | None:
     """Return the relation that an answer shows; None when it says yes and no more."""
     try:
-        row = decode.one_of(said.payload or b"null", decode.RELATION, "relation_upsert", dialogue.zone)
+        row = rows.one_of(said.payload or b"null", decode.RELATION, "relation_upsert", dialogue.zone)
     except MalformedAnswer:
         return None
     record = row.record if row is not None else None
