@@ -37,8 +37,8 @@ _CAPTURED = text("""
     SELECT EXISTS (SELECT FROM syncd.captures WHERE relation_id = :row_id AND facet = ANY (CAST(:facets AS text[])))
 """)
 
-# A profile edit loses the column alone; what has nothing left to say is given up. A re-assertion, too: it would say the
-# older value over what the CRM's people wrote.
+# A profile edit loses the column alone; what has nothing left to say by that is given up. A re-assertion, too: it would
+# say the older value over what the CRM's people wrote. One that says nothing yet waits for what is delivered later.
 _STRIP = text("""
     UPDATE syncd.entries e
     SET payload = CASE e.operation
@@ -49,11 +49,13 @@ _STRIP = text("""
       AND CASE e.operation WHEN 'update_profile' THEN jsonb_exists(e.payload -> 'new', :field)
                            WHEN 'create_relation' THEN jsonb_exists(e.payload -> 'profile', :field)
                            ELSE false END
+    RETURNING e.id
 """)
 _GIVE_UP = text("""
     UPDATE syncd.entries e SET status = 'skipped', settled_at = now(), error = :why, prove_until = NULL, prove_at = NULL
     WHERE e.lane_id = :lane_id AND e.status IN ('pending', 'held', 'dead', 'parked', 'diverged')
-      AND CASE WHEN e.operation = 'update_profile' THEN e.payload -> 'new' = '{}'
+      AND CASE WHEN e.operation = 'update_profile'
+                    THEN e.id = ANY (CAST(:stripped AS bigint[])) AND e.payload -> 'new' = '{}'
                WHEN e.operation = 'change_email' THEN CAST(:field AS text) = 'email'
                ELSE e.facet = :field END
 """)
@@ -105,8 +107,8 @@ async def withhold_one(connection: Connection, account_id: AccountId, conflict: 
         if conflict.owner == Owner.REMOTE.value:
             why = f"the CRM's value counts: conflict {conflict.id}"
         strip = {"lane_id": lane.id, "field": conflict.field}
-        await connection.execute(_STRIP, strip)
-        await connection.execute(_GIVE_UP, {**strip, "why": why})
+        stripped = list((await connection.execute(_STRIP, strip)).scalars())
+        await connection.execute(_GIVE_UP, {**strip, "stripped": stripped, "why": why})
         await connection.execute(_WAKE, {"lane_id": lane.id})
     await connection.execute(_WITHHELD, {"id": conflict.id, "local": local})
     return True
