@@ -7,12 +7,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from syncd.domain.changes import UpdateProfile
 from syncd.domain.errors import UserError
 from syncd.policy.merge import Owner, Owners
 from syncd.sandbox import World
 from syncd.store import Store
 from syncd.store.conflicts import Take, list_conflicts, resolve_conflict
 from syncd.store.incidents import list_incidents
+from syncd.store.outbox_reassert import remember
 from tests.support.both_sides import BothSides, both_sides
 from tests.support.outbox import stage_all
 from tests.support.pulling import NOON
@@ -172,6 +174,27 @@ async def test_an_edit_after_one_that_was_given_up_meets_no_conflict(store: Stor
         await both.drain()
         assert await names(both) == ("Second", "Second")
         assert await both.value("SELECT count(*) FROM syncd.conflicts") == 0
+
+
+async def test_a_conflict_leaves_alone_what_waits_for_a_late_request(store: Store) -> None:
+    """A skipped edit that may still land is remembered without a value of its own: no conflict has emptied it."""
+    world = World.seeded(1, 0, 0, seed=7, now=NOON)
+    (number,) = world.relations
+    world.join(world.relations[number], next(iter(world.groups)))
+    async with both_sides(store, world, owners=Owners(Owner.LOCAL, {"last_name": Owner.HOLD})) as both:
+        await both.pull()
+        await both.edit(f"UPDATE crm.relations SET first_name = 'Late' WHERE id = ({WHO})")
+        await both.drain()
+        late = UpdateProfile(old={"first_name": None}, new={"first_name": "Late"})
+        async with both.store.begin() as connection:
+            ((lane_id, root),) = (await connection.exec_driver_sql("SELECT lane_id, id FROM syncd.entries")).all()
+            await remember(connection, lane_id, late, root, 3600)
+        await both.edit(EDIT)
+        world.change_relation(number, last_name="Theirs")
+        await both.pull("group_members")
+        await both.drain()
+        told = f"SELECT reasserts IS NOT NULL, status FROM syncd.entries WHERE id <> {root} ORDER BY 1"
+        assert await both.rows(told) == [(False, "skipped"), (True, "pending")]
 
 
 OVERWRITTEN = {
