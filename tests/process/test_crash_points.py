@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group
 
 def _sample(survey: Survey) -> list[Point]:
     each = survey.one_of_each(random.Random(proving.seed()))
-    sample = proving.pick(survey.points, short=22, always=[*each, *survey.dangerous[:DANGEROUS]])
+    sample = proving.pick(survey.points, short=10, always=[*each, *survey.dangerous[:DANGEROUS]])
     assert {survey.called[point] for point in sample} == set(documented())
     return sample
 
