@@ -13,7 +13,7 @@ from syncd.cli import runs, session
 from syncd.cli.ending import OK, TRY_LATER
 from syncd.cli.page import GOOD, WARN, account_option, json_option, number, out, print_json, table
 from syncd.cli.progress import Shown
-from syncd.cli.pull import require_streams
+from syncd.cli.pull import names_of, require_streams
 from syncd.clock import SystemClock
 from syncd.domain.reports import RunReport
 from syncd.service.backfills import backfill, chosen, planned
@@ -88,7 +88,7 @@ def command(since: datetime, streams: str, relations: bool, account: str | None,
     """
     settings = session.begin().settings
     configs = session.accounts(settings, account)
-    named = tuple(name.strip() for name in streams.split(",") if name.strip())
+    named = names_of(streams)
     outcome = session.run(lambda: _backfill(settings, configs, since, named, relations))
     if as_json:
         print_json(outcome)

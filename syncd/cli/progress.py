@@ -131,16 +131,15 @@ class Shown:
 
     def run(self, report: RunReport) -> None:
         """One pull ended."""
-        self._streams += 1
         if self._bar is None:
             self._reporter.run(report)
-        else:
-            self._bar.update(self._task, completed=self._streams, description=f"{report.account} {report.stream}")
+        self.step(f"{report.account} {report.stream}")
 
     def step(self, words: str) -> None:
-        """One step that is no run ended."""
+        """One of the expected steps ended. What is under way moves the bar on from the steps that have."""
+        self._streams += 1
         if self._bar is not None:
-            self._bar.update(self._task, advance=1, description=words)
+            self._bar.update(self._task, completed=self._streams, description=words)
 
     def progressed(self, progress: Progress) -> None:
         """A pull has come this far."""

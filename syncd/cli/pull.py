@@ -51,6 +51,11 @@ async def _pull_account(runtime: AccountRuntime, streams: tuple[str, ...]) -> li
     return reports
 
 
+def names_of(text: str) -> tuple[str, ...]:
+    """Return the names of a list that is written with commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def require_streams(runtime: AccountRuntime, streams: tuple[str, ...]) -> None:
     """Raise UsageError for a stream that this account's provider does not have."""
     for stream in streams:

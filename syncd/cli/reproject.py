@@ -11,7 +11,7 @@ from syncd.cli import session
 from syncd.cli.ending import FAILED, OK, TRY_LATER
 from syncd.cli.page import WARN, account_option, json_option, out, print_json, table
 from syncd.cli.progress import Shown
-from syncd.cli.pull import require_streams
+from syncd.cli.pull import names_of, require_streams
 from syncd.inbound import ORDER
 from syncd.inbound.reproject import Reprojected, Reprojector
 from syncd.service.accounts import pull_policy
@@ -36,7 +36,7 @@ def command(streams: str, account: str | None, as_json: bool) -> int:
     """
     settings = session.begin().settings
     configs = session.accounts(settings, account)
-    names = tuple(name.strip() for name in streams.split(",") if name.strip())
+    names = names_of(streams)
     found = session.run(lambda: _reproject(settings, configs, names))
     if as_json:
         print_json(found)

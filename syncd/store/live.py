@@ -14,7 +14,7 @@ _LOOK = text("""
     SELECT coalesce(s.lease_until > clock_timestamp(), false) AS is_alive,
            EXISTS (SELECT FROM syncd.runs WHERE account_id = :account_id AND status = 'running'
                    AND trigger IN ('start', 'schedule')) AS is_pulling,
-           EXISTS (SELECT FROM syncd.lanes WHERE account_id = :account_id AND ready_at <= now()) AS has_deliveries,
+           EXISTS (SELECT FROM syncd.ready WHERE account_id = :account_id AND ready_at <= now()) AS has_deliveries,
            coalesce(CAST(extract(epoch FROM s.throttled_until - now()) AS double precision), 0) AS throttled_s
     FROM (SELECT 1) AS one LEFT JOIN syncd.account_states s ON s.account_id = :account_id
 """)
