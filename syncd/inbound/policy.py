@@ -21,16 +21,15 @@ class PullPolicy:
     What a run would change of known rows beyond ``rewrite`` is asked about first.
 
     A second absence counts ``absence_gap_s`` after the first. ``sweep_budget`` bounds the calls of one sweep or
-    follow-up run. What an answer has proven within ``proven_s`` is not asked for
-    by a backfill. Unpaid orders older than ``unpaid_days`` are given up as settled. Unchanged rows get a new
-    ``last_seen_at`` every ``touch_every_s``. ``detail_attempts`` failed calls end an invoice's detail; between them it
-    waits ``detail_backoff_s``, doubled each time, up to a day. A run of ``strikes`` failed calls in a row ends a sweep.
-    ``batch_rows`` of an answer are written at a time, ``sweep_batch`` small answers in one transaction. ``pages``
-    bounds the requests of one answer. Until ``grace_s`` after a delivery, an answer that does not show it says nothing.
-    ``probe_*`` and ``breaker_*`` are the waits after a canary that failed, the drainer's own: between the two bounds,
-    ever longer. A host that has been out of reach for ``away_s`` pauses the account. ``owners`` say whose value counts
-    where both sides moved a field. ``files`` is where PDFs of invoices are kept, None nowhere; one of more than
-    ``file_bytes`` is refused.
+    follow-up run. What an answer has proven within ``proven_s`` is not asked for by a backfill. Unpaid orders older
+    than ``unpaid_days`` are given up as settled. Unchanged rows get a new ``last_seen_at`` every ``touch_every_s``.
+    ``detail_attempts`` failed calls end an invoice's detail; between them it waits ``detail_backoff_s``, doubled each
+    time, up to a day. A run of ``strikes`` failed calls in a row ends a sweep. ``batch_rows`` of an answer are written
+    at a time, ``sweep_batch`` small answers in one transaction. ``pages`` bounds the requests of one answer. Until
+    ``grace_s`` after a delivery, an answer that does not show it says nothing. ``probe_*`` and ``breaker_*`` are the
+    waits after a canary that failed, the drainer's own: between the two bounds, ever longer. A host that has been out
+    of reach for ``away_s`` pauses the account. ``owners`` say whose value counts where both sides moved a field.
+    ``files`` is where PDFs of invoices are kept, None nowhere; one of more than ``file_bytes`` is refused.
     """
 
     window: WindowRule = field(default_factory=WindowRule)
