@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -27,6 +28,7 @@ from syncd.policy.fold import IDENTITY, Entry, Plan, RepeatSafe, fold, watermark
 from syncd.policy.lowwater import WHOLE, Mark
 from syncd.policy.rounds import WIDER
 from syncd.store import outbox_reassert
+from syncd.store.by_index import plan_by_index
 from syncd.store.engine import Connection
 from syncd.store.outbox_standing import stood
 from syncd.store.refusal import was_refused
@@ -84,7 +86,7 @@ _DUE = text(
           WHERE account_id = :account_id AND ready_at >= :ready_at AND ready_at <= statement_timestamp()
           ORDER BY ready_at OFFSET 0) AS r
     CROSS JOIN LATERAL (
-        SELECT id, relation_id, epoch, tail_seq, sending_upto, CAST(ctid AS text) AS place FROM syncd.lanes
+        SELECT id, relation_id, epoch, tail_seq, acked_seq, sending_upto, CAST(ctid AS text) AS place FROM syncd.lanes
         WHERE id BETWEEN r.lane_id AND r.lane_id AND ready_at = r.ready_at
         ORDER BY id DESC LIMIT 1
         FOR UPDATE SKIP LOCKED
@@ -93,19 +95,29 @@ _DUE = text(
     """
 )
 
+# A lane's cursor (0: its start) divides what it left behind from what is still to come: each half has an index in which
+# nothing is that was delivered in between (``migrations/sql/entries_005.sql``).
 _ENTRIES = text(
     f"""
     SELECT l.id AS lane_id, e.id, e.seq, e.operation, e.facet, e.status, e.attempts, e.next_attempt_at, e.is_uncertain,
            e.captured_at, CAST(e.payload AS text) AS payload,
            {was_refused("e")} AS is_refused, e.reasserts
-    FROM unnest(CAST(:lane_ids AS bigint[])) AS l (id)
+    FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:acked AS bigint[])) AS l (id, acked_seq)
     CROSS JOIN LATERAL (
-        SELECT * FROM syncd.entries
-        WHERE lane_id = l.id AND status IN ('pending', 'held', 'dead', 'parked', 'diverged')
+        (SELECT * FROM syncd.entries
+         WHERE lane_id = l.id AND seq <= l.acked_seq
+           AND (status IN ('dead', 'parked', 'diverged') OR (is_reopened AND status IN ('pending', 'held')))
+         ORDER BY seq LIMIT :window)
+        UNION ALL
+        (SELECT * FROM syncd.entries
+         WHERE lane_id = l.id AND seq > l.acked_seq AND status IN ('pending', 'held', 'dead', 'parked', 'diverged')
+         ORDER BY seq LIMIT :window)
         ORDER BY seq LIMIT :window
     ) AS e
     """
 )
+
+_UNKNOWN: Mapping[int, int] = MappingProxyType({})
 
 _RELATIONS = text("SELECT id, remote_id, email FROM crm.relations WHERE id = ANY (CAST(:ids AS bigint[]))")
 
@@ -145,13 +157,15 @@ _DOUBT = text(
 
 async def claim(connection: Connection, account_id: AccountId, terms: Terms, *, most: int) -> Claim:
     """Take up to ``most`` due lanes of an account, each with its plan."""
+    await plan_by_index(connection)
     due = (
         await connection.execute(_DUE, {"account_id": account_id, "ready_at": terms.start.ready_at, "most": most})
     ).all()
     if not due:
         return Claim((), 0)
     now: datetime = due[0].now
-    entries = await read_entries(connection, [lane.id for lane in due], terms.window)
+    cursors = {lane.id: lane.acked_seq for lane in due}
+    entries = await read_entries(connection, [lane.id for lane in due], terms.window, cursors)
     await doubt(connection, due, entries, terms.is_repeat_safe)
     await outbox_reassert.bring_up(connection, entries, now)
     plans = {lane.id: fold(entries.get(lane.id, ()), terms.is_repeat_safe, now) for lane in due}
@@ -165,9 +179,15 @@ async def claim(connection: Connection, account_id: AccountId, terms: Terms, *, 
     return Claim(taken, len(lanes))
 
 
-async def read_entries(connection: Connection, lane_ids: Sequence[int], window: int) -> dict[int, list[Entry]]:
-    """Return the first ``window`` undelivered entries of each lane that has any, in order."""
-    rows = await connection.execute(_ENTRIES, {"lane_ids": list(lane_ids), "window": window})
+async def read_entries(
+    connection: Connection, lane_ids: Sequence[int], window: int, cursors: Mapping[int, int] = _UNKNOWN
+) -> dict[int, list[Entry]]:
+    """Return the first ``window`` undelivered entries of each lane that has any, in order.
+
+    ``cursors`` are what locked lanes have passed (``acked_seq``); without them all is found as well, from the start.
+    """
+    acked = [cursors.get(lane_id, 0) for lane_id in lane_ids]
+    rows = await connection.execute(_ENTRIES, {"lane_ids": list(lane_ids), "acked": acked, "window": window})
     entries: dict[int, list[Entry]] = {}
     lane_id = None
     for (
@@ -267,11 +287,12 @@ async def _widen(
     A lane that waits as a whole is not read further: it may be long, and every change of it wakes it. What is found is
     cut to one window again, or the lane would keep its worker for as long as it is long.
     """
+    cursors = {lane.id: lane.acked_seq for lane in due}
     window, cut = terms.window, {lane_id for lane_id, read in entries.items() if len(read) >= terms.window}
     narrow = _to_widen(cut, plans)
     while narrow:
         window *= WIDER
-        wider = await read_entries(connection, narrow, window)
+        wider = await read_entries(connection, narrow, window, cursors)
         await doubt(connection, [lane for lane in due if lane.id in wider], wider, terms.is_repeat_safe)
         await outbox_reassert.bring_up(connection, wider, now)
         for lane_id, read in wider.items():

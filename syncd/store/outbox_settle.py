@@ -16,12 +16,10 @@ from sqlalchemy import text
 from syncd.domain.ids import AccountId
 from syncd.store import outbox_contest, outbox_incidents, outbox_reassert
 from syncd.store.bulk import copy_rows
+from syncd.store.by_index import plan_by_index
 from syncd.store.engine import Connection
 from syncd.store.outbox_bind import bind
 from syncd.store.outbox_results import LaneSettlement, Settled
-
-# No plan of this transaction may read lanes from end to end: what a held transaction keeps of them is never little.
-_NO_SCANS = text("SELECT set_config('enable_seqscan', 'off', true)")
 
 # Locks are taken in the order of the relations, as stage takes them: the arrays are in that order. Each lane is looked
 # up from its newest version down, as the claim does it.
@@ -175,7 +173,7 @@ async def _lock(connection: Connection, worker: str, lanes: Sequence[LaneSettlem
     """Lock the lanes that are still ours; return where each is, until this transaction writes it."""
     if not lanes:
         return {}
-    await connection.execute(_NO_SCANS)
+    await plan_by_index(connection)
     ordered = sorted(lanes, key=lambda s: (s.relation_id is None, s.relation_id or 0))
     binds = {"worker": worker, "lane_ids": [s.lane_id for s in ordered], "epochs": [s.epoch for s in ordered]}
     return {row.id: row.place for row in await connection.execute(_LOCK, binds)}

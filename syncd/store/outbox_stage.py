@@ -22,17 +22,16 @@ from collections.abc import Sequence
 from sqlalchemy import text
 
 from syncd.policy.lowwater import WHOLE, Mark
+from syncd.store.by_index import SETTINGS
 from syncd.store.engine import Connection
 from syncd.store.outbox_guard import Sightings, Staged, guard_staged, read_guard
 
 # Nobody else stages while this lock is held, so a stager that stands still in mid-transaction (stopped, swapped out,
-# cut off) is let go by the server after seconds, or by ``end_still_stager``. And no plan may read captures or lanes
-# from end to end: what a held transaction keeps of them is never little. Both are for the one transaction, and cost no
-# statement of their own.
+# cut off) is let go by the server after seconds, or by ``end_still_stager``. And captures and lanes are reached by
+# index alone. Both are for the one transaction, and cost no statement of their own.
 _ALONE = text(
-    """
-    SELECT pg_try_advisory_xact_lock(hashtextextended('syncd.stage', 0)) AS is_ours,
-           set_config('enable_seqscan', 'off', true),
+    f"""
+    SELECT pg_try_advisory_xact_lock(hashtextextended('syncd.stage', 0)) AS is_ours, {SETTINGS},
            set_config('idle_in_transaction_session_timeout', '5s', true)
     """
 )

@@ -108,6 +108,18 @@ async def test_a_lane_that_was_being_sent_is_settled_by_whoever_sends_it(before:
     assert await unkept(store) == []
 
 
+async def test_what_was_retried_behind_its_cursor_before_the_upgrade_is_sent_after_it(
+    before: tuple[Store, Account],
+) -> None:
+    """Nobody marked it then; unmarked it would never be read again."""
+    store, account = before
+    await run_sql(store, "UPDATE syncd.entries SET status = 'pending', attempts = 0 WHERE status = 'dead'")
+    await run_sql(store, "UPDATE syncd.lanes SET ready_at = now() WHERE id = 5")
+    await upgrade(store)
+    (lane,) = [lane for lane in (await claimed(store, account)).lanes if lane.relation_id == 5]
+    assert [step.carrier.seq for step in lane.plan.steps] == [1]
+
+
 async def test_all_of_it_is_delivered_in_the_end(before: tuple[Store, Account]) -> None:
     """Leases and back-offs end; then nothing may be left that is neither delivered nor a person's to decide."""
     store, account = before

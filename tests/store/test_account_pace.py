@@ -18,7 +18,7 @@ from syncd.store.account_pace import (
 )
 from syncd.store.account_states import Outlook, look, pause
 from syncd.store.outbox import AttemptRow, EntrySettlement
-from tests.support.claims import account_with, changed, claimed, entry_of, lane_of, plain, settled
+from tests.support.claims import account_with, changed, claimed, entry_of, lane_of, passed, plain, settled
 from tests.support.lanes import add, profile
 from tests.support.outbox import rows, run_sql
 
@@ -154,8 +154,9 @@ async def _refused(
 ) -> None:
     """Settle the changes of some relations as refused by the CRM."""
     for lane in (await claimed(store, account)).lanes:
-        made = plain(lane, is_failed=True, acked_seq=lane.seen_seq)
+        made = plain(lane, is_failed=True)
         if lane.relation_id in relations:
+            made.acked_seq = passed(lane, lane.plan.steps)
             for step in lane.plan.steps:
                 for entry in (*step.superseded, step.carrier):
                     is_carrier = entry is step.carrier

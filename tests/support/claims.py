@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ from sqlalchemy import text
 
 from syncd.domain.account import Account
 from syncd.domain.changes import LocalChange, encode_change, facet_of, operation_of
+from syncd.policy.fold import Step, watermark
 from syncd.store import Store
 from syncd.store.outbox import (
     AttemptRow,
@@ -87,7 +89,7 @@ async def begun(store: Store, lane: ClaimedLane, worker: str = "w") -> bool:
 
 def delivered(lane: ClaimedLane, proof: str = "accepted", **given: Any) -> LaneSettlement:
     """Settle every step of a lane as delivered."""
-    made = plain(lane, is_delivered=True, acked_seq=lane.seen_seq, is_more=lane.plan.is_more, **given)
+    made = plain(lane, is_delivered=True, acked_seq=passed(lane, lane.plan.steps), is_more=lane.plan.is_more, **given)
     for step in lane.plan.steps:
         made.delivered.append((step.carrier.seq, proof))
         made.attempts.append(
@@ -99,6 +101,12 @@ def delivered(lane: ClaimedLane, proof: str = "accepted", **given: Any) -> LaneS
         if row is not None:
             made.history.append((step.carrier.id, row))
     return made
+
+
+def passed(lane: ClaimedLane, settled: Iterable[Step]) -> int:
+    """Return where the cursor stands when these steps wait no longer: what it passes is not read again."""
+    seqs = {entry.seq for step in settled for entry in (*step.superseded, step.carrier)}
+    return watermark(lane.entries, seqs, lane.seen_seq)
 
 
 def failed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -13,6 +14,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
+    event,
     func,
     text,
 )
@@ -84,6 +86,11 @@ lanes = Table(
     postgresql_with={"fillfactor": 10},
 )
 
+# Looked up from the newest version down (lanes_005.sql). What the index of a key is made with, no argument says.
+for _index in ("lanes_pkey", "lanes_relation_id_key"):
+    _unmerged = DDL(f"ALTER INDEX syncd.{_index} SET (deduplicate_items = off)")  # type: ignore[no-untyped-call]
+    event.listen(lanes, "after_create", _unmerged)
+
 # Kept by a trigger on lanes (lanes_004.sql), and never written otherwise.
 ready = Table(
     "ready",
@@ -124,6 +131,7 @@ entries = Table(
     Column("prove_at", Instant),
     Column("proved_at", Instant),
     Column("proved_run_id", BigInteger),
+    Column("is_reopened", Boolean, nullable=False, server_default=text("false")),
     one_of("status", tuple(EntryStatus), name="entries_status_check"),
     PrimaryKeyConstraint("lane_id", "seq"),
     Index("entries_id_key", "id", unique=True),
@@ -135,6 +143,14 @@ entries = Table(
         "lane_id",
         "seq",
         postgresql_where=text("status IN ('pending', 'held', 'dead', 'parked', 'diverged')"),
+    ),
+    Index(
+        "entries_left_idx",
+        "lane_id",
+        "seq",
+        postgresql_where=text(
+            "status IN ('dead', 'parked', 'diverged') OR (is_reopened AND status IN ('pending', 'held'))"
+        ),
     ),
     schema="syncd",
     postgresql_with={"fillfactor": 80},

@@ -220,6 +220,8 @@ class _Scene:
                 if acked < self.cursor.get(lane, 0):
                     self.take.complaints.append(f"the cursor of lane {lane} went back to {acked}")
                 self.cursor[lane] = acked
+            for lane, seq in await self.connection.fetch(_PASSED):
+                self.take.complaints.append(f"the cursor of lane {lane} has passed {seq}, which waits to be sent")
 
     async def decide(self) -> bool:
         """Let a person look at the CRM and decide what nobody else could tell; return whether anything waited."""
@@ -263,6 +265,12 @@ _WAITING = """
 """
 
 _LEASED = "SELECT id, epoch FROM syncd.lanes WHERE claimed_by IS NOT NULL AND ready_at > now() + interval '1 s'"
+
+# What a claim would never find: the cursor says that it is over.
+_PASSED = """
+    SELECT e.lane_id, e.seq FROM syncd.entries e JOIN syncd.lanes l ON l.id = e.lane_id
+    WHERE e.status IN ('pending', 'held') AND e.seq <= l.acked_seq AND NOT e.is_reopened
+"""
 
 _PARKED = """
     SELECT e.id, e.operation, e.facet, e.is_uncertain, r.remote_id

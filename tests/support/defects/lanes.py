@@ -151,6 +151,7 @@ _CRASHES = "tests/process/test_crash_points.py::test_a_drainer_may_die_before_an
 _SETTLE = "tests/store/test_outbox_settle.py::"
 _STAGE = "tests/store/test_outbox_stage.py::"
 _CLAIM = "tests/store/test_outbox_claim.py::"
+_LEFT = "tests/store/test_outbox_left.py::"
 _READY = "tests/store/test_outbox_ready.py::"
 
 LANES: dict[str, Defect] = {
@@ -203,6 +204,16 @@ LANES: dict[str, Defect] = {
         _SETTLE + "test_the_cursor_never_goes_back",
         in_sql(outbox_claim, "_TAKE", (_INTENT, r"sending_upto = c.sending_upto, acked_seq = 0")),
         points=1,
+    ),
+    "cursor_past_what_waits": Defect(
+        "The cursor goes to the end of what was read, past what waits for its back-off: no claim reads that again.",
+        "tests/unit/test_fold.py::test_the_cursor_passes_dead_and_parked_entries_and_stops_before_pending_and_held_ones",
+        instead(folding, "watermark", lambda _: lambda entries, settled, tail_seq: tail_seq),
+    ),
+    "left_behind_unread": Defect(
+        "The claim reads beyond the cursor alone: what waits there for a person is never met again.",
+        _LEFT + "test_what_is_parked_behind_the_cursor_keeps_its_facet",
+        in_sql(outbox_claim, "_ENTRIES", (r"AND seq <= l\.acked_seq", "AND false")),
     ),
     "drained_by_id": Defect(
         "The stager asks for captures above the last id that it saw: what commits late is never seen.",
