@@ -136,7 +136,7 @@ class Applier:
         for _ in range(_STAGINGS):
             async with self._store.begin() as connection:
                 staged = await stage(connection, most=self._limits.stage_batch)
-                await withhold(connection, self._account.id)
+                await withhold(connection, self._account.id, settle_window_s=self._limits.settle_window_s)
             if staged == 0:
                 return
             if staged is None:

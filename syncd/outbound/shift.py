@@ -207,7 +207,7 @@ class Shift:
         try:
             async with self._post.store.begin() as connection:
                 moved = await stage(connection, mark, most=limits.stage_batch, sightings=self._sightings)
-                withheld = await withhold(connection, self._post.account.id)
+                withheld = await withhold(connection, self._post.account.id, settle_window_s=limits.settle_window_s)
                 if wanted > 0:
                     claimed = await claim(connection, self._post.account.id, terms, most=wanted)
         except InfrastructureError:

@@ -21,6 +21,9 @@ from syncd.domain.facets import NO, YES
 from syncd.domain.ids import AccountId
 from syncd.policy.merge import Owner
 from syncd.store.engine import Connection
+from syncd.store.outbox_claim import decoded
+from syncd.store.outbox_operate import SETTLE_WINDOW_S
+from syncd.store.outbox_reassert import remember
 
 _WAITING = text("""
     SELECT id, table_name, row_id, field, local, remote, owner, run_id FROM syncd.conflicts
@@ -58,6 +61,7 @@ _GIVE_UP = text("""
                     THEN e.id = ANY (CAST(:stripped AS bigint[])) AND e.payload -> 'new' = '{}'
                WHEN e.operation = 'change_email' THEN CAST(:field AS text) = 'email'
                ELSE e.facet = :field END
+    RETURNING e.id, e.operation, CAST(e.payload AS text) AS payload, e.is_uncertain AND e.reasserts IS NULL AS may_land
 """)
 _WAKE = text("UPDATE syncd.lanes SET ready_at = clock_timestamp(), block_reason = NULL WHERE id = :lane_id")
 _WITHHELD = text("""
@@ -78,17 +82,22 @@ _HISTORY = text("""
 _LINKS = {"relation_tags": "tag_id", "group_members": "group_id"}
 
 
-async def withhold(connection: Connection, account_id: AccountId) -> int:
+async def withhold(connection: Connection, account_id: AccountId, *, settle_window_s: float = SETTLE_WINDOW_S) -> int:
     """Withhold what the account's conflicts say must not be sent; return how many of them that settled."""
     waiting = (await connection.execute(_WAITING, {"account_id": account_id})).all()
     done = 0
     for conflict in waiting:
-        done += await withhold_one(connection, account_id, conflict)
+        done += await withhold_one(connection, account_id, conflict, settle_window_s=settle_window_s)
     return done
 
 
-async def withhold_one(connection: Connection, account_id: AccountId, conflict: Any) -> bool:
-    """Withhold one conflict's edits; return False when somebody is in the way. The caller has locked its row."""
+async def withhold_one(
+    connection: Connection, account_id: AccountId, conflict: Any, *, settle_window_s: float = SETTLE_WINDOW_S
+) -> bool:
+    """Withhold one conflict's edits; return False when somebody is in the way. The caller has locked its row.
+
+    What is given up while it may have been applied is remembered as a skip is (``outbox_operate.skip_entry``).
+    """
     whose = {"account_id": account_id, "row_id": conflict.row_id}
     lane = (await connection.execute(_LANE, whose)).one_or_none()
     is_locked = lane is None and (await connection.execute(_HAS_LANE, whose)).scalar_one()
@@ -106,12 +115,20 @@ async def withhold_one(connection: Connection, account_id: AccountId, conflict: 
         why = f"it waits for a person: conflict {conflict.id}"
         if conflict.owner == Owner.REMOTE.value:
             why = f"the CRM's value counts: conflict {conflict.id}"
-        strip = {"lane_id": lane.id, "field": conflict.field}
-        stripped = list((await connection.execute(_STRIP, strip)).scalars())
-        await connection.execute(_GIVE_UP, {**strip, "stripped": stripped, "why": why})
+        await _give_up(connection, lane.id, conflict.field, why, settle_window_s)
         await connection.execute(_WAKE, {"lane_id": lane.id})
     await connection.execute(_WITHHELD, {"id": conflict.id, "local": local})
     return True
+
+
+async def _give_up(connection: Connection, lane_id: int, field: str, why: str, settle_window_s: float) -> None:
+    strip = {"lane_id": lane_id, "field": field}
+    stripped = list((await connection.execute(_STRIP, strip)).scalars())
+    given_up = (await connection.execute(_GIVE_UP, {**strip, "stripped": stripped, "why": why})).all()
+    for entry in given_up:
+        change, _ = decoded(entry.operation, entry.payload)
+        if entry.may_land and change is not None:
+            await remember(connection, lane_id, change, entry.id, settle_window_s)
 
 
 async def value_here(connection: Connection, conflict: Any) -> str | None:

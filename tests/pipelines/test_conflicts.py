@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -195,6 +196,39 @@ async def test_a_conflict_leaves_alone_what_waits_for_a_late_request(store: Stor
         await both.drain()
         told = f"SELECT reasserts IS NOT NULL, status FROM syncd.entries WHERE id <> {root} ORDER BY 1"
         assert await both.rows(told) == [(False, "skipped"), (True, "pending")]
+
+
+@pytest.mark.parametrize("take", [Take("value", "Chosen"), Take("local")])
+async def test_an_edit_that_a_conflict_gave_up_in_doubt_does_not_undo_what_a_person_chose(
+    store: Store, take: Take
+) -> None:
+    """Its request may land after the decision has been delivered, and nobody would ever send the decision again."""
+    world = World.seeded(1, 0, 0, seed=7, now=NOON)
+    (number,) = world.relations
+    world.change_relation(number, last_name="Agreed")
+    world.join(world.relations[number], next(iter(world.groups)))
+    async with both_sides(store, world, owners=Owners(Owner.LOCAL, {"last_name": Owner.HOLD})) as both:
+        both.limits = replace(both.limits, settle_window_s=3600.0)
+        await both.pull()
+        both.box.faults.add("late", operation="relation_upsert")
+        await both.edit(EDIT)
+        await both.drain(backoff_s=3600.0, backoff_max_s=3600.0)
+        assert await both.rows("SELECT status, is_uncertain FROM syncd.entries") == [("pending", True)]
+        world.change_relation(number, last_name="Theirs")
+        await both.pull("group_members")
+        await both.drain()
+        assert await both.value("SELECT status FROM syncd.entries WHERE reasserts IS NULL") == "skipped"
+        await both.edit(f"UPDATE crm.relations SET last_name = 'Newer' WHERE id = ({WHO})")
+        await stage_all(store)
+        assert await resolve(both, take)
+        await both.drain()
+        chosen = "Chosen" if take.side == "value" else "Newer"
+        assert await names(both) == (chosen, chosen)
+        assert both.box.land() == 1
+        assert await names(both) == (chosen, "Ours"), "the late request lands after the decision"
+        await both.wake()
+        await both.drain()
+        assert await names(both) == (chosen, chosen)
 
 
 OVERWRITTEN = {
