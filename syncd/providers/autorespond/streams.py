@@ -218,12 +218,6 @@ def latest_rows(events: Iterable[Row[Subscription]]) -> tuple[Row[Subscription],
     return tuple(latest.values())
 
 
-def latest_per_list(events: Iterable[Subscription]) -> dict[str, str]:
-    """Return the latest status by list, by the same rule."""
-    rows = latest_rows(Row(event, b"") for event in events)
-    return {row.record.list_remote_id: row.record.status for row in rows}
-
-
 def _is_later(event: Subscription, known: Subscription) -> bool:
     if event.event_at is None or known.event_at is None:
         return event.event_at is not None or known.event_at is None
