@@ -177,10 +177,12 @@ _REFUSALS = {
     "28P01": "the database refuses this password",
     "3D000": "the database server has no database of this name",
 }
-# What passes: lost connections, a server that starts or stops, a transaction that stood still for too long, a standby,
-# no free slot or disk, a deadlock we lost.
+# What passes: lost connections, a server that starts or stops, a statement that an operator or a time limit of the
+# server's cancelled, a lock that was waited for too long, a transaction that stood still or went on for too long, a
+# connection that rested for too long, a standby, no free slot or disk, a deadlock we lost.
 _PASSING = frozenset(
-    {"08", "57P01", "57P02", "57P03", "25P03", "25006", "53000", "53100", "53200", "53300", "40001", "40P01"}
+    {"08", "57P01", "57P02", "57P03", "57P05", "57014", "55P03", "25P03", "25P04", "25006", "53000", "53100", "53200"}
+    | {"53300", "40001", "40P01"}
 )
 
 

@@ -56,8 +56,8 @@ async def upgrade(store: Store) -> Upgraded:
     Raises ConfigurationError when the schema is newer than the code, the server too old, or the role may not make
     schemas; InfrastructureError when another session holds what the upgrade needs for too long.
     """
-    with _refusals():
-        async with store.begin() as connection:
+    async with store.begin() as connection:
+        with _refusals():  # in here: outside, the store has taken a lock's time limit for one of the server's
             await _take_the_lock(connection)
             state = await check_on(connection)
             await _require_upgradable(connection, state)

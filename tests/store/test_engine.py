@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from syncd.domain.errors import ConfigurationError, InfrastructureError
 from syncd.store import Store
-from syncd.store.engine import async_url
+from syncd.store.engine import Connection, async_url
 
 
 async def test_begin_remote_marks_only_its_own_transaction(store: Store) -> None:
@@ -65,6 +65,50 @@ async def _stand_still(store: Store) -> None:
         await connection.execute(text("SELECT 1"))
         await asyncio.sleep(0.2)
         await connection.execute(text("SELECT 1"))
+
+
+async def test_a_statement_that_an_operator_cancels_is_an_infrastructure_error(store: Store) -> None:
+    """Whoever makes room for a moment with pg_cancel_backend has found no bug of ours: the run is tried again later."""
+    async with asyncio.timeout(30), store.reading() as operator:
+        with pytest.raises(InfrastructureError, match="57014"):
+            await _be_cancelled(store, operator)
+    async with store.begin() as connection:
+        assert (await connection.execute(text("SELECT 1"))).scalar_one() == 1
+
+
+async def _be_cancelled(store: Store, operator: Connection) -> None:
+    """Wait for a lock of the operator's, who cancels the waiting."""
+    await operator.execute(text("SELECT pg_advisory_lock(57014)"))
+    async with store.begin() as connection:
+        pid = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+        waiting = asyncio.create_task(connection.execute(text("SELECT pg_advisory_xact_lock(57014)")))
+        await operator.execute(text(_UNTIL_SOMEBODY_WAITS))
+        await operator.execute(text("SELECT pg_cancel_backend(:pid)"), {"pid": pid})
+        await waiting
+
+
+_UNTIL_SOMEBODY_WAITS = """
+    DO $$ BEGIN
+        WHILE NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 57014 AND NOT granted) LOOP
+            PERFORM pg_sleep(0.01);
+        END LOOP;
+    END $$
+"""
+
+
+@pytest.mark.parametrize("setting", ["statement_timeout", "lock_timeout"])
+async def test_a_time_limit_of_the_servers_is_an_infrastructure_error(store: Store, setting: str) -> None:
+    """A limit that an administrator set for all hits whoever waits behind another: what waited is not broken."""
+    async with store.begin() as first:
+        await first.execute(text("LOCK TABLE crm.tags"))
+        with pytest.raises(InfrastructureError):
+            await _wait_for_tags(store, setting)
+
+
+async def _wait_for_tags(store: Store, setting: str) -> None:
+    async with store.begin() as connection:
+        await connection.execute(text(f"SET LOCAL {setting} = '20ms'"))
+        await connection.execute(text("SELECT count(*) FROM crm.tags"))
 
 
 async def test_connection_that_the_server_closed_is_replaced(database: str, store: Store) -> None:

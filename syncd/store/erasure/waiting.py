@@ -52,11 +52,11 @@ async def open_runs(connection: Connection, erasure_id: int) -> int:
 @asynccontextmanager
 async def impatient(store: Store) -> AsyncIterator[Connection]:
     """Open a transaction as the owner of the mirror that waits for no lock longer than a moment. Raises Busy."""
-    try:
-        async with store.begin_remote() as connection:
-            await connection.execute(_PATIENCE)
+    async with store.begin_remote() as connection:
+        await connection.execute(_PATIENCE)
+        try:
             yield connection
-    except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) not in _IN_THE_WAY:
-            raise
-        raise Busy("an application or a pull holds rows of this person") from None
+        except DBAPIError as error:  # in here: outside, the store has taken it for a database that cannot serve us
+            if getattr(error.orig, "sqlstate", None) not in _IN_THE_WAY:
+                raise
+            raise Busy("an application or a pull holds rows of this person") from None
