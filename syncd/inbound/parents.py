@@ -134,13 +134,14 @@ def _is_nothing(stream: Stream, answer: Shown) -> bool:
 async def _write(
     context: Context, connection: Connection, scope: Scope, stream: Stream, there: Sequence[Shown]
 ) -> Written:
+    unsure = frozenset(answer.due.id for answer in there if answer.warnings)
     match stream.records:
         case "TagName":
-            unsure = frozenset(answer.due.id for answer in there if answer.warnings)
             tags = {answer.due.id: answer.rows for answer in there}
             return await relation_tags.write(connection, scope, tags, unsure)
         case "Subscription":
-            return await subscriptions.write(connection, scope, {answer.due.id: answer.rows for answer in there})
+            standings = {answer.due.id: answer.rows for answer in there}
+            return await subscriptions.write(connection, scope, standings, unsure)
         case "Relation":
             return await relations.write(connection, scope, [row for answer in there for row in answer.rows])
         case "Order":

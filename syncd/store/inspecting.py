@@ -35,6 +35,11 @@ _STANDINGS = text("""
     FROM crm.list_subscriptions s JOIN crm.lists l ON l.id = s.list_id
     WHERE s.relation_id = ANY(CAST(:ids AS bigint[])) AND s.missing_since IS NULL
 """)
+_DOUBTFUL = text("""
+    SELECT DISTINCT relation_id FROM crm.list_subscriptions
+    WHERE relation_id = ANY(CAST(:ids AS bigint[]))
+      AND (missing_since >= :now OR missing_since > :now - make_interval(secs => :gap_s))
+""")
 # What the history said of a link before this transaction; null where it never spoke of it.
 _LINKS = text("""
     SELECT i.row_id, i.link_id,
@@ -113,6 +118,12 @@ async def list_standings(
     for row in await connection.execute(_STANDINGS, {"ids": list(ids)}):
         found[row.relation_id][row.remote_id] = (row.status, row.event_at)
     return found
+
+
+async def doubtful_standings(connection: Connection, scope: Scope, ids: Sequence[int]) -> frozenset[int]:
+    """Return the relations of which an answer lacks a standing, and not for long enough to be believed."""
+    values = {"ids": list(ids), "now": scope.now, "gap_s": scope.absence_gap_s}
+    return frozenset((await connection.execute(_DOUBTFUL, values)).scalars())
 
 
 async def invented_links(

@@ -166,6 +166,21 @@ async def test_drifted_orders_are_counted_one_by_one(mirrored: Drifting) -> None
     assert again == {EQUAL: total, VANISHED: 1}
 
 
+async def test_subscriptions_that_an_audit_does_not_see_prove_nothing_at_once(mirrored: Drifting) -> None:
+    """An account that suddenly answers empty must not be published as equal to what was known of it."""
+    it = mirrored.it
+    who = it.world.relations[mirrored.take()]
+    it.world.subscribe(who, next(iter(it.world.lists)), skips_optin=True)
+    await it.pull("relation_subscriptions")
+    who.events.clear()
+    await behind(it, "UPDATE syncd.readings SET proven_at = NULL WHERE stream = 'relation_subscriptions'")
+    for seen in ({EQUAL: 23, LATE: 1}, {EQUAL: 23, UNREAD: 1}, {EQUAL: 24}):
+        found, _ = await audited(it, "relation_subscriptions")
+        assert found == seen
+        assert (await standings(it))["relation_subscriptions"].proven == seen[EQUAL]
+        await it.advance(60 if UNREAD in seen else 0)
+
+
 async def test_drifted_subscriptions_and_invoice_details_are_mended(mirrored: Drifting) -> None:
     """What is read one call a row drifts like everything else."""
     it = mirrored.it

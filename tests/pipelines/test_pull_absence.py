@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
+
 import msgspec
 
+from syncd.sandbox.records import Event, Relation
 from syncd.store import Store
-from tests.support.pulling import circle
+from tests.support.pulling import NOON, Circle, circle
 
 
 async def test_a_tag_is_missing_only_after_two_absences_apart_in_time(store: Store) -> None:
@@ -164,3 +168,66 @@ async def test_relations_deleted_together_are_missing_when_another_is_still_know
             await it.pull("group_members", "relation_details")
             await it.advance(3601)
         assert await it.value("SELECT count(*) FROM crm.relations WHERE missing_since IS NULL") == rest
+
+
+async def test_subscriptions_that_are_not_shown_any_more_are_the_truth_at_the_second_time(store: Store) -> None:
+    """Events are not taken back: an empty answer about one who had some is first of all a call that has failed."""
+    async with circle(store, relations=3) as it:
+        await it.pull("lists", "groups", "group_members")
+        one, other = list(it.world.relations.values())[:2]
+        one.events[:] = [Event(401, "U", NOON - timedelta(days=2)), Event(402, "S", NOON - timedelta(days=2))]
+        other.events[:] = [Event(401, "S", NOON - timedelta(days=2))]
+        known = await _standing(it, one)
+        assert known == ([(401, "unsubscribed", False), (402, "subscribed", False)], True, False)
+        one.events.clear()
+        gone = [(401, "unsubscribed", True), (402, "subscribed", True)]
+        assert await _standing(it, one) == (gone, False, True)
+        assert await _standing(it, one) == (gone, False, True), "twice within the gap counts once"
+        await it.advance(3601)
+        assert await _standing(it, one) == (gone, True, False), "and what was known of a consent is kept"
+        one.events[:] = [Event(401, "U", NOON - timedelta(days=2)), Event(402, "S", NOON - timedelta(days=2))]
+        assert await _standing(it, one) == known
+        kinds = f"""
+            SELECT c.kind, count(*) FROM syncd.changes c JOIN crm.relations n ON n.id = c.row_id
+            WHERE c.table_name = 'list_subscriptions' AND n.remote_id = '{one.id}' GROUP BY 1 ORDER BY 1"""
+        assert await it.rows(kinds) == [("found", 2), ("insert", 2), ("missing", 2)]
+
+
+async def test_one_subscription_that_is_not_shown_waits_for_itself(store: Store) -> None:
+    """An absence of one list must not count for the next list that an answer lacks."""
+    async with circle(store, relations=3) as it:
+        await it.pull("lists", "groups", "group_members")
+        one = next(iter(it.world.relations.values()))
+        whole = [Event(number, "S", NOON - timedelta(days=2)) for number in (401, 402)]
+        for lacking, is_proven in ((None, True), (401, False), (402, False), (402, True)):
+            one.events[:] = [event for event in whole if event.list_id != lacking]
+            assert (await _standing(it, one))[1] is is_proven
+            await it.advance(3601)
+
+
+async def test_a_subscription_that_cannot_be_read_is_not_absent(store: Store) -> None:
+    """A record of an unknown shape may be any of those that seem to be lacking."""
+    async with circle(store, relations=3) as it:
+        await it.pull("lists", "groups", "group_members")
+        one = next(iter(it.world.relations.values()))
+        one.events[:] = [Event(number, "S", NOON - timedelta(days=2)) for number in (401, 402, 403)]
+        before = await _standing(it, one)
+        it.box.faults.add("retyped_key", operation="relation_subscriptions", key="campaignId", every=3, times=0)
+        for _ in range(2):
+            assert (await _standing(it, one))[0] == before[0]
+            await it.advance(3601)
+
+
+async def _standing(it: Circle, relation: Relation) -> tuple[list[tuple[Any, ...]], bool, bool]:
+    """Pull all subscriptions; return how a relation stands on its lists (list, status, whether it is missing), whether
+    this pull has proven that, and whether it said that some are not shown."""
+    who = f"(SELECT id FROM crm.relations WHERE remote_id = '{relation.id}')"
+    proof = f"stream = 'relation_subscriptions' AND row_id = {who}"
+    await it.edit(f"UPDATE syncd.readings SET proven_at = NULL WHERE {proof}")
+    report = await it.pull("relation_subscriptions")
+    assert report.is_success
+    rows = await it.rows(f"""
+        SELECT CAST(l.remote_id AS int), s.status, s.missing_since IS NOT NULL
+        FROM crm.list_subscriptions s JOIN crm.lists l ON l.id = s.list_id WHERE s.relation_id = {who} ORDER BY 1""")
+    is_proven = await it.value(f"SELECT proven_at IS NOT NULL FROM syncd.readings WHERE {proof}")
+    return rows, is_proven, any("not shown any more" in warning for warning in report.warnings)

@@ -1,7 +1,10 @@
 """List subscriptions: a relation's standing on each list. Applications cannot edit them, so the answer simply wins.
 
 An answer whose latest event is older than the known one lacks what has happened: events do not go back. The standing
-stays as it is, with a warning.
+stays as it is, with a warning. One that lacks a known standing altogether does so, too: nobody's events are ever taken
+back, so either the call has failed without a word or the list is gone. The standing is marked missing, and only when a
+second answer, apart in time, lacks it as well is that the truth about the relation. It is kept then, for it may be all
+that is known of a consent.
 
 A list that a subscription names before the snapshot of lists has shown it is created by its remote id alone.
 """
@@ -14,9 +17,11 @@ from typing import Any
 from sqlalchemy import text
 
 from syncd.domain.records import Row, Subscription
+from syncd.policy.absence import Absence, judge
 from syncd.policy.diff import diff
 from syncd.store.engine import Connection
-from syncd.store.history import Change, record
+from syncd.store.history import Change, missing, record
+from syncd.store.history import found as found_again
 from syncd.store.mirror import proving
 from syncd.store.mirror.scope import Scope, Written
 
@@ -31,7 +36,7 @@ _LISTS = text("""
     WHERE account_id = :account_id AND remote_id = ANY(CAST(:remote_ids AS text[]))
 """)
 _HELD = text("""
-    SELECT relation_id, list_id, status, event_at, last_seen_at FROM crm.list_subscriptions
+    SELECT relation_id, list_id, status, event_at, last_seen_at, missing_since FROM crm.list_subscriptions
     WHERE relation_id = ANY(CAST(:ids AS bigint[]))
 """)
 _ROWS = """
@@ -44,12 +49,24 @@ _UPSERT = text(f"""
     ON CONFLICT (relation_id, list_id) DO UPDATE
     SET status = excluded.status, event_at = excluded.event_at, last_seen_at = now(), missing_since = NULL
 """)
+_MARK = text("""
+    UPDATE crm.list_subscriptions t SET missing_since = :now
+    FROM unnest(CAST(:relation_ids AS bigint[]), CAST(:list_ids AS bigint[])) AS i (relation_id, list_id)
+    WHERE t.relation_id = i.relation_id AND t.list_id = i.list_id
+""")
 
 Key = tuple[int, int]
+Held = Mapping[Key, Mapping[str, Any]]
 
 
-async def write(connection: Connection, scope: Scope, shown: Mapping[int, Sequence[Row[Subscription]]]) -> Written:
-    """Write the standings of relations (by local id), each shown whole."""
+async def write(
+    connection: Connection,
+    scope: Scope,
+    shown: Mapping[int, Sequence[Row[Subscription]]],
+    unsure: frozenset[int] = frozenset(),
+) -> Written:
+    """Write the standings of relations (by local id), each shown whole; those of ``unsure`` may have more than was
+    read."""
     lists = await _lists(connection, scope, [row.record.list_remote_id for rows in shown.values() for row in rows])
     said: dict[Key, dict[str, object]] = {
         (relation_id, lists[row.record.list_remote_id]): {"status": row.record.status, "event_at": row.record.event_at}
@@ -58,8 +75,10 @@ async def write(connection: Connection, scope: Scope, shown: Mapping[int, Sequen
     }
     standings = {relation_id: [row.record for row in rows] for relation_id, rows in shown.items()}
     doubts = await proving.by_standings(connection, scope, standings)
-    found = await connection.execute(_HELD, {"ids": list(shown)})
-    held = {(row.relation_id, row.list_id): row._asdict() for row in found}
+    rows = await connection.execute(_HELD, {"ids": list(shown)})
+    held = {(row.relation_id, row.list_id): row._asdict() for row in rows}
+    lacking = {key: row for key, row in held.items() if key not in said and key[0] not in unsure}
+    noted, doubtful = await _mark_absent(connection, scope, lacking)
     older = [key for key in said if key in held and _goes_back(held[key], said[key])]
     received, said = len(said), {key: standing for key, standing in said.items() if key not in older}
     for key in _undated(shown, lists) & held.keys() & said.keys():
@@ -68,13 +87,28 @@ async def write(connection: Connection, scope: Scope, shown: Mapping[int, Sequen
     differences = {key: diff(held[key], said[key]) for key in said if key in held}
     changed = [key for key, difference in differences.items() if difference]
     stale = [key for key in said if key in held and held[key]["last_seen_at"] < scope.touch_before]
-    await _upsert(connection, {key: said[key] for key in (*new, *changed, *stale)})
-    changes = [Change(key[0], "insert", link_id=key[1]) for key in new]
+    again = [key for key in said if key in held and held[key]["missing_since"] is not None]
+    await _upsert(connection, {key: said[key] for key in dict.fromkeys((*new, *changed, *stale, *again))})
+    changes = [found_again(key[0], held[key]["missing_since"], key[1]) for key in again]
+    changes += [Change(key[0], "insert", link_id=key[1]) for key in new]
     changes += [Change(k[0], "update", differences[k].before, differences[k].after, k[1]) for k in changed]
     await record(connection, scope, "list_subscriptions", changes)
     warnings = tuple(warning for rows in shown.values() for row in rows for warning in row.warnings)
-    unchanged = received - len(new) - len(changed)
-    return Written(received, len(new), len(changed), unchanged, warnings=warnings + doubts + _told(older))
+    updated = len({*changed, *again})
+    told = warnings + doubts + _told(older, doubtful)
+    return Written(received, len(new), updated, received - len(new) - updated, missing=noted, warnings=told)
+
+
+async def _mark_absent(connection: Connection, scope: Scope, lacking: Held) -> tuple[int, int]:
+    """Mark the standings that an answer lacks; return how many are lacking for the first time, and how many have not
+    been lacking for long enough to be believed."""
+    judged = {key: judge(row["missing_since"], scope.now, scope.absence_gap_s) for key, row in lacking.items()}
+    noted = [key for key, verdict in judged.items() if verdict is Absence.NOTED]
+    if noted:
+        keys = {"relation_ids": [key[0] for key in noted], "list_ids": [key[1] for key in noted]}
+        await connection.execute(_MARK, {**keys, "now": scope.now})
+        await record(connection, scope, "list_subscriptions", [missing(key[0], scope.now, key[1]) for key in noted])
+    return len(noted), sum(1 for verdict in judged.values() if verdict is not Absence.CONFIRMED)
 
 
 def _undated(shown: Mapping[int, Sequence[Row[Subscription]]], lists: Mapping[str, int]) -> set[Key]:
@@ -93,10 +127,13 @@ def _goes_back(known: Mapping[str, Any], shown: Mapping[str, Any]) -> bool:
     return is_older and shown["status"] != known["status"]
 
 
-def _told(older: Sequence[Key]) -> tuple[str, ...]:
-    if not older:
-        return ()
-    return (f"{len(older)} subscriptions lack the latest event that is known; they are kept as they are",)
+def _told(older: Sequence[Key], doubtful: int) -> tuple[str, ...]:
+    told: list[str] = []
+    if older:
+        told.append(f"{len(older)} subscriptions lack the latest event that is known; they are kept as they are")
+    if doubtful:
+        told.append(f"{doubtful} subscriptions are not shown any more; a later answer has to say so again")
+    return tuple(told)
 
 
 async def _lists(connection: Connection, scope: Scope, remote_ids: Sequence[str]) -> dict[str, int]:
