@@ -89,10 +89,15 @@ async def _fail(context: Context, run: Run, invoice: Due, trouble: Trouble) -> N
 
 
 def next_try(context: Context, attempts: int, trouble: Trouble) -> datetime | None:
-    """Return when to ask again; None when asking again will not help or has been tried often enough."""
-    if not trouble.may_retry or attempts + 1 >= context.policy.detail_attempts:
+    """Return when to ask again; None when it cannot be asked for or has been tried often enough.
+
+    A refusal is asked about again as well, only later: a gateway's "not found" looks no different, and passes.
+    """
+    policy = context.policy
+    if not trouble.requests or attempts + 1 >= policy.detail_attempts:
         return None
-    wait_s = min(_LONGEST_WAIT_S, context.policy.detail_backoff_s * 2**attempts)
+    first_s = policy.detail_backoff_s if trouble.may_retry else policy.refusal_backoff_s
+    wait_s = min(_LONGEST_WAIT_S, first_s * 2**attempts)
     return context.clock.now() + timedelta(seconds=wait_s * (0.5 + context.clock.random() / 2))
 
 

@@ -57,7 +57,8 @@ class Trouble:
     """Why there is no answer. ``is_unauthorised``: the credentials are refused. ``is_unreachable``: the host is the
     trouble, so asking for the next thing is pointless. ``throttled_s``: the CRM asked us to wait. ``is_absent``: the
     thing asked for does not exist; ``is_gone``: nor does anything else there. ``may_retry`` is false when asking again
-    will not help. ``written`` is what had been written before it."""
+    soon will not help; where there were no ``requests`` it never will. ``written`` is what had been written before
+    it."""
 
     reason: str
     requests: int = 1

@@ -23,12 +23,13 @@ class PullPolicy:
     A second absence counts ``absence_gap_s`` after the first. ``sweep_budget`` bounds the calls of one sweep or
     follow-up run. What an answer has proven within ``proven_s`` is not asked for by a backfill. Unpaid orders older
     than ``unpaid_days`` are given up as settled. Unchanged rows get a new ``last_seen_at`` every ``touch_every_s``.
-    ``detail_attempts`` failed calls end an invoice's detail; between them it waits ``detail_backoff_s``, doubled each
-    time, up to a day. A run of ``strikes`` failed calls in a row ends a sweep. ``batch_rows`` of an answer are written
-    at a time, ``sweep_batch`` small answers in one transaction. ``pages`` bounds the requests of one answer. Until
-    ``grace_s`` after a delivery, an answer that does not show it says nothing. ``probe_*`` and ``breaker_*`` are the
-    waits after a canary that failed, the drainer's own: between the two bounds, ever longer. A host that has been out
-    of reach for ``away_s`` pauses the account. ``owners`` say whose value counts where both sides moved a field.
+    ``detail_attempts`` failed calls end an invoice's detail, or its PDF; between them it waits ``detail_backoff_s``, or
+    ``refusal_backoff_s`` where the CRM said no, doubled each time, up to a day: for more than a day if it fails, for
+    some days if it is refused. A run of ``strikes`` failed calls in a row ends a sweep. ``batch_rows`` of an answer are
+    written at a time, ``sweep_batch`` small answers in one transaction. ``pages`` bounds the requests of one answer.
+    Until ``grace_s`` after a delivery, an answer that does not show it says nothing. ``probe_*`` and ``breaker_*`` are
+    the waits after a canary that failed, the drainer's own: between the two bounds, ever longer. A host that has been
+    out of reach for ``away_s`` pauses the account. ``owners`` say whose value counts where both sides moved a field.
     ``files`` is where PDFs of invoices are kept, None nowhere; one of more than ``file_bytes`` is refused.
     """
 
@@ -47,8 +48,9 @@ class PullPolicy:
     proven_s: float = 7 * 86400.0
     unpaid_days: int = 400
     sweep_batch: int = 20
-    detail_attempts: int = 8
+    detail_attempts: int = 12
     detail_backoff_s: float = 60
+    refusal_backoff_s: float = 3600
     strikes: int = 3
     batch_rows: int = 2000
     pages: int = 1000

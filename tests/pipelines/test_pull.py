@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
+
 import msgspec
+import pytest
 
 from syncd.sandbox import OrderLine, Switches
 from syncd.store import Store
-from tests.support.pulling import circle
+from tests.support.pulling import NOON, POLICY, circle
 
 LINES = (OrderLine("product", 7001, "Brood", 2), OrderLine("subscription", 7006, "Abonnement", 1, 80_500))
 
@@ -121,15 +125,38 @@ async def test_a_failing_detail_waits_by_itself_and_never_holds_back_the_list(st
         assert await it.value("SELECT count(*) FROM crm.invoices WHERE detail_status = 'pending'") == 0
 
 
-async def test_a_detail_that_the_crm_refuses_has_failed_for_good(store: Store) -> None:
-    """Asking for it again every two minutes for years would help nobody; the reason stays readable."""
+@pytest.mark.parametrize("fault", [{"kind": "status", "status": 404}, {"kind": "null"}, {"kind": "error"}], ids=str)
+async def test_a_detail_that_was_refused_once_is_asked_for_again(store: Store, fault: dict[str, Any]) -> None:
+    """A gateway that knows no such page for a minute must not cost the books an invoice's lines for ever."""
     async with circle(store) as it:
-        it.box.faults.add("status", status=404, operation="invoice_detail", times=1)
+        it.box.faults.add(operation="invoice_detail", times=1, **fault)
         await it.pull("invoices", "invoice_details")
-        rows = await it.rows(
-            "SELECT detail_status, detail_error IS NOT NULL FROM crm.invoices WHERE detail_error <> ''"
-        )
-        assert rows == [("failed", True)]
+        waiting = "SELECT count(*) FROM crm.invoices WHERE detail_status = 'pending' AND detail_error <> ''"
+        assert await it.value(waiting) == 1
+        await it.advance(1799)
+        assert (await it.pull("invoice_details")).requests == 0, "a refusal is asked about less soon than a fault"
+        await it.advance(1801)
+        assert (await it.pull("invoice_details")).updated == 1
+        assert await it.value("SELECT count(*) FROM crm.invoices WHERE detail_status IN ('pending', 'failed')") == 0
+
+
+async def test_a_detail_that_the_crm_refuses_for_days_has_failed_for_good(store: Store) -> None:
+    """Asking for it again every two minutes for years would help nobody; the reason stays readable."""
+    async with circle(store, invoices=2) as it:
+        it.box.faults.add("status", status=404, operation="invoice_detail", times=0)
+        await it.pull("invoices")
+        due = "SELECT min(detail_next_at) FROM crm.invoices WHERE detail_status = 'pending'"
+        while (due_at := await it.value(due)) is not None:
+            await it.advance(max(0.0, (due_at - it.clock.now()).total_seconds()))
+            await it.pull("invoice_details")
+            assert it.requested("invoice_detail") < 100
+        assert timedelta(days=2) < it.clock.now() - NOON < timedelta(days=14)
+        await it.advance(30 * 86400)
+        await it.pull("invoice_details")
+        normal = sum(not invoice.is_credit for invoice in it.world.invoices.values())
+        assert it.requested("invoice_detail") == normal * POLICY.detail_attempts
+        failed = await it.rows("SELECT detail_status, detail_error FROM crm.invoices WHERE NOT is_credit")
+        assert [(status, "404" in error) for status, error in failed] == [("failed", True)] * normal
 
 
 async def test_an_invoice_that_alone_is_forbidden_waits_while_the_others_are_read(store: Store) -> None:

@@ -86,12 +86,24 @@ async def test_what_is_no_pdf_is_not_written_and_asked_for_again_later(
         report = await it.pull("invoice_files")
         assert (report.status, report.inserted, len(report.warnings)) == ("succeeded", 5, 1)
         assert len(files(tmp_path)) == await it.value(COUNT) == 5
-        ((attempts, is_given_up),) = await it.rows("SELECT attempts, next_at IS NULL FROM syncd.invoice_fetches")
-        assert attempts == 1
+        assert await it.value("SELECT attempts FROM syncd.invoice_fetches") == 1
         assert (await it.pull("invoice_files")).requests == 0, "it waits before it is tried again"
         await it.advance(61)
-        assert (await it.pull("invoice_files")).inserted == (0 if is_given_up else 1)
-        assert is_given_up == (fault["kind"] == "error"), "what the CRM refuses for good is not asked for ever"
+        is_refused = fault["kind"] == "error"
+        assert (await it.pull("invoice_files")).inserted == (0 if is_refused else 1)
+        await it.advance(3601)
+        assert (await it.pull("invoice_files")).inserted == (1 if is_refused else 0), "a refusal waits for longer"
+
+
+async def test_a_file_that_is_refused_for_days_is_given_up(store: Store, tmp_path: Path) -> None:
+    """What the CRM refuses for good is not asked for ever."""
+    async with filing(store, tmp_path) as it:
+        it.box.faults.add("status", status=404, operation="invoice_file", times=0)
+        for _ in range(2 * POLICY.detail_attempts):
+            await it.pull("invoice_files")
+            await it.advance(86401)
+        assert it.requested("invoice_file") == 6 * POLICY.detail_attempts
+        assert await it.value("SELECT count(next_at) FROM syncd.invoice_fetches") == 0
 
 
 async def test_a_file_larger_than_is_allowed_is_not_kept(store: Store, tmp_path: Path) -> None:
