@@ -139,4 +139,5 @@ def _told(one: Standing) -> str:
     words = [f"{number(proven)} of {number(one.parts)} {unit}"] if one.parts else [_none(one)]
     words += [f"{number(left)} still to be asked for"] if left else []
     words += [f"{number(one.given_up)} refused by the CRM for good"] if one.given_up else []
+    words += [f"except for tags of one name: {', '.join(map(repr, one.ambiguous))}"] if one.ambiguous else []
     return ", ".join(words)

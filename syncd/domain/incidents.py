@@ -21,6 +21,7 @@ class IncidentKind(StrEnum):
     EMPTIED = "emptied"  # an account that was full answers empty
     UNASKED = "unasked"  # a pull would change or mark missing more than it may without being asked
     CONFLICT = "conflict"  # both sides changed a field whose owner is "hold": a person decides
+    AMBIGUOUS = "ambiguous"  # several things bear one name, and the CRM tells them apart by nothing else
     SHAPE = "shape"  # the CRM's answers changed their form
 
 

@@ -150,7 +150,8 @@ class Inspection:
     ) -> list[int]:
         said = {answer.due.id: {_folded(row) for row in answer.rows} for answer in there}
         held = await inspecting.tag_names(connection, list(said))
-        equal = {row_id for row_id, names in said.items() if held[row_id] == names}
+        unknowable = await inspecting.ambiguous_tag_names(connection, scope)
+        equal = {row_id for row_id, names in said.items() if names - unknowable <= held[row_id] <= names}
         return await self._links(connection, scope, "relation_tags", list(said), equal, found)
 
     async def _subscriptions(

@@ -19,7 +19,7 @@ from syncd.policy.states import RunStatus
 from syncd.policy.windows import corrected
 from syncd.providers.contract import Stream, StreamArguments
 from syncd.store import Connection, runs, unread
-from syncd.store.mirror import Scope, Written, administration, catalogue, proving
+from syncd.store.mirror import Scope, Written, administration, ambiguous_tags, catalogue, proving
 from syncd.store.mirror.catalogue import CATALOGUES, Catalogue
 from syncd.store.mirror.touched import mark_missing
 from syncd.store.runs import Ending, Run
@@ -104,6 +104,8 @@ async def _write_catalogue(
         missing = await mark_missing(connection, scope, kind.table, ids)
     elif is_whole:
         missing = await catalogue.mark_absent(connection, scope, kind, known, gone.keys)
+    if kind.table == "tags":
+        await ambiguous_tags.tell(connection, scope.account_id)
     fields = [row.record for row in rows if isinstance(row.record, FreeField)]
     doubts = await proving.by_fields(connection, scope, fields, is_whole=is_whole) if fields else ()
     return written + Written(missing=missing, warnings=doubts)

@@ -11,6 +11,7 @@ from syncd.domain.ids import AccountId
 from syncd.policy.coverage import Interval, holes
 from syncd.store import coverage, followup
 from syncd.store.engine import Connection
+from syncd.store.mirror.ambiguous_tags import ambiguous_names
 
 _DETAILS = text("""
     SELECT count(*) AS parts, count(*) FILTER (WHERE detail_status = 'done') AS proven,
@@ -40,7 +41,8 @@ _FOLLOW_UPS = {"invoice_details": _DETAILS, "invoice_files": _FILES}
 @dataclass(frozen=True, slots=True)
 class Standing:
     """How far one stream is proven. Of a window ``unproven`` are the spans nobody has read; of what is asked for one by
-    one, ``proven`` of ``parts`` are, and the CRM refuses ``given_up`` of the rest for good."""
+    one, ``proven`` of ``parts`` are, and the CRM refuses ``given_up`` of the rest for good. ``ambiguous`` are names
+    that several tags bear, so that no answer can prove any of those of anybody."""
 
     account: str
     stream: str
@@ -50,6 +52,7 @@ class Standing:
     parts: int | None = None
     proven: int | None = None
     given_up: int = 0
+    ambiguous: tuple[str, ...] = ()
 
 
 async def of_window(
@@ -67,7 +70,8 @@ async def of_parents(
     believed where something that shows them has been read."""
     parts, proven = await followup.count_proven(connection, account_id, stream, proven_s)
     is_whole = parts == proven if parts else await _is_believed(connection, account_id, stream)
-    return Standing(account, stream, is_whole, parts=parts, proven=proven)
+    names = tuple(await ambiguous_names(connection, account_id)) if stream == "relation_tags" else ()
+    return Standing(account, stream, is_whole, parts=parts, proven=proven, ambiguous=names)
 
 
 async def of_follow_up(connection: Connection, account: str, account_id: AccountId, stream: str) -> Standing:

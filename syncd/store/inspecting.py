@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from syncd.domain.records import Order, OrderLine
 from syncd.store.engine import Connection
+from syncd.store.mirror.ambiguous_tags import ambiguous_names
 from syncd.store.mirror.order_statements import LINE, OWN
 from syncd.store.mirror.orders import hash_of
 from syncd.store.mirror.relations import COLUMNS
@@ -108,6 +109,11 @@ async def tag_names(connection: Connection, ids: Sequence[int]) -> Mapping[int, 
     for row in await connection.execute(_TAGS, {"ids": list(ids)}):
         found[row.relation_id].add(row.name.strip().casefold())
     return {row_id: frozenset(names) for row_id, names in found.items()}
+
+
+async def ambiguous_tag_names(connection: Connection, scope: Scope) -> frozenset[str]:
+    """Return the folded names that several tags bear: of those nobody knows which one a relation has."""
+    return frozenset(name.strip().casefold() for name in await ambiguous_names(connection, scope.account_id))
 
 
 async def list_standings(

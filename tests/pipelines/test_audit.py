@@ -166,6 +166,17 @@ async def test_drifted_orders_are_counted_one_by_one(mirrored: Drifting) -> None
     assert again == {EQUAL: total, VANISHED: 1}
 
 
+async def test_a_tag_whose_name_another_has_leaves_nobody_unread(mirrored: Drifting) -> None:
+    """Which of the two somebody holds is unknowable; to ask for it in every round would take the others' turns."""
+    it = mirrored.it
+    first, second = (it.world.relations[mirrored.take()] for _ in range(2))
+    one, other = (it.world.add_tag("Twins").id for _ in range(2))
+    it.world.tag(first, one)
+    it.world.tag(second, other)
+    await it.pull("tags", "relation_tags")
+    assert (await audited(it, "relation_tags"))[0] == {EQUAL: 24}
+
+
 async def test_subscriptions_that_an_audit_does_not_see_prove_nothing_at_once(mirrored: Drifting) -> None:
     """An account that suddenly answers empty must not be published as equal to what was known of it."""
     it = mirrored.it

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from syncd.policy.coverage import Interval
 from syncd.policy.states import RunStatus
-from syncd.sandbox import World
+from syncd.sandbox import Switches, World
 from syncd.service.backfills import backfill as service_backfill
 from syncd.service.yielding import LOOK_S, MOST_S, GiveWay
 from syncd.store import Store, account_states, backfilled, runs
@@ -89,6 +89,16 @@ async def test_what_one_answer_left_open_is_asked_for_again_and_nobody_elses(sto
         await backfill(it, "relation_tags")
         await backfill(it, "relation_tags")
         assert asked(it)[before:] == [str(holder.id)] * 2
+
+
+async def test_two_tags_of_one_name_are_told_and_keep_nobody_unproven(store: Store) -> None:
+    """Which of them a relation holds no answer will ever tell: a backfill that waited for it would never be done."""
+    async with circle(store, relations=12, switches=Switches(duplicate_tags=True)) as it:
+        await it.pull("tags", "groups", "group_members", "orders")
+        await backfill(it, "relation_tags")
+        async with it.store.begin() as connection:
+            told = await backfilled.of_parents(connection, "default", it.account.id, "relation_tags", 3600)
+        assert (told.is_whole, told.proven, told.ambiguous) == (True, told.parts, (it.world.tags[301].name,))
 
 
 async def test_a_window_that_failed_is_told_as_a_hole(store: Store) -> None:

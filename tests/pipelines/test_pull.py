@@ -211,13 +211,43 @@ async def test_odd_values_cost_a_value_and_never_the_row(store: Store) -> None:
 
 
 async def test_two_tags_of_one_name_are_both_mirrored(store: Store) -> None:
-    """Names are no keys at this CRM; a relation's tag is the one that it held before, not a guess each time."""
+    """Names are no keys at this CRM: who holds which of them is never guessed, that nobody knows is said, and once."""
     async with circle(store, switches=Switches(duplicate_tags=True)) as it:
         await it.puller.pull_all()
         names = [tag.name for tag in it.world.tags.values()]
         assert len(names) != len(set(names))
         assert await it.value("SELECT count(*) FROM crm.tags") == len(names)
         assert {report.status for report in await it.puller.pull_all()} == {"succeeded"}
+        of_both = f"FROM crm.relation_tags l JOIN crm.tags t ON t.id = l.tag_id WHERE t.name = '{names[-1]}'"
+        assert any(301 in relation.tags for relation in it.world.relations.values())
+        assert await it.value(f"SELECT count(*) {of_both}") == 0
+        told = "SELECT subject, occurrences, summary LIKE '%(301, 309)%' FROM syncd.incidents WHERE closed_at IS NULL"
+        assert await it.rows(told) == [("tags", 2, True)]
+        it.world.tags[309] = msgspec.structs.replace(it.world.tags[309], name="Another")
+        await it.pull("tags", "relation_tags")
+        held = sum(301 in relation.tags for relation in it.world.relations.values())
+        assert (await it.rows(told), await it.value(f"SELECT count(*) {of_both.replace(names[-1], names[0])}")) == (
+            [],
+            held,
+        )
+
+
+async def test_a_tag_that_was_made_anew_takes_the_holders_of_the_one_before(store: Store) -> None:
+    """A name that the CRM has once is not ambiguous, however many tags had it before."""
+    async with circle(store) as it:
+        await it.puller.pull_all()
+        old = next(number for number in it.world.tags if any(number in one.tags for one in it.world.relations.values()))
+        holders = [relation for relation in it.world.relations.values() if old in relation.tags]
+        new = it.world.add_tag(it.world.tags.pop(old).name)
+        for relation in holders:
+            relation.tags.discard(old)
+            it.world.tag(relation, new.id)
+        for _ in range(3):
+            await it.pull("tags", "relation_tags")
+            await it.advance(3601)
+        links = "SELECT t.remote_id, count(*) FROM crm.relation_tags l JOIN crm.tags t ON t.id = l.tag_id"
+        both = f"{links} WHERE t.remote_id IN ('{old}', '{new.id}') AND l.missing_since IS NULL GROUP BY 1"
+        assert await it.rows(both) == [(str(new.id), len(holders))]
 
 
 async def test_a_number_with_a_slash_and_an_address_with_a_plus_arrive_as_they_are(store: Store) -> None:

@@ -17,9 +17,16 @@ def test_the_tag_that_is_held_already_is_meant() -> None:
     """Else every sweep could move a relation from one twin to the other."""
     twins = TagNames.of([(3, "Twin"), (4, "Twin")])
     assert resolve(["Twin"], twins, frozenset({4})) == ([4], [])
-    ids, warnings = resolve(["Twin"], twins, frozenset())
-    assert (ids, len(warnings)) == ([3], 1)
-    assert resolve(["Twin", "Twin"], twins, frozenset({4}))[0] == [4, 3]
+    assert resolve(["Twin", "Twin"], twins, frozenset({4})) == ([4, 3], [])
+
+
+def test_which_of_two_tags_of_one_name_is_held_is_not_guessed() -> None:
+    """A membership that nobody had could be sent on, or be taken away from whoever really has the other one."""
+    twins = TagNames.of([(3, "Twin"), (4, "Twin"), (5, "Other")])
+    assert resolve(["Twin", "Other"], twins, frozenset()) == ([5], [])
+    assert resolve(["Twin", "Twin"], twins, frozenset()) == ([3, 4], []), "who is shown both has both"
+    ids, warnings = resolve(["twin"], twins, frozenset())
+    assert (ids, len(warnings)) == ([], 1)
 
 
 def test_an_unknown_name_is_left_out_and_told() -> None:

@@ -1,7 +1,9 @@
 """The tags of relations. The CRM lists a relation's tags by name, while links are by id.
 
-A name that two tags share is ambiguous: the one that the relation holds already is meant, else the older one, with a
-warning. A name that no tag has is left out with a warning; the next snapshot of all tags brings it.
+A name that several tags share is ambiguous: the one that the relation holds already is meant, and where it is shown as
+often as there are such tags, all are. Else it is left out: see ``ambiguous_tags``. Tags that the CRM has no more mean
+nothing where a living one has their name. A name that no tag has is left out with a warning; the next snapshot of all
+tags brings it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,14 @@ from syncd.store.mirror import proving
 from syncd.store.mirror.membership import RELATION_TAGS, Pair, apply, compare
 from syncd.store.mirror.scope import Scope, Written
 
-_TAGS = text("SELECT id, name FROM crm.tags WHERE account_id = :account_id ORDER BY missing_since NULLS FIRST, id")
+_TAGS = text("""
+    SELECT t.id, t.name FROM crm.tags t
+    WHERE t.account_id = :account_id
+      AND (t.missing_since IS NULL
+           OR NOT EXISTS (SELECT FROM crm.tags o
+                          WHERE o.account_id = t.account_id AND o.name = t.name AND o.missing_since IS NULL))
+    ORDER BY t.missing_since NULLS FIRST, t.id
+""")
 _HELD = text("""
     SELECT relation_id, tag_id FROM crm.relation_tags WHERE relation_id = ANY(CAST(:ids AS bigint[]))
 """)
@@ -53,17 +62,19 @@ class TagNames:
 
 
 def resolve(names: Sequence[str], tags: TagNames, held: frozenset[int]) -> tuple[list[int], list[str]]:
-    """Return the tag ids that a relation's tag names mean, and a warning for each name that left a doubt."""
+    """Return the tag ids that a relation's tag names mean, and a warning for each name that no tag has as spelled."""
     chosen: list[int] = []
     warnings: list[str] = []
     for name in names:
-        candidates = [tag_id for tag_id in tags.candidates(name) if tag_id not in chosen]
+        alike = tags.candidates(name)
+        candidates = [tag_id for tag_id in alike if tag_id not in chosen]
         known = [tag_id for tag_id in candidates if tag_id in held]
         if not candidates:
             warnings.append(f"no tag is called {name!r}; it is left out until the tags are read again")
-        elif len(candidates) > 1 and not known:
-            warnings.append(f"{len(candidates)} tags are called {name!r}; the oldest is taken")
-        chosen.extend((known or candidates)[:1])
+        elif known or len(candidates) == 1 or names.count(name) >= len(alike):
+            chosen.append((known or candidates)[0])
+        elif name not in tags.exact:
+            warnings.append(f"{len(alike)} tags are called much like {name!r}; it is left out")
     return chosen, warnings
 
 
