@@ -20,6 +20,7 @@ from syncd.store.followup import Due
 from syncd.store.mirror import (
     Scope,
     Written,
+    absent_orders,
     erased,
     group_members,
     orders,
@@ -148,6 +149,10 @@ async def _write(
             rows = [_owned(row, answer.due.key) for answer in there for row in answer.rows]
             seen = Seen()
             written = await orders.write(connection, scope, orders.prepare(rows), seen)
+            await absent_orders.forget_shown(connection, scope, seen.ids)
+            whole = [answer.due.id for answer in there if answer.due.id not in unsure]
+            shown = [row.record.remote_id for row in rows]
+            written += await absent_orders.judge_lacking(connection, scope, whole, shown)
             await measure_late(context, connection, stream, seen)
             digests = unread.digests([one for answer in there for one in answer.refused])
             await unread.forget_shown(connection, scope, "orders", (*seen.ids, *seen.new), digests)

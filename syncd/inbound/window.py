@@ -25,7 +25,7 @@ from syncd.policy.windows import Plan, corrected, plan, proven_by
 from syncd.providers.contract import Stream, StreamArguments
 from syncd.store import Connection, coverage, rungs, runs, unread
 from syncd.store.lateness import Appeared, learned, measure
-from syncd.store.mirror import Gone, Scope, Written, invoices, orders, proving
+from syncd.store.mirror import Gone, Scope, Written, absent_orders, invoices, orders, proving
 from syncd.store.mirror.scope import Seen
 from syncd.store.mirror.touched import mark_missing
 from syncd.store.runs import Ending, Run
@@ -166,6 +166,7 @@ async def _write(
     context.drift.believe()
     await unread.forget_shown(connection, scope, kind.TABLE, chain(seen.ids, seen.new), digests)
     if stream.records == "Order":
+        await absent_orders.forget_shown(connection, scope, seen.ids)
         written = written.warned(*await proving.by_orders(connection, scope, seen))
     if span is None:
         return written.warned(_SKEWED)

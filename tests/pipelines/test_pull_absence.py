@@ -7,9 +7,12 @@ from typing import Any
 
 import msgspec
 
+from syncd.sandbox import OrderLine
 from syncd.sandbox.records import Event, Relation
 from syncd.store import Store
 from tests.support.pulling import NOON, Circle, circle
+
+BREAD = (OrderLine("product", 7001, "Brood", 2),)
 
 
 async def test_a_tag_is_missing_only_after_two_absences_apart_in_time(store: Store) -> None:
@@ -216,6 +219,56 @@ async def test_a_subscription_that_cannot_be_read_is_not_absent(store: Store) ->
         for _ in range(2):
             assert (await _standing(it, one))[0] == before[0]
             await it.advance(3601)
+
+
+async def test_an_order_that_was_deleted_is_asked_for_no_more_after_the_second_absence(store: Store) -> None:
+    """An unpaid one would else be swept for a year, and every report would count on the money."""
+    async with circle(store, orders=0) as it:
+        buyer, other = list(it.world.relations)[:2]
+        deleted, _ = it.world.add_order(buyer, BREAD, is_paid=False), it.world.add_order(other, BREAD, is_paid=False)
+        await it.pull("orders", "relation_orders")
+        it.world.delete_order(deleted.id)
+        missing = "SELECT remote_id::int FROM crm.orders WHERE missing_since IS NOT NULL"
+        for _ in range(2):
+            assert "not shown any more" in (await it.pull("relation_orders")).warnings[0]
+            assert await it.rows(missing) == [], "two absences within the gap count once"
+        await it.advance(3601)
+        assert (await it.pull("relation_orders")).missing == 1
+        assert await it.rows(missing) == [(deleted.id,)]
+        before = it.requested("relation_orders")
+        await it.pull("relation_orders")
+        assert it.requested("relation_orders") == before + 1, "only the other relation's"
+        history = "SELECT kind, count(*) FROM syncd.changes WHERE table_name = 'orders' AND kind <> 'insert' GROUP BY 1"
+        assert await it.rows(history) == [("missing", 1)]
+
+
+async def test_an_order_that_a_window_shows_is_not_absent(store: Store) -> None:
+    """An absence that was taken back must not count towards a later one."""
+    async with circle(store, orders=0) as it:
+        buyer, other = list(it.world.relations)[:2]
+        order, _ = it.world.add_order(buyer, BREAD, is_paid=False), it.world.add_order(other, BREAD, is_paid=False)
+        await it.pull("orders")
+        for _ in range(3):
+            it.world.delete_order(order.id)
+            assert "not shown any more" in (await it.pull("relation_orders")).warnings[0]
+            it.world.place_order(order)
+            assert (await it.pull("orders")).is_success
+            await it.advance(3601)
+        assert await it.value("SELECT count(*) FROM crm.orders WHERE missing_since IS NULL") == 2
+
+
+async def test_an_order_that_cannot_be_read_is_not_absent(store: Store) -> None:
+    """A record without its number may be any of those that seem to be lacking."""
+    async with circle(store, orders=0) as it:
+        buyer = next(iter(it.world.relations))
+        for _ in range(3):
+            it.world.add_order(buyer, BREAD, is_paid=False)
+        await it.pull("orders")
+        it.box.faults.add("dropped_key", operation="relation_orders", key="orderId", every=3, times=0)
+        for _ in range(3):
+            await it.pull("relation_orders")
+            await it.advance(3601)
+        assert await it.value("SELECT count(*) FROM crm.orders WHERE missing_since IS NULL") == 3
 
 
 async def _standing(it: Circle, relation: Relation) -> tuple[list[tuple[Any, ...]], bool, bool]:
