@@ -3,6 +3,9 @@
 Decoding and hashing are the processor's work, writing is Postgres's: side by side they take as long as the slower of
 the two. At most one batch waits, so memory stays flat whatever the size of the answer.
 
+For that, the decoding thread must give way at once when Postgres has answered: Postgres stands still until it has the
+next statement, and a batch is a dozen of them.
+
 A stream that can be peeked at is not decoded ahead as long as most of what it shows is familiar: then a batch comes as
 ``Unread``, and only what the mirror does not hold to the letter is decoded.
 """
@@ -10,6 +13,7 @@ A stream that can be peeked at is not decoded ahead as long as most of what it s
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +22,9 @@ from typing import Any
 from syncd.domain.records import Refused, Row
 from syncd.providers.contract import Decoded, Peeked, Response, Stream
 from syncd.store.mirror.normal import seal
+
+# How long a thread may go on when another wants the interpreter. Python's own 5 ms are more than most statements take.
+_GIVES_WAY_AFTER_S = 0.0005
 
 Prepare = Callable[[Sequence[Row[Any]]], Any]
 Watch = Callable[[Decoded], Decoded]
@@ -68,6 +75,7 @@ async def batches(
 ) -> AsyncIterator[AsyncIterator[Ready | Unread]]:
     """Yield the batches of an answer; ``watch`` sees each as it is decoded, and may doubt it. On leaving, the thread
     has ended: nothing reads the answer's file any more."""
+    sys.setswitchinterval(_GIVES_WAY_AFTER_S)
     source = _source(stream, responses, prepare, batch_rows, watch)
     waiting: list[asyncio.Task[Ready | Unread | None]] = [asyncio.create_task(_next(source))]
 

@@ -40,17 +40,17 @@ class Zone:
 
     def __init__(self, name: str) -> None:
         self.zone = ZoneInfo(name)
-        self._offsets: dict[int, timedelta | None] = {}
+        self._epochs: dict[int, datetime | None] = {}
 
     def utc(self, naive: datetime, key: str, notes: Notes) -> datetime:
         """Return the instant of a local time; note it when that time came twice (the first is taken) or never."""
         day = naive.toordinal()
         try:
-            offset = self._offsets[day]
+            epoch = self._epochs[day]
         except KeyError:
-            offset = self._offsets[day] = self._offset_of_day(naive)
-        if offset is not None:
-            return (naive - offset).replace(tzinfo=UTC)
+            epoch = self._epochs[day] = self._epoch_of_day(naive)
+        if epoch is not None:
+            return _EPOCH + (naive - epoch)  # a fifth of what replacing the zone of a datetime takes
         first, second = (naive.replace(tzinfo=self.zone, fold=fold).utcoffset() for fold in (0, 1))
         if first != second:
             times = "came twice that night" if first and second and first > second else "was skipped that night"
@@ -61,10 +61,11 @@ class Zone:
         """Return the calendar day of an aware instant."""
         return instant.astimezone(self.zone).date()
 
-    def _offset_of_day(self, naive: datetime) -> timedelta | None:
+    def _epoch_of_day(self, naive: datetime) -> datetime | None:
+        """Return 1970 as a clock with that day's offset shows it; None for a day with a clock change."""
         midnight = naive.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=self.zone)
         before, after = midnight.utcoffset(), (midnight + timedelta(days=1)).utcoffset()
-        return before if before == after else None
+        return _EPOCH.replace(tzinfo=None) + before if before is not None and before == after else None
 
 
 def truth(value: Any) -> bool | None:

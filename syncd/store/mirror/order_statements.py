@@ -12,7 +12,7 @@ LINE = OrderLine.__struct_fields__
 
 COMPARE = text("""
     SELECT array_agg(i.n) FILTER (WHERE o.id IS NULL) AS new,
-           array_agg(nextval(CAST(pg_get_serial_sequence('crm.orders', 'id') AS regclass)))
+           array_agg(nextval((SELECT CAST(pg_get_serial_sequence('crm.orders', 'id') AS regclass))))
                FILTER (WHERE o.id IS NULL) AS new_ids,
            array_agg(i.n) FILTER (WHERE o.is_same IS FALSE) AS changed,
            array_agg(o.id) FILTER (WHERE o.id IS NOT NULL) AS seen,
