@@ -23,7 +23,8 @@ from syncd.domain.records import Refused, Row
 from syncd.providers.contract import Decoded, Peeked, Response, Stream
 from syncd.store.mirror.normal import seal
 
-# How long a thread may go on when another wants the interpreter. Python's own 5 ms are more than most statements take.
+# How long a thread may go on when another wants the interpreter; Python's own 5 ms are more than most statements take.
+# It is the process's, and stays: the threads that there are decode pulls.
 _GIVES_WAY_AFTER_S = 0.0005
 
 Prepare = Callable[[Sequence[Row[Any]]], Any]

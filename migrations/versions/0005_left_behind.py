@@ -1,4 +1,6 @@
-"""The outbox beside transactions that stay open: each part of it in an SQL file of its own, named ``<part>_005.sql``.
+"""What was left behind: entries by their lane, lanes by their versions, details by one refusal.
+
+Each part is an SQL file of its own, named ``<part>_005.sql``.
 
 Revision ID: 0005
 """
