@@ -51,7 +51,8 @@ _END_STILL = text(
 )
 
 # Lanes are locked in the order of their relations, as settle locks them: neither can wait for the other in a circle.
-# A lane that somebody holds keeps its lease; settle sees the moved tail and wakes it.
+# A lane that somebody holds keeps its lease; settle sees the moved tail and wakes it. (``lengthen_lanes`` in
+# ``migrations/sql/lanes_005.sql`` does both.)
 #
 # No two sets are joined here. The planner must guess how many captures there are, and guesses one or ten when it last
 # counted an empty table: any join may then compare each capture with each lane. So the batch is deleted by its places,
@@ -75,19 +76,17 @@ _STAGE = """
                dense_rank() OVER (ORDER BY moved.account_id, moved.relation_id) AS lane_rank
         FROM moved LEFT JOIN known k ON k.account_id = moved.account_id AND k.xact = moved.xact
         WINDOW lane AS (PARTITION BY moved.account_id, moved.relation_id)
-    ), lengthened AS (
-        INSERT INTO syncd.lanes AS l (account_id, relation_id, tail_seq, ready_at)
-        SELECT account_id, relation_id, count(*), CASE WHEN bool_or(status = 'pending') THEN clock_timestamp() END
-        FROM numbered GROUP BY account_id, relation_id ORDER BY account_id, relation_id
-        ON CONFLICT (account_id, relation_id) DO UPDATE
-            SET tail_seq = l.tail_seq + excluded.tail_seq,
-                ready_at = CASE WHEN l.claimed_by IS NULL THEN LEAST(l.ready_at, excluded.ready_at)
-                                ELSE l.ready_at END
-        RETURNING l.id, l.account_id, l.relation_id, l.tail_seq
+    ), grouped AS MATERIALIZED (
+        SELECT account_id, relation_id, count(*) AS added, bool_or(status = 'pending') AS is_due
+        FROM numbered GROUP BY account_id, relation_id
     ), ranked AS MATERIALIZED (
-        SELECT array_agg(id ORDER BY account_id, relation_id) AS ids,
-               array_agg(tail_seq ORDER BY account_id, relation_id) AS tails
-        FROM lengthened
+        SELECT l.ids, l.tails
+        FROM (SELECT array_agg(account_id ORDER BY account_id, relation_id) AS accounts,
+                     array_agg(relation_id ORDER BY account_id, relation_id) AS relations,
+                     array_agg(added ORDER BY account_id, relation_id) AS added,
+                     array_agg(is_due ORDER BY account_id, relation_id) AS due
+              FROM grouped HAVING count(*) > 0) AS g
+        CROSS JOIN LATERAL syncd.lengthen_lanes(g.accounts, g.relations, g.added, g.due) AS l
     ), staged AS (
         INSERT INTO syncd.entries
             (lane_id, seq, account_id, relation_id, operation, facet, payload, actor, reason, xact, captured_at,

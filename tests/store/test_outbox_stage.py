@@ -7,6 +7,7 @@ import pytest
 from syncd.domain.errors import InfrastructureError
 from syncd.store import Store
 from syncd.store.outbox import end_still_stager, stage
+from tests.support.locks import until_blocked
 from tests.support.outbox import new_account, remote_sql, rows, run_sql, stage_all
 
 
@@ -206,3 +207,58 @@ async def test_a_stager_that_is_at_work_is_left_alone(store: Store) -> None:
             pass
         assert not await end_still_stager(other, 0.0)
         await sleeping
+
+
+async def test_lanes_that_are_there_and_lanes_that_are_not_get_their_own_changes(store: Store) -> None:
+    """Both are found by their rank in one order: off by one, a contact would get somebody else's change."""
+    account, other = await new_account(store), await new_account(store, "other")
+    await _relations(store, account.id, 9)
+    await remote_sql(
+        store,
+        """INSERT INTO crm.relations (id, account_id, remote_id, email)
+           SELECT n, :a, n, n || '@x.example' FROM generate_series(11, 14) n""",
+        a=other.id,
+    )
+    homes = dict.fromkeys(range(1, 10), account.id) | dict.fromkeys(range(11, 15), other.id)
+    for batch in ((2, 5, 7, 13), (5, 13), (9, 8, 1, 5, 12, 2, 14, 3), (4, 14, 6, 11, 9, 2)):
+        for relation in batch:
+            await _capture(store, homes[relation], relation, relation, relation)
+        await _capture(store, account.id, None, 0)
+        await _capture(store, other.id, None, -1)
+        assert await stage_all(store) == 2 * len(batch) + 2
+    found = await rows(
+        store,
+        "SELECT l.account_id, l.relation_id, l.tail_seq, array_agg(e.seq ORDER BY e.seq) AS seqs, "
+        "array_agg(DISTINCT CAST(e.payload ->> 'n' AS integer)) AS said "
+        "FROM syncd.lanes l JOIN syncd.entries e ON e.lane_id = l.id GROUP BY l.id",
+    )
+    assert len(found) == 15
+    for lane in found:
+        nobody = 0 if lane["account_id"] == account.id else -1
+        assert lane["said"] == [lane["relation_id"] or nobody]
+        assert lane["account_id"] == homes.get(lane["relation_id"], lane["account_id"])
+        assert lane["seqs"] == list(range(1, lane["tail_seq"] + 1))
+
+
+async def test_a_lane_that_had_to_be_waited_for_is_lengthened_from_where_it_ends_then(store: Store) -> None:
+    """A re-assertion is appended by whoever settles: the stager must not give its number a second time."""
+    account = await new_account(store)
+    await _relations(store, account.id, 3)
+    for relation in (1, 2, 3):
+        await _capture(store, account.id, relation, relation)
+    await stage_all(store)
+    for relation in (1, 2, 3):
+        await _capture(store, account.id, relation, 10)
+    async with store.begin() as settling:
+        await settling.exec_driver_sql(
+            "UPDATE syncd.lanes SET tail_seq = tail_seq + 5, ready_at = NULL, epoch = 7 WHERE relation_id = 2"
+        )
+        staging = asyncio.create_task(stage_all(store))
+        await until_blocked(store)
+    assert await staging == 3
+    lanes = await rows(
+        store, "SELECT tail_seq, epoch, ready_at IS NULL AS sleeps FROM syncd.lanes ORDER BY relation_id"
+    )
+    assert [tuple(lane.values()) for lane in lanes] == [(2, 0, False), (7, 7, False), (2, 0, False)]
+    last = await rows(store, "SELECT max(seq) AS seq FROM syncd.entries GROUP BY relation_id ORDER BY relation_id")
+    assert [entry["seq"] for entry in last] == [2, 7, 2]
