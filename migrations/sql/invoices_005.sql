@@ -5,7 +5,7 @@ SELECT set_config('syncd.origin', 'remote', true);
 
 WITH again AS (
     UPDATE crm.invoices SET detail_status = 'pending', detail_next_at = now()
-    WHERE detail_status = 'failed' AND detail_attempts < 12
+    WHERE detail_status = 'failed' AND detail_attempts < 12 AND pseudonymised_at IS NULL
     RETURNING id, account_id
 )
 INSERT INTO syncd.changes (account_id, table_name, row_id, kind, origin, before, after)

@@ -1,13 +1,14 @@
 -- A lane is looked up from its newest version down, because those before it stay in its indexes for as long as anybody's
 -- transaction is open. That needs each version to have a place of its own there: versions that an index keeps together
--- (deduplicated) are given out oldest first, whichever way it is read.
+-- (deduplicated) are given out oldest first, whichever way it is read. What is together already comes apart by vacuum and
+-- by and by; it is slower until then, and no more.
 
 ALTER INDEX syncd.lanes_pkey SET (deduplicate_items = off);
 ALTER INDEX syncd.lanes_relation_id_key SET (deduplicate_items = off);
 
 -- What is staged lengthens its lanes, which are looked up like that, too. The upsert that did it went through all
 -- versions of each lane, the oldest first, because a unique index is asked for conflicts in one way only. It is left for
--- lanes that are not there yet.
+-- lanes that are not there yet, and for the lane of an account itself, which has no relation to be looked up by.
 --
 -- The arrays go together, one element a lane, in the order of account and relation: lanes are locked in it. Each
 -- statement of a volatile function sees what was committed before it, so a lane that had to be waited for is read as it
@@ -17,13 +18,14 @@ CREATE FUNCTION syncd.lengthen_lanes(
     accounts bigint[], relations bigint[], added bigint[], due boolean[], OUT ids bigint[], OUT tails bigint[]
 ) LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
+    hit bigint;
     places tid[];
     missing bigint[];
     made_ids bigint[];
     made_tails bigint[];
 BEGIN
     SELECT array_agg(coalesce(m.id, 0) ORDER BY g.nth), array_agg(coalesce(m.place, '(0,0)') ORDER BY g.nth),
-           array_agg(m.tail_seq + g.added ORDER BY g.nth), array_agg(g.nth ORDER BY g.nth) FILTER (WHERE m.id IS NULL)
+           array_agg(m.tail_seq + g.added ORDER BY g.nth), coalesce(array_agg(g.nth ORDER BY g.nth) FILTER (WHERE m.id IS NULL), '{}')
     INTO ids, places, tails, missing
     FROM unnest(lengthen_lanes.accounts, lengthen_lanes.relations, lengthen_lanes.added)
         WITH ORDINALITY AS g (account_id, relation_id, added, nth)
@@ -41,8 +43,12 @@ BEGIN
                         ELSE l.ready_at END
     FROM unnest(places, lengthen_lanes.ids, lengthen_lanes.added, lengthen_lanes.due) AS g (place, id, added, is_due)
     WHERE l.ctid = g.place AND l.id = g.id;
+    GET DIAGNOSTICS hit = ROW_COUNT;
+    IF hit + cardinality(missing) <> cardinality(ids) THEN
+        RAISE EXCEPTION 'lanes have moved under their locks';
+    END IF;
 
-    IF missing IS NULL THEN
+    IF cardinality(missing) = 0 THEN
         RETURN;
     END IF;
     WITH made AS (

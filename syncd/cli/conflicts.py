@@ -8,7 +8,7 @@ import click
 from rich.text import Text
 
 from syncd.cli import session
-from syncd.cli.deciding import actor_option, reason_option
+from syncd.cli.deciding import actor_option, reason_option, settle_window_s
 from syncd.cli.page import GOOD, QUIET, WARN, account_option, json_option, out, print_json, span, table
 from syncd.clock import SystemClock
 from syncd.service.database import opened
@@ -91,7 +91,10 @@ async def _resolve(settings: Settings, conflict_id: int, take: Take, actor: str,
     async with opened(settings) as database:
         await require_current(database.store)
         async with database.store.begin_remote() as connection:
-            return await resolve_conflict(connection, conflict_id, take, actor=actor, reason=reason)
+            window_s = settle_window_s(settings)
+            return await resolve_conflict(
+                connection, conflict_id, take, actor=actor, reason=reason, settle_window_s=window_s
+            )
 
 
 def _table(rows: tuple[ConflictRow, ...]) -> object:

@@ -1,4 +1,4 @@
-"""Who decides and why: the options that every command which decides something has in common."""
+"""Who decides and why: what the commands that decide something have in common."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import getpass
 import os
 
 import click
+
+from syncd.settings import Settings, resolve_accounts
 
 
 def os_user() -> str:
@@ -22,3 +24,10 @@ actor_option = click.option(
     "--actor", metavar="NAME", default=os_user, show_default="who you are to this machine", help="Who decides; kept."
 )
 reason_option = click.option("--reason", metavar="TEXT", help="Why; kept with the decision, for whoever asks later.")
+
+
+def settle_window_s(settings: Settings) -> float:
+    """Return the longest of all accounts' settle windows: an entry's account is known to the database alone."""
+    if settings.accounts_file is None:
+        return settings.settle_window_s
+    return max(config.send.settle_window_s for config in resolve_accounts(settings).configs)

@@ -10,13 +10,13 @@ import click
 from rich.text import Text
 
 from syncd.cli import outbox_accounts, outbox_holds, session
-from syncd.cli.deciding import actor_option, reason_option
+from syncd.cli.deciding import actor_option, reason_option, settle_window_s
 from syncd.cli.page import BAD, GOOD, QUIET, WARN, json_option, out, print_json, span, table
 from syncd.clock import SystemClock
 from syncd.domain.errors import UserError
 from syncd.policy.states import EntryStatus
 from syncd.service.database import opened
-from syncd.settings import Settings, resolve_accounts
+from syncd.settings import Settings
 from syncd.store import Connection
 from syncd.store.outbox import (
     EntryStory,
@@ -141,7 +141,7 @@ def skip(entry_ids: tuple[int, ...], actor: str, reason: str | None, as_json: bo
     """
     settings = session.begin().settings
 
-    window_s = _settle_window_s(settings)
+    window_s = settle_window_s(settings)
 
     async def skip_all(connection: Connection) -> list[int]:
         return [
@@ -165,13 +165,6 @@ class _Listed:
     counts: dict[str, int]
     entries: tuple[OutboxEntry, ...] = ()
     groups: tuple[ReasonGroup, ...] = ()
-
-
-def _settle_window_s(settings: Settings) -> float:
-    """Return the longest of all accounts' settle windows: an entry's account is known to the database alone."""
-    if settings.accounts_file is None:
-        return settings.settle_window_s
-    return max(config.send.settle_window_s for config in resolve_accounts(settings).configs)
 
 
 async def _read(settings: Settings, ask: Callable[[Connection], Awaitable[T]]) -> T:

@@ -30,7 +30,7 @@ _LONGEST_WAIT_S = 86400.0
 async def pull_details(context: Context, stream: Stream, run: Run, budget: int | None) -> Ending | Trouble:
     """Ask for the details that are due. The run is left open: its ending says how it went."""
     due = await _due(context, budget)
-    written, failures = Written(), 0
+    written, failures, news = Written(), 0, 0
     for count, invoice in enumerate(due, start=1):
         if context.inspection is not None and not await context.inspection.admits(invoice):
             break
@@ -41,12 +41,13 @@ async def pull_details(context: Context, stream: Stream, run: Run, budget: int |
             return replace(found, requests=count, written=written)
         if isinstance(found, Trouble):
             failures += 1
+            news += found.is_news_at(invoice.attempts)
             written = written.warned(f"invoice {invoice.key}: {found.reason}")
             await _fail(context, run, invoice, found)
         else:
             written += await _write(context, run, invoice, found)
         context.progressed(stream.name, count, 0, done=count, total=len(due))
-    return _ending(written, len(due), failures)
+    return _ending(written, len(due), failures, news)
 
 
 async def _due(context: Context, budget: int | None) -> Sequence[Due]:
@@ -112,8 +113,9 @@ async def _write(context: Context, run: Run, invoice: Due, row: Row[Any]) -> Wri
         return written
 
 
-def _ending(written: Written, due: int, failures: int) -> Ending:
-    """A detail that failed waits or has failed for good by itself: only a run without any success is a failed run."""
-    if failures and failures == due:
+def _ending(written: Written, due: int, failures: int, news: int) -> Ending:
+    """A detail that failed waits or has failed for good by itself: only a run without any success is a failed run, and
+    only if a failure of it is news."""
+    if news and failures == due:
         return Ending(RunStatus.FAILED, written, due, written.warnings[0])
     return Ending(RunStatus.SUCCEEDED, written, due)

@@ -83,6 +83,10 @@ class Trouble:
     def ends_the_run(self) -> bool:
         return self.is_fault or self.throttled_s is not None
 
+    def is_news_at(self, attempts: int) -> bool:
+        """Tell whether it says more than the ``attempts`` before it: a refusal that is repeated says nothing new."""
+        return self.may_retry or attempts == 0
+
 
 async def fetch(
     context: Context,

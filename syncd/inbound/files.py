@@ -44,7 +44,7 @@ class _Filing:
 
     def __init__(self, context: Context, stream: Stream, shelf: Shelf) -> None:
         self._context, self._stream, self._shelf = context, stream, shelf
-        self.written, self.requests, self.failures = Written(), 0, 0
+        self.written, self.requests, self.news = Written(), 0, 0
 
     async def all_due(self, budget: int | None) -> Ending | Trouble:
         context = self._context
@@ -114,14 +114,15 @@ class _Filing:
             await asyncio.to_thread(self._shelf.remove, path)
 
     async def _fail(self, invoice: Wanted, taken: Taken, trouble: Trouble) -> None:
-        self.failures += 1
+        self.news += trouble.is_news_at(taken.attempts)
         self.written = self.written.warned(f"PDF of invoice {invoice.number}: {trouble.reason}")
         next_at = next_try(self._context, taken.attempts, trouble)
         async with self._context.store.begin() as connection:
             await invoice_files.fail(connection, invoice.id, trouble.reason, next_at)
 
     def _ending(self) -> Ending:
-        """A file that failed waits or is given up by itself: only a run without any success is a failed run."""
-        if self.failures and not self.written.inserted:
+        """A file that failed waits or is given up by itself: only a run without any success is a failed run, and only
+        if a failure of it is news."""
+        if self.news and not self.written.inserted:
             return Ending(RunStatus.FAILED, self.written, self.requests, self.written.warnings[0])
         return Ending(RunStatus.SUCCEEDED, self.written, self.requests)

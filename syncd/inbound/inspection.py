@@ -162,7 +162,7 @@ class Inspection:
             for answer in there
         }
         held = await inspecting.list_standings(connection, list(said))
-        doubtful = await inspecting.doubtful_standings(connection, scope, list(said))
+        doubtful = await inspecting.doubtful_standings(connection, list(said))
         equal = {row_id for row_id, standings in said.items() if standings.items() <= held[row_id].items()} - doubtful
         proven = await self._links(connection, scope, "list_subscriptions", list(said), equal, found)
         return [row_id for row_id in proven if row_id not in doubtful]

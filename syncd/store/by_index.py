@@ -17,5 +17,5 @@ _SET = text(f"SELECT {SETTINGS}")
 
 
 async def plan_by_index(connection: Connection) -> None:
-    """Plan the rest of this transaction so; first of all, because a plan once made is kept."""
+    """Plan the rest of this transaction so; before its statements about lanes, because a plan once made is kept."""
     await connection.execute(_SET)

@@ -39,6 +39,7 @@ from syncd.store.decisions import Decision, record
 from syncd.store.engine import Connection
 from syncd.store.incidents import close_incidents
 from syncd.store.mirror.conflicts import subject_of
+from syncd.store.outbox_operate import SETTLE_WINDOW_S
 from syncd.store.outbox_withhold import set_here, value_here, withhold_one
 
 _LIST = text("""
@@ -145,14 +146,25 @@ async def count_decided(connection: Connection, account: str | None = None) -> i
 
 
 async def resolve_conflict(
-    connection: Connection, conflict_id: int, take: Take, *, actor: str, reason: str | None = None
+    connection: Connection,
+    conflict_id: int,
+    take: Take,
+    *,
+    actor: str,
+    reason: str | None = None,
+    settle_window_s: float = SETTLE_WINDOW_S,
 ) -> Resolved:
-    """Decide a conflict. Raises UserError when there is none, it was decided otherwise, or it is being sent now."""
+    """Decide a conflict. Raises UserError when there is none, it was decided otherwise, or it is being sent now.
+
+    What is given up of it and may still land within ``settle_window_s`` does not undo the decision.
+    """
     conflict = (await connection.execute(_FIND, {"id": conflict_id})).one_or_none()
     if conflict is None:
         raise UserError(f"there is no conflict {conflict_id}; `syncd conflicts list --all` shows what there is")
     account_id = AccountId(conflict.account_id)
-    is_clear = conflict.status != "open" or await withhold_one(connection, account_id, conflict)
+    is_clear = conflict.status != "open" or await withhold_one(
+        connection, account_id, conflict, settle_window_s=settle_window_s
+    )
     await connection.execute(_LOCK, {"row_id": conflict.row_id})
     here = await value_here(connection, conflict)
     if not is_clear:

@@ -161,6 +161,9 @@ class _lost_connections:
         state = _sqlstate(error)
         if state in _REFUSALS:
             raise ConfigurationError(f"{_REFUSALS[state]}; look at SYNCD_DATABASE_URL") from error
+        if state == "57014":
+            limit = "a time limit (statement_timeout of its role or database) or an operator"
+            raise InfrastructureError(f"the database has cancelled the statement: {limit} ended it") from error
         if state[:2] in _PASSING or state in _PASSING:
             raise InfrastructureError(f"the database cannot serve us now (SQLSTATE {state})") from error
         if isinstance(error, PoolTimeout):

@@ -37,9 +37,7 @@ _STANDINGS = text("""
     WHERE s.relation_id = ANY(CAST(:ids AS bigint[])) AND s.missing_since IS NULL
 """)
 _DOUBTFUL = text("""
-    SELECT DISTINCT relation_id FROM crm.list_subscriptions
-    WHERE relation_id = ANY(CAST(:ids AS bigint[]))
-      AND (missing_since >= :now OR missing_since > :now - make_interval(secs => :gap_s))
+    SELECT DISTINCT relation_id FROM syncd.absent_standings WHERE relation_id = ANY(CAST(:ids AS bigint[]))
 """)
 # What the history said of a link before this transaction; null where it never spoke of it.
 _LINKS = text("""
@@ -126,10 +124,9 @@ async def list_standings(
     return found
 
 
-async def doubtful_standings(connection: Connection, scope: Scope, ids: Sequence[int]) -> frozenset[int]:
-    """Return the relations of which an answer lacks a standing, and not for long enough to be believed."""
-    values = {"ids": list(ids), "now": scope.now, "gap_s": scope.absence_gap_s}
-    return frozenset((await connection.execute(_DOUBTFUL, values)).scalars())
+async def doubtful_standings(connection: Connection, ids: Sequence[int]) -> frozenset[int]:
+    """Return the relations of which an answer lacked a standing, and not for long enough to be believed."""
+    return frozenset((await connection.execute(_DOUBTFUL, {"ids": list(ids)})).scalars())
 
 
 async def invented_links(

@@ -95,8 +95,8 @@ _DUE = text(
     """
 )
 
-# A lane's cursor (0: its start) divides what it left behind from what is still to come: each half has an index in which
-# nothing is that was delivered in between (``migrations/sql/entries_005.sql``).
+# A lane's cursor (0: its start) divides what it left behind from what is still to come: each half is read by an
+# index in which little is that was delivered in between (``migrations/sql/outbox_005.sql``).
 _ENTRIES = text(
     f"""
     SELECT l.id AS lane_id, e.id, e.seq, e.operation, e.facet, e.status, e.attempts, e.next_attempt_at, e.is_uncertain,

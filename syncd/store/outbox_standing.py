@@ -3,7 +3,8 @@
 A list call whose fate is unknown is read back, and the CRM shows no more than how the relation stands. What an earlier
 call of the same kind did, or another hand, must not be taken for this call's doing. So what was known before is read
 here: earlier calls of the outbox that were delivered, or may have been; and the mirror, as far as it is certain that
-nothing of its row was learned after the change was made. It must never name a time that is too early.
+no other standing was learned of its row after the change was made (that it was not shown, or shown again, says nothing
+about when it began). It must never name a time that is too early.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ _STOOD = text(
            AND s.first_seen_at < e.captured_at
            AND NOT EXISTS (SELECT FROM syncd.changes c
                            WHERE c.table_name = 'list_subscriptions' AND c.row_id = s.relation_id
-                             AND c.link_id = s.list_id AND c.origin = 'remote' AND c.changed_at >= e.captured_at))
+                             AND c.link_id = s.list_id AND c.origin = 'remote' AND c.kind = 'update'
+                             AND c.changed_at >= e.captured_at))
     ) AS stood_at
     FROM syncd.entries e
     WHERE e.id = ANY (CAST(:ids AS bigint[])) AND e.operation IN ('subscribe', 'subscribe_with_consent', 'unsubscribe')

@@ -61,7 +61,8 @@ _GIVE_UP = text("""
                     THEN e.id = ANY (CAST(:stripped AS bigint[])) AND e.payload -> 'new' = '{}'
                WHEN e.operation = 'change_email' THEN CAST(:field AS text) = 'email'
                ELSE e.facet = :field END
-    RETURNING e.id, e.operation, CAST(e.payload AS text) AS payload, e.is_uncertain AND e.reasserts IS NULL AS may_land
+    RETURNING e.id, e.operation, CAST(e.payload AS text) AS payload,
+              e.is_uncertain OR e.reasserts IS NOT NULL AS may_land
 """)
 _WAKE = text("UPDATE syncd.lanes SET ready_at = clock_timestamp(), block_reason = NULL WHERE id = :lane_id")
 _WITHHELD = text("""
@@ -96,7 +97,8 @@ async def withhold_one(
 ) -> bool:
     """Withhold one conflict's edits; return False when somebody is in the way. The caller has locked its row.
 
-    What is given up while it may have been applied is remembered as a skip is (``outbox_operate.skip_entry``).
+    What is given up while it may have been applied is remembered as a skip is (``outbox_operate.skip_entry``); so is a
+    re-assertion, which stands for something that may land.
     """
     whose = {"account_id": account_id, "row_id": conflict.row_id}
     lane = (await connection.execute(_LANE, whose)).one_or_none()

@@ -52,6 +52,7 @@ _UNDELIVERED = text(
 )
 _DROP_ENTRIES = text("DELETE FROM syncd.entries WHERE lane_id = :lane_id")
 _DROP_LANE = text("DELETE FROM syncd.lanes WHERE id = :lane_id")
+_NOTES = text("DELETE FROM syncd.absent_standings WHERE relation_id = :drop")
 _CAPTURES = text("UPDATE syncd.captures SET relation_id = :keep WHERE relation_id = :drop")
 _HISTORY = text(
     """
@@ -136,6 +137,7 @@ async def _move(connection: Connection, keep: int, drop: int, lane_id: int | Non
     if lane_id is not None:
         await connection.execute(_DROP_ENTRIES, {"lane_id": lane_id})
         await connection.execute(_DROP_LANE, {"lane_id": lane_id})
+    await connection.execute(_NOTES, {"drop": drop})
     await connection.execute(_HISTORY, both)
     await connection.execute(_ONE_CONFLICT, both)
     await connection.execute(_CONFLICTS, both)

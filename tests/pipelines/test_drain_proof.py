@@ -686,6 +686,25 @@ async def test_a_subscription_by_another_hand_that_was_known_before_is_not_taken
         assert (await c.drain()).parked == 1
 
 
+async def test_an_answer_that_lacks_a_standing_does_not_make_it_younger(store: Store) -> None:
+    """That it was not shown for a while, or is shown again, says nothing about when it began."""
+    async with circle(store) as c:
+        _bare(c)
+        c.sandbox.world.subscribe(_who(c), next(iter(c.sandbox.world.lists)), skips_optin=True)
+        await c.pull("relation_subscriptions", policy=NO_GRACE)
+        c.sandbox.faults.add("late", operation="list_subscribe")
+        await _call(c, "subscribe", skip_optin=False)
+        for kind in ("missing", "found"):
+            await c.edit(
+                "INSERT INTO syncd.changes (account_id, table_name, row_id, link_id, kind, origin) "
+                "SELECT :account_id, 'list_subscriptions', relation_id, list_id, :kind, 'remote' "
+                "FROM crm.list_subscriptions WHERE relation_id = :who",
+                who=_who(c).id,
+                kind=kind,
+            )
+        assert (await c.drain()).parked == 1
+
+
 async def test_a_subscription_after_an_unsubscription_is_believed_as_shown(store: Store) -> None:
     """Nobody stood so before it: what is shown can be nothing else."""
     async with circle(store) as c:

@@ -70,7 +70,7 @@ async def _stand_still(store: Store) -> None:
 async def test_a_statement_that_an_operator_cancels_is_an_infrastructure_error(store: Store) -> None:
     """Whoever makes room for a moment with pg_cancel_backend has found no bug of ours: the run is tried again later."""
     async with asyncio.timeout(30), store.reading() as operator:
-        with pytest.raises(InfrastructureError, match="57014"):
+        with pytest.raises(InfrastructureError, match="cancelled the statement"):
             await _be_cancelled(store, operator)
     async with store.begin() as connection:
         assert (await connection.execute(text("SELECT 1"))).scalar_one() == 1

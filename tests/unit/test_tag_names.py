@@ -25,6 +25,7 @@ def test_which_of_two_tags_of_one_name_is_held_is_not_guessed() -> None:
     twins = TagNames.of([(3, "Twin"), (4, "Twin"), (5, "Other")])
     assert resolve(["Twin", "Other"], twins, frozenset()) == ([5], [])
     assert resolve(["Twin", "Twin"], twins, frozenset()) == ([3, 4], []), "who is shown both has both"
+    assert resolve(["Twin", "Other"], twins, frozenset({3, 4})) == ([3, 4, 5], []), "nor which of both has gone"
     ids, warnings = resolve(["twin"], twins, frozenset())
     assert (ids, len(warnings)) == ([], 1)
 

@@ -59,6 +59,7 @@ STEPS: Mapping[str, str] = {
         DELETE FROM syncd.readings
         WHERE account_id = :account_id AND row_id = :id AND stream LIKE 'relation\\_%'
     """,
+    "syncd.absent_standings": "DELETE FROM syncd.absent_standings WHERE relation_id = :id",
     **{f"crm.{table}": f"DELETE FROM crm.{table} WHERE relation_id = :id" for table in _CHILDREN},
     "crm.relations": "DELETE FROM crm.relations WHERE id = :id",
 }

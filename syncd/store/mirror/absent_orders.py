@@ -40,6 +40,7 @@ async def judge_lacking(
     await note_absence(connection, scope, _STREAM, [row for row, verdict in judged.items() if verdict is Absence.NOTED])
     confirmed = [row for row, verdict in judged.items() if verdict is Absence.CONFIRMED]
     gone = await mark_missing(connection, scope, _STREAM, confirmed) if confirmed else 0
+    await forget_absence(connection, scope, _STREAM, confirmed)
     doubtful = len(ids) - len(confirmed)
     told = f"{doubtful} known orders are not shown any more; a later answer has to say so again"
     return Written(missing=gone, warnings=(told,) if doubtful else ())

@@ -69,7 +69,9 @@ def resolve(names: Sequence[str], tags: TagNames, held: frozenset[int]) -> tuple
         alike = tags.candidates(name)
         candidates = [tag_id for tag_id in alike if tag_id not in chosen]
         known = [tag_id for tag_id in candidates if tag_id in held]
-        if not candidates:
+        if names.count(name) < sum(tag_id in held for tag_id in alike):
+            chosen.extend(known)  # of several that it holds one less is shown: which, nobody can tell
+        elif not candidates:
             warnings.append(f"no tag is called {name!r}; it is left out until the tags are read again")
         elif known or len(candidates) == 1 or names.count(name) >= len(alike):
             chosen.append((known or candidates)[0])

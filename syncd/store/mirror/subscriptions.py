@@ -2,9 +2,9 @@
 
 An answer whose latest event is older than the known one lacks what has happened: events do not go back. The standing
 stays as it is, with a warning. One that lacks a known standing altogether does so, too: nobody's events are ever taken
-back, so either the call has failed without a word or the list is gone. The standing is marked missing, and only when a
-second answer, apart in time, lacks it as well is that the truth about the relation. It is kept then, for it may be all
-that is known of a consent.
+back, so either the call has failed without a word or the list is gone. That is noted where no application looks; only
+when a second answer, apart in time, lacks it as well is that the truth about the relation, and the standing missing. It
+is kept then, for it may be all that is known of a consent.
 
 A list that a subscription names before the snapshot of lists has shown it is created by its remote id alone.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from syncd.domain.records import Row, Subscription
 from syncd.policy.absence import Absence, judge
@@ -36,8 +36,10 @@ _LISTS = text("""
     WHERE account_id = :account_id AND remote_id = ANY(CAST(:remote_ids AS text[]))
 """)
 _HELD = text("""
-    SELECT relation_id, list_id, status, event_at, last_seen_at, missing_since FROM crm.list_subscriptions
-    WHERE relation_id = ANY(CAST(:ids AS bigint[]))
+    SELECT s.relation_id, s.list_id, s.status, s.event_at, s.last_seen_at, s.missing_since, a.absent_since
+    FROM crm.list_subscriptions s
+    LEFT JOIN syncd.absent_standings a ON a.relation_id = s.relation_id AND a.list_id = s.list_id
+    WHERE s.relation_id = ANY(CAST(:ids AS bigint[]))
 """)
 _ROWS = """
     unnest(CAST(:relation_ids AS bigint[]), CAST(:list_ids AS bigint[]), CAST(:statuses AS text[]),
@@ -49,10 +51,17 @@ _UPSERT = text(f"""
     ON CONFLICT (relation_id, list_id) DO UPDATE
     SET status = excluded.status, event_at = excluded.event_at, last_seen_at = now(), missing_since = NULL
 """)
-_MARK = text("""
-    UPDATE crm.list_subscriptions t SET missing_since = :now
-    FROM unnest(CAST(:relation_ids AS bigint[]), CAST(:list_ids AS bigint[])) AS i (relation_id, list_id)
+_KEYS = "unnest(CAST(:relation_ids AS bigint[]), CAST(:list_ids AS bigint[])) AS i (relation_id, list_id)"
+_SET_MISSING = text(f"""
+    UPDATE crm.list_subscriptions t SET missing_since = CAST(:since AS timestamptz) FROM {_KEYS}
     WHERE t.relation_id = i.relation_id AND t.list_id = i.list_id
+""")
+_NOTE = text(f"""
+    INSERT INTO syncd.absent_standings (relation_id, list_id, absent_since)
+    SELECT i.relation_id, i.list_id, :now FROM {_KEYS} ON CONFLICT DO NOTHING
+""")
+_FORGET = text(f"""
+    DELETE FROM syncd.absent_standings t USING {_KEYS} WHERE t.relation_id = i.relation_id AND t.list_id = i.list_id
 """)
 
 Key = tuple[int, int]
@@ -78,7 +87,8 @@ async def write(
     rows = await connection.execute(_HELD, {"ids": list(shown)})
     held = {(row.relation_id, row.list_id): row._asdict() for row in rows}
     lacking = {key: row for key, row in held.items() if key not in said and key[0] not in unsure}
-    noted, doubtful = await _mark_absent(connection, scope, lacking)
+    gone, doubtful = await _judge_lacking(connection, scope, lacking)
+    again = await _show_again(connection, {key: held[key] for key in said if key in held})
     older = [key for key in said if key in held and _goes_back(held[key], said[key])]
     received, said = len(said), {key: standing for key, standing in said.items() if key not in older}
     for key in _undated(shown, lists) & held.keys() & said.keys():
@@ -87,8 +97,7 @@ async def write(
     differences = {key: diff(held[key], said[key]) for key in said if key in held}
     changed = [key for key, difference in differences.items() if difference]
     stale = [key for key in said if key in held and held[key]["last_seen_at"] < scope.touch_before]
-    again = [key for key in said if key in held and held[key]["missing_since"] is not None]
-    await _upsert(connection, {key: said[key] for key in dict.fromkeys((*new, *changed, *stale, *again))})
+    await _upsert(connection, {key: said[key] for key in dict.fromkeys((*new, *changed, *stale))})
     changes = [found_again(key[0], held[key]["missing_since"], key[1]) for key in again]
     changes += [Change(key[0], "insert", link_id=key[1]) for key in new]
     changes += [Change(k[0], "update", differences[k].before, differences[k].after, k[1]) for k in changed]
@@ -96,19 +105,38 @@ async def write(
     warnings = tuple(warning for rows in shown.values() for row in rows for warning in row.warnings)
     updated = len({*changed, *again})
     told = warnings + doubts + _told(older, doubtful)
-    return Written(received, len(new), updated, received - len(new) - updated, missing=noted, warnings=told)
+    return Written(received, len(new), updated, received - len(new) - updated, missing=gone, warnings=told)
 
 
-async def _mark_absent(connection: Connection, scope: Scope, lacking: Held) -> tuple[int, int]:
-    """Mark the standings that an answer lacks; return how many are lacking for the first time, and how many have not
-    been lacking for long enough to be believed."""
-    judged = {key: judge(row["missing_since"], scope.now, scope.absence_gap_s) for key, row in lacking.items()}
-    noted = [key for key, verdict in judged.items() if verdict is Absence.NOTED]
-    if noted:
-        keys = {"relation_ids": [key[0] for key in noted], "list_ids": [key[1] for key in noted]}
-        await connection.execute(_MARK, {**keys, "now": scope.now})
-        await record(connection, scope, "list_subscriptions", [missing(key[0], scope.now, key[1]) for key in noted])
-    return len(noted), sum(1 for verdict in judged.values() if verdict is not Absence.CONFIRMED)
+async def _judge_lacking(connection: Connection, scope: Scope, lacking: Held) -> tuple[int, int]:
+    """Note the standings that an answer lacks, and mark those missing that a second one lacks; return how many those
+    are, and how many have not been lacking for long enough."""
+    judged = {
+        key: judge(row["absent_since"], scope.now, scope.absence_gap_s)
+        for key, row in lacking.items()
+        if row["missing_since"] is None
+    }
+    gone = [key for key, verdict in judged.items() if verdict is Absence.CONFIRMED]
+    await _each(connection, _NOTE, [key for key, verdict in judged.items() if verdict is Absence.NOTED], now=scope.now)
+    await _each(connection, _SET_MISSING, gone, since=scope.now)
+    await _each(connection, _FORGET, gone)
+    await record(connection, scope, "list_subscriptions", [missing(key[0], scope.now, key[1]) for key in gone])
+    return len(gone), len(judged) - len(gone)
+
+
+async def _show_again(connection: Connection, shown: Held) -> list[Key]:
+    """Take back what was noted or believed of standings that are shown, by an older event too; return those that were
+    missing."""
+    again = [key for key, row in shown.items() if row["missing_since"] is not None]
+    await _each(connection, _SET_MISSING, again, since=None)
+    await _each(connection, _FORGET, [key for key, row in shown.items() if row["absent_since"] is not None])
+    return again
+
+
+async def _each(connection: Connection, statement: TextClause, keys: Sequence[Key], **values: object) -> None:
+    if keys:
+        relation_ids, list_ids = (list(column) for column in zip(*keys, strict=True))
+        await connection.execute(statement, {"relation_ids": relation_ids, "list_ids": list_ids, **values})
 
 
 def _undated(shown: Mapping[int, Sequence[Row[Subscription]]], lists: Mapping[str, int]) -> set[Key]:

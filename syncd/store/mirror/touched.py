@@ -100,7 +100,7 @@ async def other_holder(connection: Connection, account_id: AccountId, stream: st
 
 
 async def mark_missing(connection: Connection, scope: Scope, table: str, ids: Sequence[int]) -> int:
-    """Mark rows missing whose absence a person has confirmed; return how many."""
+    """Mark rows missing whose absence is confirmed, by a person or by a second answer; return how many."""
     values = {"ids": list(ids), "now": scope.now}
     marked = list((await connection.execute(text(_MISSING.format(table)), values)).scalars())
     await record(connection, scope, table, [missing(row_id, scope.now) for row_id in marked])

@@ -43,9 +43,10 @@ from syncd.store.tables.mirror import (
 )
 from syncd.store.tables.run_holds import run_holds
 from syncd.store.tables.shapes import shapes, unread
-from syncd.store.tables.streams import invoice_fetches
+from syncd.store.tables.streams import absent_standings, invoice_fetches
 
 __all__ = [
+    "absent_standings",
     "account_states",
     "accounts",
     "attempts",

@@ -1,4 +1,4 @@
-"""Schema ``syncd``: what is fetched beside the rows."""
+"""Schema ``syncd``: what is fetched beside the rows, and what answers lacked of links."""
 
 from __future__ import annotations
 
@@ -17,5 +17,15 @@ invoice_fetches = Table(
     Column("size_bytes", BigInteger),
     Column("content_type", Text),
     PrimaryKeyConstraint("invoice_id"),
+    schema="syncd",
+)
+
+absent_standings = Table(
+    "absent_standings",
+    metadata,
+    Column("relation_id", BigInteger, nullable=False),
+    Column("list_id", BigInteger, nullable=False),
+    Column("absent_since", Instant, nullable=False),
+    PrimaryKeyConstraint("relation_id", "list_id"),
     schema="syncd",
 )

@@ -2,9 +2,9 @@
 --
 -- entries_undelivered_idx keeps a place for each entry that was ever pending, until vacuum may take it. While anybody's
 -- transaction stays open it may not, and a claim that read its lane from the start walked past all that was delivered
--- meanwhile. Beyond the cursor nothing is over. At or below it only two kinds are left: what waits for a person (dead,
--- parked, diverged), and what one of these became again when it was retried. They have an index of their own, into
--- which nothing ever goes that is simply delivered.
+-- meanwhile. Beyond the cursor little is over: what was delivered past something that backs off or is held. At or below
+-- it only two kinds are left: what waits for a person (dead, parked, diverged), and what one of these became again when
+-- it was retried. They have an index of their own, into which nothing ever goes that is simply delivered.
 --
 -- That a retried entry can be found is not left to whoever retries: an entry that becomes pending or held again is
 -- marked by the trigger below, whatever statement does it.
