@@ -289,16 +289,16 @@ async def decide(ground: Ground) -> list[str]:
 
 async def _decide_one(ground: Ground, entry: dict[str, Any]) -> None:
     """Skip what the CRM has, or what a later value has overtaken; retry all else."""
-    is_there = await _is_in_the_crm(ground, entry)
+    is_there, window_s = await _is_in_the_crm(ground, entry), ground.limits.settle_window_s
     async with ground.circle.store.begin() as connection:
         if is_there:
             ground.found.add(entry["id"])
-            await skip_entry(connection, entry["id"], reason="the CRM has it")
+            await skip_entry(connection, entry["id"], reason="the CRM has it", settle_window_s=window_s)
             return
         try:
             await retry_entry(connection, entry["id"], as_new=entry["status"] == "parked")
         except UserError:
-            await skip_entry(connection, entry["id"], reason="a later value was delivered")
+            await skip_entry(connection, entry["id"], reason="a later value was delivered", settle_window_s=window_s)
 
 
 async def _is_in_the_crm(ground: Ground, entry: dict[str, Any]) -> bool:
