@@ -15,7 +15,9 @@ folding what is left of a fold changes nothing.
   that was the create, it is the create with the right address: whoever mends a typing error mends the relation.
 
 * A **reassertion** (``policy.reassertion``) repeats what its facet was delivered last, once its settle window is over.
-  Until then it is as good as not there: nothing waits for it. Then it stands before everything that is not delivered
+  Until then it is as good as not there: nothing waits for it, but for an e-mail change where it is about a profile or
+  a create. The CRM finds by address: landing behind that change, the old call would make a relation of the old one.
+  Then it stands before everything that is not delivered
   yet, so that any newer change of its facet supersedes it; where such a change cannot be sent now, it waits with it.
   One that may have been applied keeps it waiting from wherever it stands, behind a barrier too: said before that one is
   sent again, the older value would follow the newer.
@@ -36,6 +38,7 @@ from syncd.policy.merging import is_last_wins, merged, readdressed
 from syncd.policy.states import EntryStatus
 
 IDENTITY = "identity"
+PROFILE = "profile"
 
 _PENDING = EntryStatus.PENDING.value
 _DEAD = EntryStatus.DEAD.value
@@ -141,7 +144,8 @@ def watermark(entries: Sequence[Entry], settled: frozenset[int] | set[int], tail
 class _Walk:
     """One pass over a lane. A facet's trail is its entries so far that a call of this plan may settle. ``passed`` are
     entries of barrier facets that a later barrier of their facet supersedes. ``doubted``: the newest entry of a facet
-    that may have been applied and is not delivered, wherever it stands."""
+    that may have been applied and is not delivered, wherever it stands. ``lands_until``: how long a call that finds by
+    address may still land."""
 
     __slots__ = (
         "barrier",
@@ -151,6 +155,7 @@ class _Walk:
         "is_barred",
         "is_more",
         "is_repeat_safe",
+        "lands_until",
         "next_at",
         "now",
         "passed",
@@ -169,6 +174,7 @@ class _Walk:
         self.broken: list[Entry] = []
         self.barrier: Entry | None = None
         self.next_at: datetime | None = None
+        self.lands_until: datetime | None = None
         self.is_more = False
         self.is_barred = False
 
@@ -179,6 +185,8 @@ class _Walk:
                 self.broken.append(entry)
         elif entry.status == _PENDING and entry.next_attempt_at is not None and entry.next_attempt_at > self.now:
             self._look_at(entry.next_attempt_at)
+            if entry.facet == PROFILE:
+                self.lands_until = entry.next_attempt_at
         elif entry.status != _HELD:
             self.trails.setdefault(entry.facet, []).append(entry)
 
@@ -231,6 +239,9 @@ class _Walk:
             self._wait(entry)
             self._fence(entry)
             return not is_identity
+        if is_identity and self.lands_until is not None:
+            self._fence(entry)
+            return False
         if self.broken or any(self._may_send(trail) for trail in self.trails.values()):
             self.is_more = True
         else:

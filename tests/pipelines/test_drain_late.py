@@ -210,6 +210,25 @@ async def test_a_create_in_doubt_says_its_profile_again(store: Store) -> None:
         assert there.first_name == "Nieuw"
 
 
+async def test_an_address_does_not_change_under_a_call_that_may_still_land(store: Store) -> None:
+    """The CRM finds by address: a late upsert under the old one would make a relation that nobody asked for."""
+    async with circle(store) as c:
+        there = len(c.sandbox.world.relations)
+        c.sandbox.faults.add("late", operation="relation_upsert")
+        await _edit(c, "UPDATE crm.relations SET first_name = 'Nieuw' WHERE id = :who")
+        assert (await c.drain(settle_window_s=WINDOW_S)).reasserting == 1
+        await _edit(c, "UPDATE crm.relations SET email = 'moved@x.example' WHERE id = :who")
+        report = await c.drain(settle_window_s=WINDOW_S)
+        assert (report.delivered, report.pending) == (0, 1)
+        assert c.sandbox.land() == 1
+        await c.wake()
+        await c.drain(settle_window_s=WINDOW_S)
+        moved = c.sandbox.world.relation("moved@x.example")
+        assert moved is not None
+        assert moved.first_name == "Nieuw"
+        assert len(c.sandbox.world.relations) == there
+
+
 async def test_an_address_that_stands_is_not_sent_again(store: Store) -> None:
     """Reading back first: changing an address may mail somebody."""
     async with circle(store) as c:

@@ -213,10 +213,15 @@ def test_no_call_passes_one_that_waits_for_a_person(changes: list[LocalChange], 
 
 @given(LANES, st.data())
 def test_a_reassertion_that_waits_is_as_good_as_not_there(changes: list[LocalChange], data: st.DataObject) -> None:
-    """It delays and blocks nobody, of its own facet or of its lane, and is settled by nobody."""
+    """It delays and blocks nobody, of its own facet or of its lane, and is settled by nobody; one about a profile keeps
+    an e-mail change waiting (the law below)."""
     statuses = [data.draw(st.sampled_from(["pending", "pending", "parked", "held", "dead"])) for _ in changes]
     entries = [entry(seq * 10, c, s) for seq, (c, s) in enumerate(zip(changes, statuses, strict=True), 1)]
-    repeated = data.draw(st.lists(CHANGES.filter(lambda c: reassertion(c) is not None), max_size=3))
+    has_identity = any(e.facet == "identity" for e in entries)
+    fitting = CHANGES.filter(
+        lambda c: (said := reassertion(c)) is not None and not (has_identity and facet_of(said) == "profile")
+    )
+    repeated = data.draw(st.lists(fitting, max_size=3))
     waiting = [
         _reasserting(data.draw(st.integers(0, 12)) * 10 + 1 + n, change, next_attempt_at=LATER)
         for n, change in enumerate(repeated)
@@ -225,6 +230,21 @@ def test_a_reassertion_that_waits_is_as_good_as_not_there(changes: list[LocalCha
     plain, beside = fold(entries, is_repeat_safe, NOW), fold(lane, is_repeat_safe, NOW)
     assert beside.steps == plain.steps
     assert beside.broken == plain.broken
+
+
+@given(LANES, EACH[UpdateProfile], st.integers(0, 120))
+def test_an_address_does_not_change_while_a_call_may_still_land_by_it(
+    changes: list[LocalChange], said: LocalChange, seq: int
+) -> None:
+    """Whatever else there is to do goes on; the lane is looked at again when the window is over."""
+    entries = [entry(number * 10, change) for number, change in enumerate(changes, 1)]
+    waiting = _reasserting(seq * 10 + 1, said, next_attempt_at=LATER)
+    lane = sorted([*entries, waiting], key=lambda e: e.seq)
+    made = fold(lane, is_repeat_safe, NOW)
+    assert not any(step.carrier.facet == "identity" for step in made.steps)
+    assert made.next_at == LATER
+    if not any(isinstance(change, ChangeEmail | CreateRelation) for change in changes):
+        assert made.steps == fold(entries, is_repeat_safe, NOW).steps
 
 
 @given(st.lists(EACH[CreateRelation], max_size=1), SHORT, SHORT, SHORT, st.data())

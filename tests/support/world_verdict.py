@@ -89,10 +89,17 @@ def delivered_or_explained(case: Case) -> Iterator[str]:
                 blocked.add("*" if entry["operation"] in IDENTITY else facet)
                 if not _is_explained(case, who, entry):
                     yield f"{_named(entry)} is {status} for no reason of ours: {entry['error']}"
-            elif status == "pending" and not blocked & {"*", facet}:
+            elif status == "pending" and not blocked & {"*", facet} and not _is_kept_by_doubt(entry, entries):
                 yield f"{_named(entry)} is still pending"
         if case.evidence.is_decided and blocked:
             yield f"relation {who} still has something that waits for a person"
+
+
+def _is_kept_by_doubt(entry: dict[str, Any], entries: list[dict[str, Any]]) -> bool:
+    """An older value is not said again before a newer one that may have been applied: that one waits for a person."""
+    return entry["reasserts"] is not None and any(
+        each["facet"] == entry["facet"] and each["status"] in WAITING and each["is_uncertain"] for each in entries
+    )
 
 
 def same_in_the_end(case: Case) -> Iterator[str]:
