@@ -45,7 +45,8 @@ _READ = text(
     """
 )
 
-# One that is not delivered was certainly not applied only if no worker has it and every answer to it was a no. Two
+# A re-assertion has said again what was delivered before, or what stands here itself. One that is not delivered was
+# certainly not applied only if no worker has it and every answer to it was a no. Two
 # profile edits undo each other in the columns that both name, and nowhere else; what was folded into a delivered
 # profile edit was delivered with it. (CASE, because only of a profile edit "new" is certainly an object.)
 _LATER = text(
@@ -58,7 +59,7 @@ _LATER = text(
       AND CASE WHEN this.facet = 'profile'
                THEN jsonb_exists_any(e.payload -> 'new', ARRAY(SELECT jsonb_object_keys(this.payload -> 'new')))
                ELSE true END
-      AND (e.status IN ('verified', 'accepted', 'diverged', 'skipped')
+      AND ((e.status IN ('verified', 'accepted', 'diverged', 'skipped') AND e.reasserts IS NULL)
            OR (e.status = 'superseded' AND this.facet = 'profile')
            OR (e.status = 'pending' AND e.seq <= l.sending_upto)
            OR (e.status IN ('pending', 'dead', 'parked') AND (e.is_uncertain OR EXISTS (

@@ -9,6 +9,7 @@ from syncd.store.account_states import look
 from syncd.store.outbox import (
     AttemptRow,
     ClaimedLane,
+    Reassertion,
     Selection,
     count_entries,
     group_by_reason,
@@ -33,7 +34,7 @@ from tests.support.claims import (
     settled,
 )
 from tests.support.lanes import NOW, add, create, email, field, profile, remove, sent, subscribe
-from tests.support.outbox import new_account, rows
+from tests.support.outbox import new_account, rows, run_sql
 
 
 async def _retry(store: Store, entry_id: int, **given: bool) -> None:
@@ -278,6 +279,22 @@ async def test_a_change_is_not_given_up_while_an_older_value_waits_to_be_said_ag
         await _skip(store, second)
     await _skip(store, again)
     await _skip(store, second)
+
+
+async def test_an_older_value_that_was_said_again_is_no_obstacle(store: Store) -> None:
+    """It stands behind the refused change, and is older: who wants the change must still be able to have it."""
+    account = await account_with(store)
+    await changed(store, account, 1, add(1))
+    lane = await claimed_one(store, account)
+    doubted = delivered(lane, reassertions=[Reassertion(add(1), lane.plan.steps[0].carrier.id, 3600.0)])
+    await settled(store, account, doubted)
+    await changed(store, account, 1, remove(1))
+    await settled(store, account, failed(await claimed_one(store, account), "dead"))
+    refused = (await entry_of(store, 1, 3))["id"]
+    await run_sql(store, "UPDATE syncd.entries SET status = 'accepted' WHERE reasserts IS NOT NULL")
+    await run_sql(store, "UPDATE syncd.entries SET seq = 4 WHERE reasserts IS NOT NULL")
+    await _retry(store, refused)
+    assert sent((await claimed_one(store, account)).plan) == [remove(1)]
 
 
 @pytest.mark.parametrize("is_claimed", [True, False])
