@@ -8,23 +8,18 @@ dependency, and a run without names leaves it out. Needs ``SYNCD_TEST_SERVER``.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-import asyncpg
 from sqlalchemy.engine import make_url
 
-from benchmarks.databases import beside
+from benchmarks.databases import beside, connected, database
 from benchmarks.figures import Figure, note, peak_mb
-from benchmarks.pull import Crm, opened_puller, simulate
+from benchmarks.pull import Crm, opened_puller, simulate, sizes
 from syncd.store import Store
-from syncd.store.migrate import upgrade
-from syncd.store.throwaway import fresh_database
 
 HERE = Path(__file__).parent
 HOURS = 20 * 365 * 24
@@ -63,7 +58,6 @@ async def by_syncd(crm: Crm, url: str) -> float:
     """Load by syncd; return its seconds."""
     store = Store.open(url)
     try:
-        await upgrade(store)
         async with opened_puller(store, crm) as puller:
             report = await puller.pull("orders")
         assert report.status == "succeeded", report
@@ -72,26 +66,19 @@ async def by_syncd(crm: Crm, url: str) -> float:
         await store.close()
 
 
-async def one_round(python: Path, crm: Crm, server_url: str) -> tuple[float, float, int]:
+async def one_round(python: Path, crm: Crm) -> tuple[float, float, int]:
     """Return the seconds of both, and how many orders each has loaded; they must have loaded the same."""
-    name = f"syncd_bench_dlt_{os.getpid()}"
-    url = await fresh_database(server_url, name)
-    try:
+    async with database() as (url, _):
         ours_s, theirs_s = await by_syncd(crm, url), await by_dlt(python, crm, url)
-        connection = await asyncpg.connect(url)
-        ours = tuple(await connection.fetchrow(COUNTS.format(schema="crm", lines="order_lines")))
-        theirs = tuple(await connection.fetchrow(COUNTS.format(schema="dlt_mirror", lines="orders__orderlines")))
-        await connection.close()
-        assert ours == theirs, (ours, theirs)
-        return ours_s, theirs_s, ours[0]
-    finally:
-        admin = await asyncpg.connect(server_url)
-        await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-        await admin.close()
+        async with connected(url) as connection:
+            ours = tuple(await connection.fetchrow(COUNTS.format(schema="crm", lines="order_lines")))
+            theirs = tuple(await connection.fetchrow(COUNTS.format(schema="dlt_mirror", lines="orders__orderlines")))
+    assert ours == theirs, (ours, theirs)
+    return ours_s, theirs_s, ours[0]
 
 
-async def measure(python: Path, crm: Crm, server_url: str, rounds: int) -> None:
-    found = [await one_round(python, crm, server_url) for _ in range(rounds)]
+async def measure(python: Path, crm: Crm, rounds: int) -> None:
+    found = [await one_round(python, crm) for _ in range(rounds)]
     ours_s, theirs_s, orders = min(row[0] for row in found), min(row[1] for row in found), found[0][2]
     print(f"first load by dlt                {orders / theirs_s:10.0f} orders/s")
     print(f"first load by syncd              {orders / ours_s:10.0f} orders/s, {theirs_s / ours_s:.1f} x dlt")
@@ -101,15 +88,10 @@ async def measure(python: Path, crm: Crm, server_url: str, rounds: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--orders", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--short", action="store_true", help="a small size: shows that it works, measures little")
-    options = parser.parse_args()
-    orders, rounds = (2_000, 1) if options.short else (options.orders, options.rounds)
+    orders, rounds = sizes(__doc__ or "")
     python = environment()
     with beside(simulate, orders) as simulator:
-        asyncio.run(measure(python, simulator.recv(), os.environ["SYNCD_TEST_SERVER"], rounds))
+        asyncio.run(measure(python, simulator.recv(), rounds))
 
 
 if __name__ == "__main__":

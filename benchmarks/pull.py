@@ -137,13 +137,18 @@ async def measure(crm: Crm, server_url: str, rounds: int) -> None:
     note(Figure("unchanged re-pull of them", again, f"{load} at first", load_s / again_s, 4.0, "x"))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+def sizes(doc: str) -> tuple[int, int]:
+    """Read from the command line how many orders, in how many rounds."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--orders", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--short", action="store_true", help="a small size: shows that it works, measures little")
     options = parser.parse_args()
-    orders, rounds = (2_000, 1) if options.short else (options.orders, options.rounds)
+    return (2_000, 1) if options.short else (options.orders, options.rounds)
+
+
+def main() -> None:
+    orders, rounds = sizes(__doc__ or "")
     with beside(simulate, orders) as simulator:
         asyncio.run(measure(simulator.recv(), os.environ["SYNCD_TEST_SERVER"], rounds))
 

@@ -25,7 +25,8 @@ DECLARE
     made_tails bigint[];
 BEGIN
     SELECT array_agg(coalesce(m.id, 0) ORDER BY g.nth), array_agg(coalesce(m.place, '(0,0)') ORDER BY g.nth),
-           array_agg(m.tail_seq + g.added ORDER BY g.nth), coalesce(array_agg(g.nth ORDER BY g.nth) FILTER (WHERE m.id IS NULL), '{}')
+           array_agg(m.tail_seq + g.added ORDER BY g.nth),
+           coalesce(array_agg(g.nth ORDER BY g.nth) FILTER (WHERE m.id IS NULL), '{}')
     INTO ids, places, tails, missing
     FROM unnest(lengthen_lanes.accounts, lengthen_lanes.relations, lengthen_lanes.added)
         WITH ORDINALITY AS g (account_id, relation_id, added, nth)

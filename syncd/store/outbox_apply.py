@@ -82,7 +82,7 @@ async def claim_planned(
         return Locked() if is_there else Moved("nothing of it is in the outbox")
     if lane.is_leased:
         return Moved("a drainer is sending it at this moment")
-    entries = await read_entries(connection, [lane.id], _WHOLE)
+    entries = await read_entries(connection, {lane.id: 0}, _WHOLE)
     await doubt(connection, [lane], entries, terms.is_repeat_safe)
     own = changes_alone(entries.get(lane.id, ()))
     moved = await _moved(connection, account_id, lane, own, sought)

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -117,8 +116,6 @@ _ENTRIES = text(
     """
 )
 
-_UNKNOWN: Mapping[int, int] = MappingProxyType({})
-
 _RELATIONS = text("SELECT id, remote_id, email FROM crm.relations WHERE id = ANY (CAST(:ids AS bigint[]))")
 
 _TAKE = text(
@@ -164,8 +161,7 @@ async def claim(connection: Connection, account_id: AccountId, terms: Terms, *, 
     if not due:
         return Claim((), 0)
     now: datetime = due[0].now
-    cursors = {lane.id: lane.acked_seq for lane in due}
-    entries = await read_entries(connection, [lane.id for lane in due], terms.window, cursors)
+    entries = await read_entries(connection, {lane.id: lane.acked_seq for lane in due}, terms.window)
     await doubt(connection, due, entries, terms.is_repeat_safe)
     await outbox_reassert.bring_up(connection, entries, now)
     plans = {lane.id: fold(entries.get(lane.id, ()), terms.is_repeat_safe, now) for lane in due}
@@ -179,15 +175,13 @@ async def claim(connection: Connection, account_id: AccountId, terms: Terms, *, 
     return Claim(taken, len(lanes))
 
 
-async def read_entries(
-    connection: Connection, lane_ids: Sequence[int], window: int, cursors: Mapping[int, int] = _UNKNOWN
-) -> dict[int, list[Entry]]:
+async def read_entries(connection: Connection, cursors: Mapping[int, int], window: int) -> dict[int, list[Entry]]:
     """Return the first ``window`` undelivered entries of each lane that has any, in order.
 
-    ``cursors`` are what locked lanes have passed (``acked_seq``); without them all is found as well, from the start.
+    ``cursors`` says of each lane what it has passed (``acked_seq``) if it is locked; 0 finds all as well.
     """
-    acked = [cursors.get(lane_id, 0) for lane_id in lane_ids]
-    rows = await connection.execute(_ENTRIES, {"lane_ids": list(lane_ids), "acked": acked, "window": window})
+    asked = {"lane_ids": list(cursors), "acked": list(cursors.values()), "window": window}
+    rows = await connection.execute(_ENTRIES, asked)
     entries: dict[int, list[Entry]] = {}
     lane_id = None
     for (
@@ -287,12 +281,12 @@ async def _widen(
     A lane that waits as a whole is not read further: it may be long, and every change of it wakes it. What is found is
     cut to one window again, or the lane would keep its worker for as long as it is long.
     """
-    cursors = {lane.id: lane.acked_seq for lane in due}
     window, cut = terms.window, {lane_id for lane_id, read in entries.items() if len(read) >= terms.window}
     narrow = _to_widen(cut, plans)
     while narrow:
         window *= WIDER
-        wider = await read_entries(connection, narrow, window, cursors)
+        cursors = {lane.id: lane.acked_seq for lane in due if lane.id in narrow}
+        wider = await read_entries(connection, cursors, window)
         await doubt(connection, [lane for lane in due if lane.id in wider], wider, terms.is_repeat_safe)
         await outbox_reassert.bring_up(connection, wider, now)
         for lane_id, read in wider.items():

@@ -186,7 +186,7 @@ async def waiting_lanes(
     """
     found = await connection.stream(_LANES, {"account_id": account_id, "email": email})
     async for batch in found.partitions(_BATCH):
-        entries = await read_entries(connection, [row.lane_id for row in batch if row.lane_id is not None], WHOLE)
+        entries = await read_entries(connection, {row.lane_id: 0 for row in batch if row.lane_id is not None}, WHOLE)
         captures = await _read_captures(connection, account_id, [row for row in batch if row.is_captured])
         for row in batch:
             staged = _doubted(entries.get(row.lane_id, []), row, is_repeat_safe)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from alembic import command
 from sqlalchemy import text
 
 from syncd.domain.changes import CreateRelation, decode_change, facet_of
 from syncd.store import Store
-from syncd.store.migrate import _config, upgrade
+from syncd.store.migrate import upgrade
 from syncd.store.outbox import stage
 from tests.support.outbox import rows
-from tests.support.throwaway import empty_database
+from tests.support.throwaway import older_database
 
 MIRRORED = (
     "INSERT INTO crm.accounts (id, name, provider) VALUES (1, 'default', 'autorespond')",
@@ -52,11 +51,7 @@ async def _edit(store: Store, relation_id: int) -> None:
 
 async def test_captures_from_before_are_staged_as_those_from_after(server_url: str) -> None:
     """An upgrade finds edits that nobody has staged: of every kind, they must come out as the same edit does now."""
-    async with empty_database(server_url) as url:
-        store = Store.open(url, pool_size=2)
-        async with store.begin() as connection:
-            await connection.execute(text("CREATE SCHEMA IF NOT EXISTS syncd"))
-            await connection.run_sync(lambda sync: command.upgrade(_config(sync), "0003"))
+    async with older_database(server_url, "0003") as store:
         async with store.begin_remote() as connection:
             for statement in MIRRORED:
                 await connection.execute(text(statement))
@@ -70,7 +65,6 @@ async def test_captures_from_before_are_staged_as_those_from_after(server_url: s
         async with store.begin() as connection:
             assert await stage(connection) == 20
         before, after = [await rows(store, _STAGED, relation_id=relation_id) for relation_id in (1, 2)]
-        await store.close()
     assert before == after
     assert [row["seq"] for row in before] == list(range(1, 11))
     for row in after:

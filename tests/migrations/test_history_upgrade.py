@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from alembic import command
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from syncd.store import Store
 from syncd.store.feed import read_feed
-from syncd.store.migrate import _config, upgrade
-from tests.support.throwaway import empty_database
+from syncd.store.migrate import upgrade
+from tests.support.throwaway import older_database
 
 BEFORE = (
     "INSERT INTO crm.accounts (id, name, provider) VALUES (1, 'default', 'autorespond')",
@@ -24,11 +23,7 @@ BEFORE = (
 
 async def test_changes_from_before_are_in_the_feed_and_the_past_is_not_invented(server_url: str) -> None:
     """Edits and links were not written down then: to undo the rest alone would show what never was."""
-    async with empty_database(server_url) as url:
-        store = Store.open(url, pool_size=1)
-        async with store.begin() as connection:
-            await connection.execute(text("CREATE SCHEMA IF NOT EXISTS syncd"))
-            await connection.run_sync(lambda sync: command.upgrade(_config(sync), "0002"))
+    async with older_database(server_url, "0002") as store:
         async with store.begin() as connection:  # as the version before did: begin_remote asks what came later
             await connection.execute(text("SELECT set_config('syncd.origin', 'remote', true)"))
             for statement in BEFORE:
@@ -50,7 +45,6 @@ async def test_changes_from_before_are_in_the_feed_and_the_past_is_not_invented(
         with pytest.raises(DBAPIError, match="is kept since"):
             async with store.begin() as connection:
                 await connection.execute(text("SELECT * FROM crm.relations_as_of(now() - interval '1 day')"))
-        await store.close()
 
 
 async def test_a_migration_that_adds_a_column_defines_the_functions_anew(store: Store) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from alembic import command
 from sqlalchemy import text
 
-from syncd.store import Store
-from syncd.store.migrate import _config, upgrade
-from tests.support.throwaway import empty_database
+from syncd.store.migrate import upgrade
+from tests.support.throwaway import older_database
 
 BEFORE = (
     "INSERT INTO crm.accounts (id, name, provider) VALUES (1, 'default', 'autorespond')",
@@ -27,11 +25,7 @@ TOLD = "SELECT row_id, before ->> 'detail_status', after ->> 'detail_status' FRO
 
 async def test_what_one_refusal_ended_is_asked_for_again(server_url: str) -> None:
     """Under the old rule nobody would ever ask again; what was tried often enough stays given up, and is not told."""
-    async with empty_database(server_url) as url:
-        store = Store.open(url, pool_size=1)
-        async with store.begin() as connection:
-            await connection.execute(text("CREATE SCHEMA IF NOT EXISTS syncd"))
-            await connection.run_sync(lambda sync: command.upgrade(_config(sync), "0004"))
+    async with older_database(server_url, "0004") as store:
         async with store.begin() as connection:
             await connection.execute(text("SELECT set_config('syncd.origin', 'remote', true)"))
             for statement in BEFORE:
@@ -39,7 +33,6 @@ async def test_what_one_refusal_ended_is_asked_for_again(server_url: str) -> Non
         await upgrade(store)
         async with store.begin() as connection:
             found = {q: [tuple(row) for row in await connection.execute(text(q))] for q in (DETAILS, FETCHES, TOLD)}
-        await store.close()
     assert found[DETAILS] == [("F1", "pending"), ("F2", "failed"), ("F3", "done")]
     assert found[FETCHES] == [(1, True), (2, None), (3, False)]
     assert found[TOLD] == [(1, "failed", "pending")]

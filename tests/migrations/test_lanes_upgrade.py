@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from alembic import command
 from sqlalchemy import text
 
 from syncd.domain.account import Account
 from syncd.store import Store
-from syncd.store.migrate import _config, upgrade
+from syncd.store.migrate import upgrade
 from syncd.store.outbox import LaneSettlement, retry_entry
 from tests.support.claims import claimed, delivered, expire, lane_of, settled
 from tests.support.outbox import new_account, rows, run_sql, stage_all
 from tests.support.ready import unkept
-from tests.support.throwaway import empty_database
+from tests.support.throwaway import older_database
 
 # Relation: 1 idle, 2 ready, 3 leased, 4 leased by one that is gone, 5 asleep behind a dead entry, 6 backing off; 7 has
 # no lane yet, but a capture. The account's own lane is idle.
@@ -53,11 +52,7 @@ CAPTURE = """
 @pytest.fixture
 async def before(server_url: str) -> AsyncIterator[tuple[Store, Account]]:
     """A database at 0003 with one lane of each kind."""
-    async with empty_database(server_url) as url:
-        store = Store.open(url, pool_size=2)
-        async with store.begin() as connection:
-            await connection.execute(text("CREATE SCHEMA IF NOT EXISTS syncd"))
-            await connection.run_sync(lambda sync: command.upgrade(_config(sync), "0003"))
+    async with older_database(server_url, "0003") as store:
         account = await new_account(store)
         async with store.begin_remote() as connection:
             await connection.execute(text(RELATIONS), {"account_id": account.id})
@@ -66,7 +61,6 @@ async def before(server_url: str) -> AsyncIterator[tuple[Store, Account]]:
         await run_sql(store, "SELECT setval('syncd.lanes_id_seq', 100)")
         await run_sql(store, CAPTURE, account_id=account.id, relation_id=7)
         yield store, account
-        await store.close()
 
 
 async def test_lanes_of_every_kind_are_carried_over(before: tuple[Store, Account]) -> None:

@@ -198,24 +198,45 @@ async def test_a_conflict_leaves_alone_what_waits_for_a_late_request(store: Stor
         assert await both.rows(told) == [(False, "skipped"), (True, "pending")]
 
 
+OVERWRITTEN = {
+    "text": ("relation_upsert", EDIT, "last_name", "Theirs", "Agreed", "Ours"),
+    "address": (
+        "relation_email",
+        f"UPDATE crm.relations SET email = 'ours@lost.example' WHERE id = ({WHO})",
+        "email",
+        "theirs@lost.example",
+        "agreed@lost.example",
+        "ours@lost.example",
+    ),
+}
+
+
+@asynccontextmanager
+async def contested_in_doubt(store: Store, kind: str = "text") -> AsyncIterator[BothSides]:
+    """One relation of which both sides have changed a column, and our request may still land; no drainer was told."""
+    world = World.seeded(1, 0, 0, seed=7, now=NOON)
+    (number,) = world.relations
+    operation, edit, column, theirs, agreed, _ = OVERWRITTEN[kind]
+    world.change_relation(number, **{column: agreed})
+    world.join(world.relations[number], next(iter(world.groups)))
+    async with both_sides(store, world, owners=Owners(Owner.LOCAL, {column: Owner.HOLD})) as both:
+        both.limits = replace(both.limits, settle_window_s=3600.0)
+        await both.pull()
+        both.box.faults.add("late", operation=operation)
+        await both.edit(edit)
+        await both.drain(backoff_s=3600.0, backoff_max_s=3600.0)
+        assert await both.rows("SELECT status, is_uncertain FROM syncd.entries") == [("pending", True)]
+        world.change_relation(number, **{column: theirs})
+        await both.pull("group_members")
+        yield both
+
+
 @pytest.mark.parametrize("take", [Take("value", "Chosen"), Take("local")])
 async def test_an_edit_that_a_conflict_gave_up_in_doubt_does_not_undo_what_a_person_chose(
     store: Store, take: Take
 ) -> None:
     """Its request may land after the decision has been delivered, and nobody would ever send the decision again."""
-    world = World.seeded(1, 0, 0, seed=7, now=NOON)
-    (number,) = world.relations
-    world.change_relation(number, last_name="Agreed")
-    world.join(world.relations[number], next(iter(world.groups)))
-    async with both_sides(store, world, owners=Owners(Owner.LOCAL, {"last_name": Owner.HOLD})) as both:
-        both.limits = replace(both.limits, settle_window_s=3600.0)
-        await both.pull()
-        both.box.faults.add("late", operation="relation_upsert")
-        await both.edit(EDIT)
-        await both.drain(backoff_s=3600.0, backoff_max_s=3600.0)
-        assert await both.rows("SELECT status, is_uncertain FROM syncd.entries") == [("pending", True)]
-        world.change_relation(number, last_name="Theirs")
-        await both.pull("group_members")
+    async with contested_in_doubt(store) as both:
         await both.drain()
         assert await both.value("SELECT status FROM syncd.entries WHERE reasserts IS NULL") == "skipped"
         await both.edit(f"UPDATE crm.relations SET last_name = 'Newer' WHERE id = ({WHO})")
@@ -233,72 +254,29 @@ async def test_an_edit_that_a_conflict_gave_up_in_doubt_does_not_undo_what_a_per
 
 async def test_an_address_that_a_conflict_gave_up_in_doubt_does_not_undo_what_a_person_chose(store: Store) -> None:
     """What waits for the late request is withheld a second time when the person decides, and must outlive that."""
-    world = World.seeded(1, 0, 0, seed=7, now=NOON)
-    (number,) = world.relations
-    world.change_relation(number, email="agreed@late.example")
-    world.join(world.relations[number], next(iter(world.groups)))
-    async with both_sides(store, world, owners=Owners(Owner.LOCAL, {"email": Owner.HOLD})) as both:
-        both.limits = replace(both.limits, settle_window_s=3600.0)
-        await both.pull()
-        both.box.faults.add("late", operation="relation_email")
-        await both.edit(f"UPDATE crm.relations SET email = 'ours@late.example' WHERE id = ({WHO})")
-        await both.drain(backoff_s=3600.0, backoff_max_s=3600.0)
-        world.change_relation(number, email="theirs@late.example")
-        await both.pull("group_members")
+    async with contested_in_doubt(store, "address") as both:
+        (number,) = both.world.relations
         await both.drain()
-        assert await resolve(both, Take("value", "chosen@late.example"))
+        assert await resolve(both, Take("value", "chosen@lost.example"))
         await both.drain()
-        assert world.relations[number].email == "chosen@late.example"
+        assert both.world.relations[number].email == "chosen@lost.example"
         assert both.box.land() == 1
-        assert world.relations[number].email == "ours@late.example", "the late request lands after the decision"
+        assert both.world.relations[number].email == "ours@lost.example", "the late request lands after the decision"
         await both.wake()
         await both.drain()
-        assert world.relations[number].email == "chosen@late.example"
+        assert both.world.relations[number].email == "chosen@lost.example"
 
 
-async def test_a_decision_remembers_for_as_long_as_the_settings_say(store: Store) -> None:
+@pytest.mark.parametrize(("window_s", "again"), [(7200.0, 1), (0.0, 0)])
+async def test_a_decision_remembers_for_as_long_as_the_settings_say(store: Store, window_s: float, again: int) -> None:
     """Decided before a drainer has withheld the edit; with no settle window nothing is ever said once more."""
-    for window_s, again in ((7200.0, 1), (0.0, 0)):
-        async with contested_in_doubt(store, f"account-{again}") as both:
-            conflict_id = await both.value("SELECT max(id) FROM syncd.conflicts")
-            async with both.store.begin_remote() as connection:
-                take = Take("value", "Chosen")
-                await resolve_conflict(connection, conflict_id, take, actor="ann", settle_window_s=window_s)
-            waiting = await both.rows(
-                "SELECT next_attempt_at - now() > interval '1 hour' FROM syncd.entries"
-                " WHERE account_id = :account AND reasserts IS NOT NULL"
-            )
-            assert waiting == [(True,)] * again
-
-
-@asynccontextmanager
-async def contested_in_doubt(store: Store, name: str) -> AsyncIterator[BothSides]:
-    """A last name that both sides have changed, where ours may have arrived; no drainer has been told."""
-    world = World.seeded(1, 0, 0, seed=7, now=NOON)
-    (number,) = world.relations
-    world.join(world.relations[number], next(iter(world.groups)))
-    owners = Owners(Owner.LOCAL, {"last_name": Owner.HOLD})
-    async with both_sides(store, world, owners=owners, name=name) as both:
-        await both.pull()
-        both.box.faults.add("late", operation="relation_upsert")
-        await both.edit("UPDATE crm.relations SET last_name = 'Ours' WHERE account_id = :account")
-        await both.drain(backoff_s=3600.0, backoff_max_s=3600.0)
-        world.change_relation(number, last_name="Theirs")
-        await both.pull("group_members")
-        yield both
-
-
-OVERWRITTEN = {
-    "text": ("relation_upsert", EDIT, "last_name", "Theirs", "Agreed", "Ours"),
-    "address": (
-        "relation_email",
-        f"UPDATE crm.relations SET email = 'ours@lost.example' WHERE id = ({WHO})",
-        "email",
-        "theirs@lost.example",
-        "agreed@lost.example",
-        "ours@lost.example",
-    ),
-}
+    async with contested_in_doubt(store) as both:
+        async with both.store.begin_remote() as connection:
+            await resolve_conflict(connection, 1, Take("value", "Chosen"), actor="ann", settle_window_s=window_s)
+        waiting = await both.rows(
+            "SELECT next_attempt_at - now() > interval '1 hour' FROM syncd.entries WHERE reasserts IS NOT NULL"
+        )
+        assert waiting == [(True,)] * again
 
 
 @pytest.mark.parametrize("loss", ["lost_answer", "lost_reset"])

@@ -97,7 +97,7 @@ async def write(
     differences = {key: diff(held[key], said[key]) for key in said if key in held}
     changed = [key for key, difference in differences.items() if difference]
     stale = [key for key in said if key in held and held[key]["last_seen_at"] < scope.touch_before]
-    await _upsert(connection, {key: said[key] for key in dict.fromkeys((*new, *changed, *stale))})
+    await _upsert(connection, {key: said[key] for key in (*new, *changed, *stale)})
     changes = [found_again(key[0], held[key]["missing_since"], key[1]) for key in again]
     changes += [Change(key[0], "insert", link_id=key[1]) for key in new]
     changes += [Change(k[0], "update", differences[k].before, differences[k].after, k[1]) for k in changed]
