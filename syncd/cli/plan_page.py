@@ -175,9 +175,11 @@ def _why(wait: PlannedWait) -> str:
     match wait.why:
         case "back_off":
             tries = f" ({wait.attempts} {'try' if wait.attempts == 1 else 'tries'}{error})" if wait.attempts else ""
-            return f"backs off until {wait.until.astimezone():%H:%M:%S}{tries}" if wait.until else "backs off"
+            return f"backs off until {_time(wait)}{tries}"
         case "held":
             return "is held" if wait.hold_id is None else f"is held by hold {wait.hold_id}: approve or reject it"
+        case "landing":
+            return f"waits until {_time(wait)}: an earlier call that was in doubt may still land"
         case "behind":
             return "waits its turn" if wait.behind is None else f"waits behind {_named(wait.behind)}"
         case "refused":
@@ -188,6 +190,10 @@ def _why(wait: PlannedWait) -> str:
             return f"is dead: retry or skip it{error}"
         case _:
             return f"is {wait.why}: the CRM shows something else{error}"
+
+
+def _time(wait: PlannedWait) -> str:
+    return "later" if wait.until is None else f"{wait.until.astimezone():%H:%M:%S}"
 
 
 def _colour(wait: PlannedWait) -> str:
@@ -219,7 +225,12 @@ def _foot(plan: Plan) -> Iterator[Text]:
         yield Text(told, style=QUIET)
 
 
-_REASONS = {"back_off": "backing off", "behind": "behind another", "refused": "to be refused unsent"}
+_REASONS = {
+    "back_off": "backing off",
+    "behind": "behind another",
+    "landing": "until a call in doubt cannot land any more",
+    "refused": "to be refused unsent",
+}
 
 
 def _sums(plan: Plan) -> Text:

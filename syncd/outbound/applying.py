@@ -105,7 +105,7 @@ class Applier:
         self._watch = Watch(store, lookout, line, account, limits, is_eager=True, worker=worker)
         self._gate = Gate(self._watch, line.pace, clock, limits)
         self._tally = Tally(account, report)
-        terms = Terms(worker, limits.lease_s, limits.window, line.is_repeat_safe)
+        terms = Terms(worker, limits.lease_s, limits.window, line.is_repeat_safe, lands_s=limits.settle_window_s)
         self._handover = Handover(store, account, clock, terms)
 
     async def apply(self, plan: FiledPlan, stop: asyncio.Event | None = None) -> Applied:

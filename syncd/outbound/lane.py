@@ -300,7 +300,8 @@ class _LaneWork:
             self._look_again(delay_s)
         status = result.status.value
         is_uncertain = result.is_uncertain or (result.status is EntryStatus.DEAD and _inherits_doubt(step))
-        self._put(EntrySettlement(carrier.seq, status, result.is_tried, delay_s, is_uncertain, told))
+        lands_s = self._desk.limits.settle_window_s if is_uncertain else 0.0
+        self._put(EntrySettlement(carrier.seq, status, result.is_tried, delay_s, is_uncertain, told, lands_s=lands_s))
         if result.status is not EntryStatus.PENDING:
             self._give_up_with(step, status, told)
         if result.status is EntryStatus.PARKED:

@@ -54,7 +54,7 @@ async def show_lanes(
     connection: Connection, provider: Provider, account: Account, kept: Sequence[LaneCourse], now: AccountNow
 ) -> tuple[PlannedLane, ...]:
     """Return these lanes as the plan shows them."""
-    cuts = [(made, made.steps, waits(made.course.left, now.now)) for made in kept]
+    cuts = [(made, made.steps, waits(made.course.left, now.now, made.lane.landing)) for made in kept]
     waiting = [wait.entry for _, _, waited in cuts for wait in waited[:SHOWN]]
     told = [step.change for _, steps, _ in cuts for _, step in steps[:SHOWN]]
     told += [entry.change for entry in waiting if entry.change is not None]
@@ -121,7 +121,7 @@ def _wait(made: LaneCourse, wait: Wait, names: Names, notes: Mapping[int, EntryN
         entry=EntryMark.of(entry),
         why=made.why(wait),
         behind=None if wait.behind is None else EntryMark.of(wait.behind),
-        until=entry.next_attempt_at,
+        until=wait.until,
         hold_id=None if note is None else note.hold_id,
         attempts=entry.attempts,
         error=refusal or (None if note is None else note.error),

@@ -80,7 +80,10 @@ class Planner:
         totals, kept, filed, more = PlanTotals(), list[LaneCourse](), list[FiledLane](), 0
         async with snapshot(self._store) as connection:
             now = await read_account_now(connection, self._account.id)
-            async for lane in waiting_lanes(connection, self._account.id, self._is_repeat_safe, email=wish.email):
+            lands_s = self._limits.settle_window_s
+            async for lane in waiting_lanes(
+                connection, self._account.id, self._is_repeat_safe, now.now, lands_s=lands_s, email=wish.email
+            ):
                 totals.reassertions += lane.reassertions
                 if not lane.entries:
                     continue
@@ -114,7 +117,9 @@ class Planner:
             return rehearsed[step.carrier.seq].refusal
 
         is_bound, window = lane.remote_id is not None, self._limits.window
-        made = course(lane.entries, self._is_repeat_safe, now.now, window, refusal, is_bound=is_bound)
+        made = course(
+            lane.entries, self._is_repeat_safe, now.now, window, refusal, is_bound=is_bound, landing=lane.landing
+        )
         return LaneCourse(lane, made, rehearsed)
 
     def _count(self, made: LaneCourse, totals: PlanTotals, now: AccountNow) -> None:
@@ -132,7 +137,7 @@ class Planner:
             row = self._provider.call(step.change)
             count = CallCount(row.operation, row.verb, row.path, row.effect.value)
             totals.by_call.setdefault(row.operation, count).number += 1
-        for wait in waits(made.course.left, now.now):
+        for wait in waits(made.course.left, now.now, made.lane.landing):
             totals.waiting += 1
             why = made.why(wait)
             totals.by_reason[why] = totals.by_reason.get(why, 0) + 1

@@ -200,7 +200,8 @@ class Shift:
         # What is known already is written down before anything is claimed: it may be about the very same lanes.
         wanted = 0 if self._settler.is_delayed else self._queue.wanted
         mark = self._lookout.mark
-        terms = Terms(self._post.worker, limits.lease_s, limits.window, self._desk.line.is_repeat_safe, mark)
+        safe, lands_s = self._desk.line.is_repeat_safe, limits.settle_window_s
+        terms = Terms(self._post.worker, limits.lease_s, limits.window, safe, mark, lands_s)
         claimed, withheld = Claim((), 0), 0
         lease_until = self._clock.monotonic() + limits.lease_s
         await self._set_guard()

@@ -15,12 +15,14 @@ folding what is left of a fold changes nothing.
   that was the create, it is the create with the right address: whoever mends a typing error mends the relation.
 
 * A **reassertion** (``policy.reassertion``) repeats what its facet was delivered last, once its settle window is over.
-  Until then it is as good as not there: nothing waits for it, but for an e-mail change where it is about a profile or
-  a create. The CRM finds by address: landing behind that change, the old call would make a relation of the old one.
-  Then it stands before everything that is not delivered
-  yet, so that any newer change of its facet supersedes it; where such a change cannot be sent now, it waits with it.
-  One that may have been applied keeps it waiting from wherever it stands, behind a barrier too: said before that one is
-  sent again, the older value would follow the newer.
+  Until then it is as good as not there. Then it stands before everything that is not delivered yet, so that any newer
+  change of its facet supersedes it; where such a change cannot be sent now, it waits with it. One that may have been
+  applied keeps it waiting from wherever it stands, behind a barrier too: said before that one is sent again, the older
+  value would follow the newer. What it says again may have been shown otherwise (diverged): that is settled with it.
+* The CRM finds a profile by its address, and makes a relation where none is found. So while a profile edit or a create
+  **may still land**, the address is not changed: landing behind that, it would make a second relation of the old one.
+  And while an e-mail change may still land, no profile is edited: the address could change between the look at it and
+  the edit. Only what is in doubt itself is sent again meanwhile.
 
 It must never reorder two changes of one facet, and never send past an entry that waits for a person.
 """
@@ -49,7 +51,7 @@ _HELD = EntryStatus.HELD.value
 class Entry(msgspec.Struct, frozen=True, gc=False):
     """One undelivered entry. ``change`` is None when its payload cannot be read; ``fault`` says why. ``is_refused``:
     dead because the CRM said no, so that it certainly was not applied. ``reasserts``: the entry whose call may still
-    land, where this one says its facet's last value once more."""
+    land, where this one says its facet's last value once more. ``lands_until``: how long a try of it may still land."""
 
     id: int
     seq: int
@@ -64,6 +66,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     fault: str = ""
     is_refused: bool = False
     reasserts: int | None = None
+    lands_until: datetime | None = None
 
     @property
     def is_reassertion(self) -> bool:
@@ -112,12 +115,25 @@ class Plan(msgspec.Struct, frozen=True):
         return not self.steps and not self.broken
 
 
+class Landing(msgspec.Struct, frozen=True, gc=False):
+    """How long a call of the lane may still land that finds by address (``profile_until``: a profile edit, a create),
+    and one that changes it (``address_until``). None: no longer."""
+
+    profile_until: datetime | None = None
+    address_until: datetime | None = None
+
+
+ALL_HAS_LANDED = Landing()
+
 RepeatSafe: TypeAlias = Callable[[LocalChange], bool]
 
 
-def fold(entries: Sequence[Entry], is_repeat_safe: RepeatSafe, now: datetime) -> Plan:
-    """Plan one lane. ``entries`` are its undelivered ones in sequence order; the provider says what is repeat-safe."""
-    walk = _Walk(is_repeat_safe, now)
+def fold(entries: Sequence[Entry], is_repeat_safe: RepeatSafe, now: datetime, landing: Landing | None = None) -> Plan:
+    """Plan one lane. ``entries`` are its undelivered ones in sequence order; the provider says what is repeat-safe.
+
+    ``landing`` is for whoever leaves reassertions out; it is read off the entries otherwise.
+    """
+    walk = _Walk(is_repeat_safe, now, may_land(entries, now) if landing is None else landing)
     for entry in entries:
         if entry.reasserts is not None:
             walk.recall(entry)
@@ -128,6 +144,23 @@ def fold(entries: Sequence[Entry], is_repeat_safe: RepeatSafe, now: datetime) ->
             walk.is_barred = True
             break
     return walk.plan(entries[-1].seq if entries else 0)
+
+
+def may_land(entries: Sequence[Entry], now: datetime) -> Landing:
+    """Tell how long calls that were tried before may still land, after whatever is delivered now. A reassertion waits
+    for just that; of what is not delivered the entry says it."""
+    until: dict[str, datetime] = {}
+    for entry in entries:
+        if entry.lands_until is not None:
+            _extend(until, entry.facet, entry.lands_until, now)
+        if entry.reasserts is not None and entry.next_attempt_at is not None:
+            _extend(until, entry.facet, entry.next_attempt_at, now)
+    return Landing(until.get(PROFILE), until.get(IDENTITY)) if until else ALL_HAS_LANDED
+
+
+def _extend(until: dict[str, datetime], facet: str, instant: datetime, now: datetime) -> None:
+    if instant > now:
+        until[facet] = max(instant, until.get(facet, instant))
 
 
 def watermark(entries: Sequence[Entry], settled: frozenset[int] | set[int], tail_seq: int) -> int:
@@ -144,8 +177,7 @@ def watermark(entries: Sequence[Entry], settled: frozenset[int] | set[int], tail
 class _Walk:
     """One pass over a lane. A facet's trail is its entries so far that a call of this plan may settle. ``passed`` are
     entries of barrier facets that a later barrier of their facet supersedes. ``doubted``: the newest entry of a facet
-    that may have been applied and is not delivered, wherever it stands. ``lands_until``: how long a call that finds by
-    address may still land."""
+    that may have been applied and is not delivered, wherever it stands."""
 
     __slots__ = (
         "barrier",
@@ -155,7 +187,7 @@ class _Walk:
         "is_barred",
         "is_more",
         "is_repeat_safe",
-        "lands_until",
+        "landing",
         "next_at",
         "now",
         "passed",
@@ -163,9 +195,10 @@ class _Walk:
         "trails",
     )
 
-    def __init__(self, is_repeat_safe: RepeatSafe, now: datetime) -> None:
+    def __init__(self, is_repeat_safe: RepeatSafe, now: datetime, landing: Landing) -> None:
         self.is_repeat_safe = is_repeat_safe
         self.now = now
+        self.landing = landing
         self.trails: dict[str, list[Entry]] = {}
         self.closed: set[str] = set()
         self.doubted: dict[str, int] = {}
@@ -174,7 +207,6 @@ class _Walk:
         self.broken: list[Entry] = []
         self.barrier: Entry | None = None
         self.next_at: datetime | None = None
-        self.lands_until: datetime | None = None
         self.is_more = False
         self.is_barred = False
 
@@ -185,8 +217,6 @@ class _Walk:
                 self.broken.append(entry)
         elif entry.status == _PENDING and entry.next_attempt_at is not None and entry.next_attempt_at > self.now:
             self._look_at(entry.next_attempt_at)
-            if entry.facet == PROFILE:
-                self.lands_until = entry.next_attempt_at
         elif entry.status != _HELD:
             self.trails.setdefault(entry.facet, []).append(entry)
 
@@ -222,11 +252,11 @@ class _Walk:
     def _take_alone(self, entry: Entry) -> bool:
         """A barrier, or an entry that cannot be read: nothing is folded across it."""
         is_identity = entry.facet == IDENTITY
-        if is_identity:
-            self.passed.extend(self.trails.pop(IDENTITY, ()))
         if entry.status == _DIVERGED:
             self.passed.append(entry)
             return True
+        if is_identity:
+            self.passed.extend(self.trails.pop(IDENTITY, ()))
         if entry.facet in self.closed or entry.status != _PENDING:
             self._fence(entry)
             return not is_identity
@@ -239,7 +269,8 @@ class _Walk:
             self._wait(entry)
             self._fence(entry)
             return not is_identity
-        if is_identity and self.lands_until is not None:
+        if is_identity and self.landing.profile_until is not None:
+            self._look_at(self.landing.profile_until)
             self._fence(entry)
             return False
         if self.broken or any(self._may_send(trail) for trail in self.trails.values()):
@@ -268,13 +299,16 @@ class _Walk:
         return entry.status == _PENDING and self._may_send(self.trails.get(entry.facet, ()))
 
     def _may_send(self, trail: Sequence[Entry]) -> bool:
-        """Whether a trail makes a call now: not to say an older value again before a newer one that is in doubt."""
-        if not _is_sendable(trail):
+        """Whether a trail makes a call now: not to say an older value again before a newer one that is in doubt, and
+        not to find by an address that may change in that moment."""
+        if not _is_sendable(trail) or (self.landing.address_until is not None and trail[0].facet == PROFILE):
             return False
         carrier = next(entry for entry in reversed(trail) if entry.status == _PENDING)
         return carrier.reasserts is None or self.doubted.get(carrier.facet, 0) <= carrier.reasserts
 
     def plan(self, last_seq: int) -> Plan:
+        if self.landing.address_until is not None and PROFILE in self.trails:
+            self._look_at(self.landing.address_until)
         barrier = self.barrier
         if barrier is not None and barrier.change is not None:
             change = readdressed([entry.change for entry in self.refused], barrier.change)
@@ -282,18 +316,24 @@ class _Walk:
             step = Step(barrier, change, (*self.refused, *passed), True, not self.is_repeat_safe(change))
             is_more = self.is_more or barrier.seq < last_seq or bool(self.refused)
             return Plan((step,), tuple(self.broken), self.next_at, is_more, self.is_barred)
-        steps = [_step(trail) for trail in self.trails.values() if self._may_send(trail)]
+        steps = [_step(trail, self.passed) for trail in self.trails.values() if self._may_send(trail)]
         steps.sort(key=_place)
         return Plan(tuple(steps), tuple(self.broken), self.next_at, self.is_more, self.is_barred)
 
 
 def _is_sendable(trail: Sequence[Entry]) -> bool:
     """Whether something is pending that no newer entry stands behind which was given up and may have been applied. A
-    reassertion says what was delivered after the entry that it is about: no older one is newer than that."""
+    reassertion says what was delivered after the entry that it is about: no older one is newer than that, nor is one
+    that was delivered and is shown otherwise."""
     root = (trail[0].reasserts or 0) if trail else 0
+    is_overtaken = False
     for entry in reversed(trail):
-        if entry.status == _PENDING or (entry.is_uncertain and entry.id > root):
-            return entry.status == _PENDING
+        if entry.status == _PENDING:
+            return entry.is_reassertion or not is_overtaken
+        if entry.is_uncertain and entry.id > root:
+            if entry.status != _DIVERGED:
+                return False
+            is_overtaken = True
     return False
 
 
@@ -308,10 +348,17 @@ def _place(step: Step) -> int:
     return step.carrier.seq
 
 
-def _step(trail: list[Entry]) -> Step:
-    """Fold one facet's trail up to its last pending entry; what is dead behind that one stays as it is."""
+def _step(trail: list[Entry], passed: Sequence[Entry]) -> Step:
+    """Fold one facet's trail up to its last pending entry; what is dead behind that one stays as it is. A reassertion
+    says what was delivered last: it takes along whatever is shown otherwise, wherever that stands."""
+    behind = list(trail)
     carrier = _upto_pending(trail)[-1]
     assert carrier.change is not None
+    shown: tuple[Entry, ...] = ()
+    if carrier.reasserts is not None:
+        others = (*behind[len(trail) :], *(entry for entry in passed if entry.facet == carrier.facet))
+        shown = tuple(entry for entry in others if entry.status == _DIVERGED)
     if len(trail) == 1:
-        return Step(carrier, carrier.change)
-    return Step(carrier, merged([e.change for e in trail if e.change is not None]), tuple(trail[:-1]))
+        return Step(carrier, carrier.change, shown)
+    change = merged([entry.change for entry in trail if entry.change is not None])
+    return Step(carrier, change, (*trail[:-1], *shown))

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from syncd.policy.fold import IDENTITY, Entry, Plan, RepeatSafe, Step, fold
+from syncd.policy.fold import IDENTITY, Entry, Landing, Plan, RepeatSafe, Step, fold
 from syncd.policy.merging import keeps_all
 from syncd.policy.states import EntryStatus
 
@@ -46,22 +46,24 @@ class Course(msgspec.Struct, frozen=True):
     left: tuple[Entry, ...]
 
 
-def next_round(entries: Sequence[Entry], is_repeat_safe: RepeatSafe, now: datetime, window: int) -> Round:
+def next_round(
+    entries: Sequence[Entry], is_repeat_safe: RepeatSafe, now: datetime, window: int, landing: Landing | None = None
+) -> Round:
     """Fold as much of a lane as one claim does.
 
     The first ``window`` undelivered entries; where those hold nothing to send and more could, so many times as many;
     and of what is found there, no more steps than one window.
     """
     size, read = window, tuple(entries[:window])
-    plan = fold(read, is_repeat_safe, now)
+    plan = fold(read, is_repeat_safe, now, landing)
     while plan.is_idle and not plan.is_barred and len(read) >= size:
         size *= WIDER
         read = tuple(entries[:size])
-        plan = fold(read, is_repeat_safe, now)
+        plan = fold(read, is_repeat_safe, now, landing)
         if len(plan.steps) > window:
             last = plan.steps[window - 1].carrier.seq
             read = tuple(entry for entry in read if entry.seq <= last)
-            return Round(fold(read, is_repeat_safe, now), read, True)
+            return Round(fold(read, is_repeat_safe, now, landing), read, True)
     return Round(plan, read, len(read) >= size)
 
 
@@ -73,12 +75,14 @@ def course(
     refusal: Refusal,
     *,
     is_bound: bool,
+    landing: Landing | None = None,
 ) -> Course:
-    """Plan a lane to its end. ``is_bound`` says whether its relation has a remote id already."""
+    """Plan a lane to its end. ``is_bound`` says whether its relation has a remote id already; ``landing`` what may
+    still land, where ``entries`` do not tell all of it."""
     rounds: list[Round] = []
     refused: dict[int, str] = {}
     left = tuple(entries)
-    while not (made := next_round(left, is_repeat_safe, now, window)).plan.is_idle:
+    while not (made := next_round(left, is_repeat_safe, now, window, landing)).plan.is_idle:
         rounds.append(made)
         told = {step.carrier.seq: why for step in made.plan.steps if (why := refusal(step, is_bound)) is not None}
         refused |= told

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 import msgspec
 
-from syncd.policy.fold import IDENTITY, Entry
+from syncd.policy.fold import IDENTITY, PROFILE, Entry, Landing
 from syncd.policy.states import EntryStatus
 
 
@@ -23,15 +23,17 @@ class Why(StrEnum):
     DEAD = "dead"  # refused, or tried too often: a person decides
     PARKED = "parked"  # nobody can tell whether it was applied: a person decides
     DIVERGED = "diverged"  # the CRM said yes and shows something else: a person decides
+    LANDING = "landing"  # a call that was in doubt may still land, and this one must not be in its way
     BEHIND = "behind"  # another entry must be settled first
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """``behind`` is the entry that must be settled first, if that is the reason."""
+    """``behind`` is the entry that must be settled first, ``until`` when it will be over, if that is the reason."""
 
     entry: Entry
     why: Why
     behind: Entry | None = None
+    until: datetime | None = None
 
 
 _OWN = {
@@ -42,13 +44,14 @@ _OWN = {
 }
 
 
-def waits(left: Sequence[Entry], now: datetime) -> tuple[Wait, ...]:
-    """Say of each entry that a lane's plan leaves why it waits; ``left`` in sequence order."""
+def waits(left: Sequence[Entry], now: datetime, landing: Landing) -> tuple[Wait, ...]:
+    """Say of each entry that a lane's plan leaves why it waits; ``left`` in sequence order, ``landing`` as the plan was
+    told."""
     found: list[Wait] = []
     identity: Entry | None = None
     facets: dict[str, Entry] = {}
     for entry in left:
-        wait = _wait(entry, identity or facets.get(entry.facet), now)
+        wait = _wait(entry, identity or facets.get(entry.facet), now, landing)
         found.append(wait)
         if wait.why is Why.DIVERGED:
             continue
@@ -58,11 +61,13 @@ def waits(left: Sequence[Entry], now: datetime) -> tuple[Wait, ...]:
     return tuple(found)
 
 
-def _wait(entry: Entry, blocker: Entry | None, now: datetime) -> Wait:
+def _wait(entry: Entry, blocker: Entry | None, now: datetime, landing: Landing) -> Wait:
     own = _OWN.get(entry.status)
     if own is not None:
         return Wait(entry, own)
     if blocker is not None:
         return Wait(entry, Why.BEHIND, blocker)
-    is_early = entry.next_attempt_at is not None and entry.next_attempt_at > now
-    return Wait(entry, Why.BACK_OFF if is_early else Why.BEHIND)
+    if entry.next_attempt_at is not None and entry.next_attempt_at > now:
+        return Wait(entry, Why.BACK_OFF, until=entry.next_attempt_at)
+    until = {IDENTITY: landing.profile_until, PROFILE: landing.address_until}.get(entry.facet)
+    return Wait(entry, Why.BEHIND) if until is None else Wait(entry, Why.LANDING, until=until)

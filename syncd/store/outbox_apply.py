@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from sqlalchemy import CursorResult, text
 
 from syncd.domain.ids import AccountId
-from syncd.policy.fold import Entry, Plan, fold
+from syncd.policy.fold import Entry, Plan, fold, may_land
 from syncd.store.engine import Connection
 from syncd.store.outbox_claim import ClaimedLane, Terms, doubt, look_back, read_entries, read_relations, take
 
@@ -83,13 +83,14 @@ async def claim_planned(
     if lane.is_leased:
         return Moved("a drainer is sending it at this moment")
     entries = await read_entries(connection, {lane.id: 0}, _WHOLE)
-    await doubt(connection, [lane], entries, terms.is_repeat_safe)
+    await doubt(connection, [lane], entries, terms)
     own = changes_alone(entries.get(lane.id, ()))
     moved = await _moved(connection, account_id, lane, own, sought)
     if isinstance(moved, Moved):
         return moved
     within = tuple(entry for entry in entries.get(lane.id, ()) if entry.seq <= sought.reach)
-    plan = fold(changes_alone(within), terms.is_repeat_safe, sought.made_at)
+    landing = may_land(entries.get(lane.id, ()), sought.made_at)
+    plan = fold(changes_alone(within), terms.is_repeat_safe, sought.made_at, landing)
     reason = sought.admits(plan)
     if reason is not None:
         return Moved(reason)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -64,7 +64,7 @@ class Claim:
 class Terms:
     """Who claims and for how long; ``window`` is the most entries of one lane that one claim reads.
 
-    ``start`` is where to read from (``policy.lowwater``).
+    ``start`` is where to read from (``policy.lowwater``). What a dropped claim may have sent may land for ``lands_s``.
     """
 
     worker: str
@@ -72,6 +72,7 @@ class Terms:
     window: int
     is_repeat_safe: RepeatSafe
     start: Mark = WHOLE
+    lands_s: float = 0.0
 
 
 # The statement's time, not the transaction's: what was staged a moment ago in this transaction is due. The lane itself
@@ -100,7 +101,7 @@ _ENTRIES = text(
     f"""
     SELECT l.id AS lane_id, e.id, e.seq, e.operation, e.facet, e.status, e.attempts, e.next_attempt_at, e.is_uncertain,
            e.captured_at, CAST(e.payload AS text) AS payload,
-           {was_refused("e")} AS is_refused, e.reasserts
+           {was_refused("e")} AS is_refused, e.reasserts, e.lands_until
     FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:acked AS bigint[])) AS l (id, acked_seq)
     CROSS JOIN LATERAL (
         (SELECT * FROM syncd.entries
@@ -145,7 +146,8 @@ _LEAVE = text(
 
 _DOUBT = text(
     """
-    UPDATE syncd.entries e SET is_uncertain = true
+    UPDATE syncd.entries e
+    SET is_uncertain = true, lands_until = GREATEST(e.lands_until, now() + make_interval(secs => :lands_s))
     FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:seqs AS bigint[])) AS c (lane_id, seq)
     WHERE e.lane_id = c.lane_id AND e.seq = c.seq
     """
@@ -162,7 +164,7 @@ async def claim(connection: Connection, account_id: AccountId, terms: Terms, *, 
         return Claim((), 0)
     now: datetime = due[0].now
     entries = await read_entries(connection, {lane.id: lane.acked_seq for lane in due}, terms.window)
-    await doubt(connection, due, entries, terms.is_repeat_safe)
+    await doubt(connection, due, entries, terms)
     await outbox_reassert.bring_up(connection, entries, now)
     plans = {lane.id: fold(entries.get(lane.id, ()), terms.is_repeat_safe, now) for lane in due}
     windows = await _widen(connection, due, entries, plans, terms, now)
@@ -198,6 +200,7 @@ async def read_entries(connection: Connection, cursors: Mapping[int, int], windo
         payload,
         refused,
         reasserts,
+        lands_until,
     ) in rows.all():
         if lane != lane_id:
             lane_id = lane
@@ -218,6 +221,7 @@ async def read_entries(connection: Connection, cursors: Mapping[int, int], windo
                 fault,
                 refused,
                 reasserts,
+                lands_until,
             )
         )
     return entries
@@ -233,31 +237,36 @@ def decoded(operation: str, payload: str) -> tuple[LocalChange | None, str]:
         return None, f"the payload cannot be read: {error}"
 
 
-async def doubt(
-    connection: Connection, due: Sequence[Any], entries: dict[int, list[Entry]], is_repeat_safe: RepeatSafe
-) -> None:
-    """Mark what a dropped claim was about to send; it may have been applied."""
+async def doubt(connection: Connection, due: Sequence[Any], entries: dict[int, list[Entry]], terms: Terms) -> None:
+    """Mark what a dropped claim was about to send; it may have been applied, or may yet be."""
     lane_ids, seqs = [], []
     for lane in due:
-        for index, entry in doubtful(entries.get(lane.id, ()), lane.sending_upto, is_repeat_safe):
-            entries[lane.id][index] = msgspec.structs.replace(entry, is_uncertain=True)
+        until = lane.now + timedelta(seconds=terms.lands_s)
+        for index, entry in doubtful(entries.get(lane.id, ()), lane.sending_upto, terms.is_repeat_safe):
+            entries[lane.id][index] = in_doubt(entry, until)
             lane_ids.append(lane.id)
             seqs.append(entry.seq)
     if seqs:
-        await connection.execute(_DOUBT, {"lane_ids": lane_ids, "seqs": seqs})
+        await connection.execute(_DOUBT, {"lane_ids": lane_ids, "seqs": seqs, "lands_s": terms.lands_s})
+
+
+def in_doubt(entry: Entry, until: datetime) -> Entry:
+    """Return an entry as the claim that finds it in doubt writes it down."""
+    lands_until = until if entry.lands_until is None else max(until, entry.lands_until)
+    return msgspec.structs.replace(entry, is_uncertain=True, lands_until=lands_until)
 
 
 def doubtful(entries: Sequence[Entry], upto: int | None, is_repeat_safe: RepeatSafe) -> list[tuple[int, Entry]]:
     """Return the entries, with their places, that a dropped claim with this intent may have sent: a barrier alone, or
-    else anything up to the intent that is no barrier; none while the intent says that nothing had begun."""
+    else anything up to the intent that is no barrier; none while the intent says that nothing had begun. One that was
+    in doubt before is in doubt anew: this try may land as well."""
     if upto is None or upto < 0:
         return []
     is_alone = any(entry.seq == upto and _is_barrier(entry, is_repeat_safe) for entry in entries)
     return [
         (index, entry)
         for index, entry in enumerate(entries)
-        if not entry.is_uncertain
-        and entry.status == "pending"
+        if entry.status == "pending"
         and (entry.seq == upto if is_alone else entry.seq <= upto and not _is_barrier(entry, is_repeat_safe))
     ]
 
@@ -287,7 +296,7 @@ async def _widen(
         window *= WIDER
         cursors = {lane.id: lane.acked_seq for lane in due if lane.id in narrow}
         wider = await read_entries(connection, cursors, window)
-        await doubt(connection, [lane for lane in due if lane.id in wider], wider, terms.is_repeat_safe)
+        await doubt(connection, [lane for lane in due if lane.id in wider], wider, terms)
         await outbox_reassert.bring_up(connection, wider, now)
         for lane_id, read in wider.items():
             entries[lane_id], plans[lane_id] = read, fold(read, terms.is_repeat_safe, now)

@@ -90,7 +90,8 @@ _RETRY = text(
     """
     UPDATE syncd.entries
     SET status = 'pending', attempts = 0, next_attempt_at = NULL, settled_at = NULL,
-        is_uncertain = NOT :as_new AND (is_uncertain OR status = 'parked')
+        is_uncertain = NOT :as_new AND (is_uncertain OR status = 'parked'),
+        lands_until = CASE WHEN NOT :as_new THEN lands_until END
     WHERE id = :entry_id
     """
 )

@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-import msgspec
 from sqlalchemy import text
 
 from syncd.domain.ids import AccountId
-from syncd.policy.fold import Entry, RepeatSafe
+from syncd.policy.fold import ALL_HAS_LANDED, Entry, Landing, RepeatSafe, may_land
 from syncd.store.engine import Connection, Store
 from syncd.store.outbox_apply import changes_alone
-from syncd.store.outbox_claim import decoded, doubtful, read_entries
+from syncd.store.outbox_claim import decoded, doubtful, in_doubt, read_entries
 
 WHOLE = 1_000_000_000
 _BATCH = 500
@@ -44,7 +43,8 @@ class WaitingLane:
 
     What is captured and not staged yet comes last, under the sequence numbers that it will get; its ``Entry.id`` is
     the capture's id, negative; ``tail_seq`` counts it. ``sender`` is the worker that holds the lane now, if one does.
-    What only says a delivered value once more is no change: it is counted in ``reassertions``, and left out.
+    What only says a delivered value once more is no change: it is counted in ``reassertions``, and left out; what it
+    waits for is in ``landing``.
     """
 
     lane_id: int | None
@@ -55,6 +55,7 @@ class WaitingLane:
     tail_seq: int
     entries: tuple[Entry, ...]
     reassertions: int = 0
+    landing: Landing = ALL_HAS_LANDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,20 +179,28 @@ async def read_account_now(connection: Connection, account_id: AccountId) -> Acc
 
 
 async def waiting_lanes(
-    connection: Connection, account_id: AccountId, is_repeat_safe: RepeatSafe, *, email: str | None = None
+    connection: Connection,
+    account_id: AccountId,
+    is_repeat_safe: RepeatSafe,
+    now: datetime,
+    *,
+    lands_s: float = 0.0,
+    email: str | None = None,
 ) -> AsyncIterator[WaitingLane]:
     """Yield every lane that has something undelivered, in the order in which claims would take them.
 
-    A claim that was dropped in mid-sending leaves its barrier in doubt; it is told so here as the next claim will.
+    A claim that was dropped in mid-sending leaves its barrier in doubt; it is told so here as the next claim will: it
+    may land for ``lands_s`` from ``now``.
     """
+    until = now + timedelta(seconds=lands_s)
     found = await connection.stream(_LANES, {"account_id": account_id, "email": email})
     async for batch in found.partitions(_BATCH):
         entries = await read_entries(connection, {row.lane_id: 0 for row in batch if row.lane_id is not None}, WHOLE)
         captures = await _read_captures(connection, account_id, [row for row in batch if row.is_captured])
         for row in batch:
-            staged = _doubted(entries.get(row.lane_id, []), row, is_repeat_safe)
+            staged = _doubted(entries.get(row.lane_id, []), row, is_repeat_safe, until)
             captured = _numbered(captures.get(row.relation_id, []), row.tail_seq)
-            yield _lane(row, staged, captured)
+            yield _lane(row, staged, captured, now)
 
 
 async def read_notes(connection: Connection, entries: Sequence[Entry]) -> dict[int, EntryNote]:
@@ -218,7 +227,7 @@ async def read_names(
     return Names(named, listed, statuses, {row.subscription_id: row.ends_on for row in ends})
 
 
-def _lane(row: Any, staged: Sequence[Entry], captured: Sequence[Entry]) -> WaitingLane:
+def _lane(row: Any, staged: Sequence[Entry], captured: Sequence[Entry], now: datetime) -> WaitingLane:
     changes = changes_alone(staged)
     return WaitingLane(
         lane_id=row.lane_id,
@@ -229,6 +238,7 @@ def _lane(row: Any, staged: Sequence[Entry], captured: Sequence[Entry]) -> Waiti
         tail_seq=row.tail_seq + len(captured),
         entries=(*changes, *captured),
         reassertions=len(staged) - len(changes),
+        landing=may_land(staged, now),
     )
 
 
@@ -269,9 +279,9 @@ def _numbered(captures: Sequence[Any], tail_seq: int) -> list[Entry]:
     return entries
 
 
-def _doubted(entries: Sequence[Entry], lane: Any, is_repeat_safe: RepeatSafe) -> list[Entry]:
+def _doubted(entries: Sequence[Entry], lane: Any, is_repeat_safe: RepeatSafe, until: datetime) -> list[Entry]:
     """Tell the doubt that the next claim will write down; while a worker holds the lane there is none."""
     if lane.sender is not None:
         return list(entries)
     doubts = {entry.seq for _, entry in doubtful(entries, lane.sending_upto, is_repeat_safe)}
-    return [msgspec.structs.replace(e, is_uncertain=True) if e.seq in doubts else e for e in entries]
+    return [in_doubt(entry, until) if entry.seq in doubts else entry for entry in entries]

@@ -16,7 +16,8 @@ from syncd.store.outbox_history import HistoryRow
 class EntrySettlement(msgspec.Struct, frozen=True, gc=False):
     """What becomes of one entry that was not plainly delivered.
 
-    A pending one with ``delay_s`` backs off that long from the database's now.
+    A pending one with ``delay_s`` backs off that long from the database's now. The try of one that ``is_uncertain`` may
+    still land for ``lands_s`` from then.
     """
 
     seq: int
@@ -26,6 +27,7 @@ class EntrySettlement(msgspec.Struct, frozen=True, gc=False):
     is_uncertain: bool = False
     error: str | None = None
     superseded_by: int | None = None
+    lands_s: float = 0.0
 
 
 class AttemptRow(msgspec.Struct, frozen=True, gc=False):

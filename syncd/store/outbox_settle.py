@@ -70,14 +70,17 @@ _ENTRIES = text(
         attempts = e.attempts + s.tried,
         next_attempt_at = now() + make_interval(secs => s.delay_s),
         is_uncertain = e.is_uncertain OR s.uncertain,
+        lands_until = CASE WHEN s.uncertain
+                           THEN GREATEST(e.lands_until, now() + make_interval(secs => s.lands_s))
+                           ELSE e.lands_until END,
         error = CASE WHEN s.status = 'superseded' THEN e.error ELSE s.error END,
         superseded_by = s.superseded_by,
         settled_at = CASE WHEN s.status = 'pending' THEN NULL ELSE now() END
     FROM unnest(
         CAST(:lane_ids AS bigint[]), CAST(:seqs AS bigint[]), CAST(:statuses AS text[]), CAST(:tried AS integer[]),
         CAST(:delays AS double precision[]), CAST(:uncertain AS boolean[]), CAST(:errors AS text[]),
-        CAST(:superseded_by AS bigint[])
-    ) AS s (lane_id, seq, status, tried, delay_s, uncertain, error, superseded_by)
+        CAST(:superseded_by AS bigint[]), CAST(:lands AS double precision[])
+    ) AS s (lane_id, seq, status, tried, delay_s, uncertain, error, superseded_by, lands_s)
     WHERE e.lane_id = s.lane_id AND e.seq = s.seq
     """
 )
@@ -206,6 +209,7 @@ async def _settle_entries(connection: Connection, lanes: Iterable[LaneSettlement
                 "uncertain": [e.is_uncertain for _, e in rows],
                 "errors": [e.error for _, e in rows],
                 "superseded_by": [e.superseded_by for _, e in rows],
+                "lands": [e.lands_s for _, e in rows],
             },
         )
 

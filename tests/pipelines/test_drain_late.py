@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from syncd.providers.contract import ProviderOptions
 from syncd.sandbox.records import Relation
 from syncd.store import Store
+from syncd.store.incidents import list_incidents
 from syncd.store.outbox import retry_entry, skip_entry
-from tests.support.outbox import Circle, circle, rows
+from tests.support.outbox import GUARDED, Circle, circle, rows, run_sql
 
 WINDOW_S = 600.0
 TAG = 301
@@ -229,6 +231,116 @@ async def test_an_address_does_not_change_under_a_call_that_may_still_land(store
         assert len(c.sandbox.world.relations) == there
 
 
+_NO_PATIENCE = {"backoff_s": 3600.0, "backoff_max_s": 3600.0, "patience_s": 0.0}
+_RENAME = "UPDATE crm.relations SET first_name = 'Nieuw' WHERE id = :who"
+_MOVE = "UPDATE crm.relations SET email = 'moved@x.example' WHERE id = :who"
+
+
+async def _moves_once_all_has_landed(c: Circle, there: int) -> None:
+    """Let the window pass, and the address follow, to the one relation that there was."""
+    await c.sandbox.journal.until(lambda j: len(j.of("relation.changed")) >= 1)
+    for _ in range(2):
+        await c.wake()
+        await c.drain(settle_window_s=WINDOW_S)
+    moved = c.sandbox.world.relation("moved@x.example")
+    assert moved is not None
+    assert moved.first_name == "Nieuw"
+    assert len(c.sandbox.world.relations) == there
+
+
+@pytest.mark.parametrize("fate", ["backing off", "refused"])
+async def test_an_address_does_not_change_under_an_edit_that_was_not_delivered_and_may_land(
+    store: Store, fate: str
+) -> None:
+    """No delivery, no reassertion that waits: the entry itself says how long its first try may still land."""
+    async with circle(store) as c:
+        there, given = len(c.sandbox.world.relations), {} if fate == "refused" else _NO_PATIENCE
+        c.sandbox.faults.add("late", operation="relation_upsert")
+        if fate == "refused":
+            c.sandbox.faults.add("false", operation="relation_upsert")
+        await _edit(c, _RENAME)
+        report = await c.drain(settle_window_s=WINDOW_S, **given)
+        assert (report.delivered, report.reasserting) == (0, 0)
+        await _edit(c, _MOVE)
+        assert (await c.drain(settle_window_s=WINDOW_S, **given)).pending == 1 + (fate == "backing off")
+        assert c.sandbox.requests.by_operation["relation_email"] == 0
+        assert c.sandbox.land() == 1
+        await _moves_once_all_has_landed(c, there)
+
+
+async def test_an_address_does_not_change_under_an_edit_that_a_dead_drainer_may_have_sent(store: Store) -> None:
+    """Nobody has its answer. It is sent again and refused; what the dead one sent is still on its way."""
+    async with circle(store) as c:
+        there = len(c.sandbox.world.relations)
+        await _edit(c, _RENAME)
+        await _send_and_die(c, "hold", "relation_upsert")
+        c.sandbox.faults.add("false", operation="relation_upsert")
+        await _edit(c, _MOVE)
+        for _ in range(2):
+            await run_sql(c.store, "UPDATE syncd.lanes SET ready_at = now()")
+            assert (await c.drain(settle_window_s=WINDOW_S)).pending == 1
+        assert c.sandbox.requests.by_operation["relation_email"] == 0
+        assert c.sandbox.release() == 1
+        await _moves_once_all_has_landed(c, there)
+
+
+async def test_an_address_does_not_change_under_a_create_that_may_still_land(store: Store) -> None:
+    """There is no profile to be said again; the address alone would make a second relation."""
+    async with circle(store) as c:
+        there = len(c.sandbox.world.relations)
+        c.sandbox.faults.add("late", operation="relation_upsert")
+        await c.edit("INSERT INTO crm.relations (account_id, email) VALUES (:account_id, 'new@x.example')")
+        assert (await c.drain(settle_window_s=WINDOW_S)).reasserting == 1
+        await c.edit("UPDATE crm.relations SET email = 'moved@x.example' WHERE email = 'new@x.example'")
+        assert (await c.drain(settle_window_s=WINDOW_S)).pending == 1
+        assert c.sandbox.land() == 1
+        await c.wake()
+        asked = c.sandbox.requests.by_operation["relation_upsert"]
+        assert (await c.drain(settle_window_s=WINDOW_S)).is_empty
+        assert c.sandbox.requests.by_operation["relation_upsert"] == asked, "it has nothing to say"
+        assert c.sandbox.world.relation("moved@x.example") is not None
+        assert len(c.sandbox.world.relations) == there + 1
+
+
+async def test_a_profile_is_not_edited_while_its_address_may_still_change(store: Store) -> None:
+    """The edit looks the address up and goes out under it: a late change in between, and it makes a relation."""
+    async with circle(store) as c:
+        c.sandbox.faults.add("late", operation="relation_email")
+        await _edit(c, SCENARIOS["e-mail"].first)
+        assert (await c.drain(settle_window_s=WINDOW_S)).reasserting == 1
+        await _edit(c, _RENAME)
+        await _edit(c, SCENARIOS["tag"].first)
+        report = await c.drain(settle_window_s=WINDOW_S)
+        assert (report.delivered, report.pending) == (1, 1), "only what finds by address waits"
+        assert c.sandbox.requests.by_operation["relation_upsert"] == 0
+        c.sandbox.land()
+        await c.wake()
+        assert (await c.drain(settle_window_s=WINDOW_S)).is_empty
+        assert _now(c).first_name == "Nieuw"
+
+
+async def test_a_late_call_that_is_seen_in_place_of_the_newer_value_leaves_nobody_to_ask(store: Store) -> None:
+    """It lands between a call and the look at what came of it: the value is shown otherwise, then said once more."""
+    async with circle(store, options=ProviderOptions(allowed_operations=GUARDED, verify_writes=True)) as c:
+        c.sandbox.faults.add("late", operation="relation_email")
+        await _edit(c, SCENARIOS["e-mail"].first)
+        assert (await c.drain(settle_window_s=WINDOW_S)).reasserting == 1
+        c.sandbox.faults.add("hold", operation="relation_by_id", nth=2)
+        await _edit(c, SCENARIOS["e-mail"].second)
+        draining = asyncio.create_task(c.drain(settle_window_s=WINDOW_S))
+        await c.sandbox.until_held()
+        assert c.sandbox.land() == 1
+        c.sandbox.release()
+        assert (await draining).delivered == 1
+        assert (await c.entries())[-1]["status"] == "diverged"
+        await c.wake()
+        await c.drain(settle_window_s=WINDOW_S)
+        assert _now(c).email == "new@x.example"
+        async with store.begin() as connection:
+            assert await list_incidents(connection) == ()
+        assert [e["status"] for e in await c.entries()] == ["verified", "verified", "superseded"]
+
+
 async def test_an_address_that_stands_is_not_sent_again(store: Store) -> None:
     """Reading back first: changing an address may mail somebody."""
     async with circle(store) as c:
@@ -434,9 +546,9 @@ async def _skip(c: Circle) -> None:
         await skip_entry(connection, (await c.entries())[0]["id"], settle_window_s=WINDOW_S)
 
 
-async def _send_and_die(c: Circle, fault: str) -> None:
-    """Let a drainer be killed while a field value of its is on the way (``hold``) or its answer (``hold_answer``)."""
-    c.sandbox.faults.add(fault, operation="field_set")
+async def _send_and_die(c: Circle, fault: str, operation: str = "field_set") -> None:
+    """Let a drainer be killed while a call of its is on the way (``hold``) or its answer (``hold_answer``)."""
+    c.sandbox.faults.add(fault, operation=operation)
     task = asyncio.create_task(c.drainer(settle_window_s=WINDOW_S).run(asyncio.Event()))
     await c.sandbox.until_held()
     task.cancel()

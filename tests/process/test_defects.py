@@ -41,6 +41,7 @@ PLAYED = pick([name for name in BY_A_TEST if is_long() or not DEFECTS[name].is_l
 # A test with cases is given one of them.
 CASES: dict[str, object] = {
     "body": "false",
+    "fate": "refused",
     "fault": "hold_answer",
     "is_pull_first": True,
     "kind": "text",

@@ -113,8 +113,9 @@ class Circle:
         return await rows(self.store, "SELECT * FROM syncd.lanes ORDER BY id")
 
     async def wake(self) -> None:
-        """Let every lease and back-off be over, as time would."""
+        """Let every lease, back-off and settle window be over, as time would."""
         await run_sql(self.store, "UPDATE syncd.entries SET next_attempt_at = now() WHERE next_attempt_at > now()")
+        await run_sql(self.store, "UPDATE syncd.entries SET lands_until = now() WHERE lands_until > now()")
         await run_sql(self.store, "UPDATE syncd.lanes SET ready_at = now() WHERE ready_at > now()")
 
 

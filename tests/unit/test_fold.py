@@ -1,5 +1,6 @@
 """Fold: which calls a lane needs now, case by case. The laws over all cases are in tests/properties."""
 
+import msgspec
 import pytest
 
 from syncd.domain.changes import LocalChange
@@ -258,6 +259,62 @@ def test_a_reassertion_that_a_person_must_see_blocks_nobody(status: str) -> None
     """The change itself was delivered long ago."""
     assert sent(plan(again(1, email("b@x.example"), status), entry(2, add()))) == [add()]
     assert sent(plan(again(1, add(), status), entry(2, remove()))) == [remove()]
+
+
+def test_a_reassertion_settles_what_is_shown_otherwise() -> None:
+    """It says what was delivered last, so nobody needs to look at what the CRM made of that the first time; whether
+    that one was in doubt itself, and wherever it stands."""
+    shown = entry(1, field("b"), "diverged"), entry(1, field("b"), "diverged", is_uncertain=True)
+    for diverged in shown:
+        made = plan(diverged, again(2, field("b")))
+        assert (sent(made), [e.seq for e in made.steps[0].superseded]) == ([field("b")], [1])
+    moved = plan(entry(1, email("b@x.example"), "diverged"), again(2, email("b@x.example")))
+    assert (sent(moved), [e.seq for e in moved.steps[0].superseded]) == ([email("b@x.example")], [1])
+    dead = plan(entry(1, field("b"), "diverged"), again(2, field("b")), entry(3, field("c"), "dead"))
+    assert [e.seq for e in dead.steps[0].superseded] == [1], "what was refused is no part of it"
+
+
+def test_a_value_in_doubt_that_is_retried_stays_behind_a_newer_one_that_is_shown_otherwise() -> None:
+    """The newer one was delivered: the older must not follow it, whatever the CRM shows."""
+    older, newer = entry(1, field("a")), entry(2, field("b"), "diverged", is_uncertain=True)
+    assert plan(older, newer).is_idle
+
+
+IN_DOUBT = {
+    "backing off": entry(1, profile(first_name="A"), is_uncertain=True, next_attempt_at=EARLIER, lands_until=LATER),
+    "given up": entry(1, profile(first_name="A"), "dead", is_uncertain=True, lands_until=LATER),
+    "delivered": again(1, profile(first_name="A"), next_attempt_at=LATER),
+    "said again": again(1, profile(first_name="A"), "dead", is_uncertain=True, lands_until=LATER),
+}
+
+
+@pytest.mark.parametrize("doubtful", IN_DOUBT.values(), ids=IN_DOUBT)
+def test_an_address_is_not_changed_while_a_profile_edit_may_still_land(doubtful: Entry) -> None:
+    """The CRM finds by address: landing behind the change, the old call would make a second relation of the old one."""
+    moved = entry(2, email("b@x.example"))
+    waits = plan(msgspec.structs.replace(doubtful, next_attempt_at=LATER), moved)
+    assert (waits.steps, waits.next_at) == ((), LATER)
+    over = msgspec.structs.replace(doubtful, next_attempt_at=None, lands_until=NOW, status="dead")
+    assert sent(plan(over, moved)) == [email("b@x.example")]
+
+
+def test_a_profile_is_not_edited_while_an_address_may_still_change() -> None:
+    """The call looks the address up first: it could change between the look and the edit."""
+    late = again(1, email("b@x.example"), next_attempt_at=LATER)
+    for edited in (entry(2, profile(first_name="A")), again(2, profile(first_name="A"))):
+        made = plan(late, edited, entry(3, add()))
+        assert (sent(made), made.next_at) == ([add()], LATER)
+    given_up = entry(1, email("b@x.example"), "diverged", is_uncertain=True, lands_until=LATER)
+    assert plan(given_up, entry(2, profile(first_name="A"))).next_at == LATER
+
+
+def test_what_is_in_doubt_is_itself_sent_again_meanwhile() -> None:
+    """Its own late landing is the same call."""
+    for change in (profile(first_name="A"), email("b@x.example")):
+        assert sent(plan(entry(1, change, is_uncertain=True, lands_until=LATER))) == [change]
+    before = entry(1, profile(first_name="A"))
+    made = plan(before, entry(2, email("b@x.example"), is_uncertain=True, lands_until=LATER))
+    assert (sent(made), made.next_at) == ([email("b@x.example")], LATER), "the edit before it waits, and is not lost"
 
 
 def test_a_rejected_newer_value_leaves_the_reassertion_to_be_sent() -> None:

@@ -132,6 +132,7 @@ entries = Table(
     Column("proved_at", Instant),
     Column("proved_run_id", BigInteger),
     Column("is_reopened", Boolean, nullable=False, server_default=text("false")),
+    Column("lands_until", Instant),
     one_of("status", tuple(EntryStatus), name="entries_status_check"),
     PrimaryKeyConstraint("lane_id", "seq"),
     Index("entries_id_key", "id", unique=True),
