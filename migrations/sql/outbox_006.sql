@@ -1,13 +1,24 @@
--- Until when a call that was in doubt may still land.
+-- Until when a call of a lane whose fate is unknown may still land.
 --
--- A re-assertion waits for that, but only a delivery makes one. A profile edit that backs off, or that was given up, may
--- land as well; the CRM would find by the old address what an e-mail change has moved meanwhile, and make a second
--- relation of it. So each entry says it for itself.
+-- A re-assertion waits for that, but only a delivery makes one, and a claim that reads the head of a long lane does not
+-- see it. A profile edit that backs off, or that was given up, may land as well; the CRM would find by the old address
+-- what an e-mail change has moved meanwhile, and make a second relation of it. So the lane says it.
 
-ALTER TABLE syncd.entries ADD COLUMN lands_until timestamptz;
-COMMENT ON COLUMN syncd.entries.lands_until IS
-    'A try of it whose fate is unknown may still land until then: the settle window after it.';
+ALTER TABLE syncd.lanes ADD COLUMN profile_lands_until timestamptz, ADD COLUMN address_lands_until timestamptz;
+COMMENT ON COLUMN syncd.lanes.profile_lands_until IS
+    'A call that finds the relation by its address, and whose fate is unknown, may still land until then.';
+COMMENT ON COLUMN syncd.lanes.address_lands_until IS
+    'A call that changes the address, and whose fate is unknown, may still land until then.';
 
 -- What is in doubt at this moment may land for as long as the settings say where nothing is set.
-UPDATE syncd.entries SET lands_until = now() + interval '180 seconds'
-WHERE is_uncertain AND status IN ('pending', 'held', 'dead', 'parked', 'diverged');
+UPDATE syncd.lanes l
+SET profile_lands_until = CASE WHEN late.is_profile THEN now() + interval '180 seconds' END,
+    address_lands_until = CASE WHEN late.is_address THEN now() + interval '180 seconds' END
+FROM (
+    SELECT lane_id, bool_or(facet = 'profile') AS is_profile, bool_or(operation = 'change_email') AS is_address
+    FROM syncd.entries
+    WHERE (is_uncertain OR reasserts IS NOT NULL) AND status IN ('pending', 'held', 'dead', 'parked', 'diverged')
+      AND facet IN ('profile', 'identity')
+    GROUP BY lane_id
+) AS late
+WHERE l.id = late.lane_id;

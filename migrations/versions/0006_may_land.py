@@ -1,4 +1,4 @@
-"""May land: each entry says until when a call of it that was in doubt may still reach the CRM.
+"""May land: each lane says until when a call of it that was in doubt may still reach the CRM.
 
 Each part is an SQL file of its own, named ``<part>_006.sql``.
 

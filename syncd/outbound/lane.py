@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from syncd.domain.changes import operation_of
+from syncd.domain.changes import CreateRelation, operation_of
 from syncd.log import redact
 from syncd.outbound.converse import Line, Talk, converse, is_the_crms
 from syncd.outbound.intents import Intents
@@ -40,6 +40,7 @@ from syncd.providers.contract import (
 from syncd.store.outbox import AttemptRow, ClaimedLane, EntrySettlement, LaneSettlement, Reassertion
 from syncd.store.outbox_history import history_of
 from syncd.store.outbox_incidents import diverged, parked
+from syncd.store.outbox_landing import Late
 
 _PENDING = EntryStatus.PENDING.value
 _SUPERSEDED = EntryStatus.SUPERSEDED.value
@@ -276,9 +277,15 @@ class _LaneWork:
             root = self._given_up.get(step.carrier.facet)
         if root is None or window_s <= 0:
             return
+        if isinstance(step.change, CreateRelation):
+            self._expect(step)
         if (again := reassertion(step.change)) is not None:
             self._settlement.reassertions.append(Reassertion(again, root, window_s))
             self._look_again(window_s)
+
+    def _expect(self, step: Step) -> None:
+        """Let the lane know that a try of this call may still land. Of a create it matters once that is settled."""
+        self._settlement.late |= Late.of(step.change, self._desk.limits.settle_window_s)
 
     def _fail(
         self,
@@ -300,8 +307,9 @@ class _LaneWork:
             self._look_again(delay_s)
         status = result.status.value
         is_uncertain = result.is_uncertain or (result.status is EntryStatus.DEAD and _inherits_doubt(step))
-        lands_s = self._desk.limits.settle_window_s if is_uncertain else 0.0
-        self._put(EntrySettlement(carrier.seq, status, result.is_tried, delay_s, is_uncertain, told, lands_s=lands_s))
+        self._put(EntrySettlement(carrier.seq, status, result.is_tried, delay_s, is_uncertain, told))
+        if result.is_uncertain and not isinstance(step.change, CreateRelation):
+            self._expect(step)
         if result.status is not EntryStatus.PENDING:
             self._give_up_with(step, status, told)
         if result.status is EntryStatus.PARKED:

@@ -51,7 +51,7 @@ _HELD = EntryStatus.HELD.value
 class Entry(msgspec.Struct, frozen=True, gc=False):
     """One undelivered entry. ``change`` is None when its payload cannot be read; ``fault`` says why. ``is_refused``:
     dead because the CRM said no, so that it certainly was not applied. ``reasserts``: the entry whose call may still
-    land, where this one says its facet's last value once more. ``lands_until``: how long a try of it may still land."""
+    land, where this one says its facet's last value once more."""
 
     id: int
     seq: int
@@ -66,7 +66,6 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     fault: str = ""
     is_refused: bool = False
     reasserts: int | None = None
-    lands_until: datetime | None = None
 
     @property
     def is_reassertion(self) -> bool:
@@ -116,8 +115,8 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Landing(msgspec.Struct, frozen=True, gc=False):
-    """How long a call of the lane may still land that finds by address (``profile_until``: a profile edit, a create),
-    and one that changes it (``address_until``). None: no longer."""
+    """How long a call of a lane, delivered since or not, may still land that finds by address (``profile_until``: a
+    profile edit, a create that is settled), and one that changes it (``address_until``). None: no longer."""
 
     profile_until: datetime | None = None
     address_until: datetime | None = None
@@ -128,12 +127,11 @@ ALL_HAS_LANDED = Landing()
 RepeatSafe: TypeAlias = Callable[[LocalChange], bool]
 
 
-def fold(entries: Sequence[Entry], is_repeat_safe: RepeatSafe, now: datetime, landing: Landing | None = None) -> Plan:
-    """Plan one lane. ``entries`` are its undelivered ones in sequence order; the provider says what is repeat-safe.
-
-    ``landing`` is for whoever leaves reassertions out; it is read off the entries otherwise.
-    """
-    walk = _Walk(is_repeat_safe, now, may_land(entries, now) if landing is None else landing)
+def fold(
+    entries: Sequence[Entry], is_repeat_safe: RepeatSafe, now: datetime, landing: Landing = ALL_HAS_LANDED
+) -> Plan:
+    """Plan one lane. ``entries`` are its undelivered ones in sequence order; the provider says what is repeat-safe."""
+    walk = _Walk(is_repeat_safe, now, landing)
     for entry in entries:
         if entry.reasserts is not None:
             walk.recall(entry)
@@ -146,21 +144,15 @@ def fold(entries: Sequence[Entry], is_repeat_safe: RepeatSafe, now: datetime, la
     return walk.plan(entries[-1].seq if entries else 0)
 
 
-def may_land(entries: Sequence[Entry], now: datetime) -> Landing:
-    """Tell how long calls that were tried before may still land, after whatever is delivered now. A reassertion waits
-    for just that; of what is not delivered the entry says it."""
-    until: dict[str, datetime] = {}
-    for entry in entries:
-        if entry.lands_until is not None:
-            _extend(until, entry.facet, entry.lands_until, now)
-        if entry.reasserts is not None and entry.next_attempt_at is not None:
-            _extend(until, entry.facet, entry.next_attempt_at, now)
-    return Landing(until.get(PROFILE), until.get(IDENTITY)) if until else ALL_HAS_LANDED
+def may_land(profile_until: datetime | None, address_until: datetime | None, now: datetime) -> Landing:
+    """Return what may still land now, of what a lane has been told."""
+    if profile_until is None and address_until is None:
+        return ALL_HAS_LANDED
+    return Landing(_yet(profile_until, now), _yet(address_until, now))
 
 
-def _extend(until: dict[str, datetime], facet: str, instant: datetime, now: datetime) -> None:
-    if instant > now:
-        until[facet] = max(instant, until.get(facet, instant))
+def _yet(until: datetime | None, now: datetime) -> datetime | None:
+    return until if until is not None and until > now else None
 
 
 def watermark(entries: Sequence[Entry], settled: frozenset[int] | set[int], tail_seq: int) -> int:

@@ -34,12 +34,11 @@ from syncd.domain.changes import (
 def reassertion(change: LocalChange) -> LocalChange | None:
     """Return what to say once more after a delivery that was in doubt; None where nothing is, or nothing may be.
 
-    ``change`` is the call as it was delivered. A create that lands late writes its profile over what came after it;
-    even one without a profile finds by address, which is not changed while this waits (``policy.fold``).
+    ``change`` is the call as it was delivered. A create that lands late writes its profile over what came after it.
     """
     match change:
         case CreateRelation():
-            return UpdateProfile(old={}, new=dict(change.profile))
+            return UpdateProfile(old={}, new=dict(change.profile)) if change.profile else None
         case UpdateProfile() | ChangeEmail() | AddTag() | RemoveTag() | SetField() | JoinGroup() | LeaveGroup():
             return change
         case Subscribe() | Unsubscribe() | SubscribeWithConsent() | EndSubscription() | CreateField():
@@ -50,11 +49,13 @@ def reassertion(change: LocalChange) -> LocalChange | None:
 
 def after_given_up(change: LocalChange) -> LocalChange | None:
     """Return what stands for a call that was given up in doubt until something is delivered behind it; None where
-    nothing may be said again. It is never said as it is: the value was given up.
+    nothing can be said against its landing. It is never said as it is: the value was given up.
     """
     match change:
-        case UpdateProfile() | CreateRelation():
+        case UpdateProfile():
             return UpdateProfile(old={}, new={})
+        case CreateRelation():
+            return None
         case _:
             return reassertion(change)
 

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from syncd.policy.fold import IDENTITY, Entry, Landing, Plan, RepeatSafe, Step, fold
+from syncd.policy.fold import ALL_HAS_LANDED, IDENTITY, Entry, Landing, Plan, RepeatSafe, Step, fold
 from syncd.policy.merging import keeps_all
 from syncd.policy.states import EntryStatus
 
@@ -47,7 +47,7 @@ class Course(msgspec.Struct, frozen=True):
 
 
 def next_round(
-    entries: Sequence[Entry], is_repeat_safe: RepeatSafe, now: datetime, window: int, landing: Landing | None = None
+    entries: Sequence[Entry], is_repeat_safe: RepeatSafe, now: datetime, window: int, landing: Landing = ALL_HAS_LANDED
 ) -> Round:
     """Fold as much of a lane as one claim does.
 
@@ -75,10 +75,10 @@ def course(
     refusal: Refusal,
     *,
     is_bound: bool,
-    landing: Landing | None = None,
+    landing: Landing = ALL_HAS_LANDED,
 ) -> Course:
     """Plan a lane to its end. ``is_bound`` says whether its relation has a remote id already; ``landing`` what may
-    still land, where ``entries`` do not tell all of it."""
+    still land of what was tried before."""
     rounds: list[Round] = []
     refused: dict[int, str] = {}
     left = tuple(entries)

@@ -15,9 +15,10 @@ from typing import Any, TypeAlias
 from sqlalchemy import CursorResult, text
 
 from syncd.domain.ids import AccountId
-from syncd.policy.fold import Entry, Plan, fold, may_land
+from syncd.policy.fold import Entry, Plan, fold
 from syncd.store.engine import Connection
-from syncd.store.outbox_claim import ClaimedLane, Terms, doubt, look_back, read_entries, read_relations, take
+from syncd.store.outbox_claim import ClaimedLane, Terms, doubt, expected, look_back, read_entries, read_relations, take
+from syncd.store.outbox_landing import NOTHING, expect
 
 _WHOLE = 1_000_000_000
 
@@ -61,6 +62,7 @@ _OF_ACCOUNT = "account_id = :account_id AND relation_id IS NULL"
 
 _LOCK = """
     SELECT id, relation_id, epoch, tail_seq, sending_upto, claimed_by IS NOT NULL AND ready_at > now() AS is_leased,
+           profile_lands_until, address_lands_until,
            now() AS now, CAST(ctid AS text) AS place
     FROM syncd.lanes WHERE {whose} FOR UPDATE SKIP LOCKED
 """
@@ -83,13 +85,14 @@ async def claim_planned(
     if lane.is_leased:
         return Moved("a drainer is sending it at this moment")
     entries = await read_entries(connection, {lane.id: 0}, _WHOLE)
-    await doubt(connection, [lane], entries, terms)
+    late = await doubt(connection, [lane], entries, terms)
     own = changes_alone(entries.get(lane.id, ()))
     moved = await _moved(connection, account_id, lane, own, sought)
     if isinstance(moved, Moved):
         return moved
     within = tuple(entry for entry in entries.get(lane.id, ()) if entry.seq <= sought.reach)
-    landing = may_land(entries.get(lane.id, ()), sought.made_at)
+    # As of when the plan was made: nothing that waited then is sent now, and what waits since keeps it from being sent.
+    landing = expected(lane, late.get(lane.id, NOTHING), sought.made_at)
     plan = fold(changes_alone(within), terms.is_repeat_safe, sought.made_at, landing)
     reason = sought.admits(plan)
     if reason is not None:
@@ -107,6 +110,7 @@ async def claim_planned(
     )
     (claimed,) = await look_back(connection, [claimed])
     taken = await take(connection, [claimed], {lane.id: lane.place}, terms)
+    await expect(connection, late)
     return taken[0] if taken else Locked()
 
 

@@ -21,14 +21,15 @@ from typing import Any
 import msgspec
 from sqlalchemy import text
 
-from syncd.domain.changes import LocalChange, decode_change
+from syncd.domain.changes import CreateRelation, LocalChange, decode_change
 from syncd.domain.ids import AccountId
-from syncd.policy.fold import IDENTITY, Entry, Plan, RepeatSafe, fold, watermark
+from syncd.policy.fold import IDENTITY, Entry, Landing, Plan, RepeatSafe, fold, may_land, watermark
 from syncd.policy.lowwater import WHOLE, Mark
 from syncd.policy.rounds import WIDER
 from syncd.store import outbox_reassert
 from syncd.store.by_index import plan_by_index
 from syncd.store.engine import Connection
+from syncd.store.outbox_landing import NOTHING, Late, expect
 from syncd.store.outbox_standing import stood
 from syncd.store.refusal import was_refused
 
@@ -86,7 +87,9 @@ _DUE = text(
           WHERE account_id = :account_id AND ready_at >= :ready_at AND ready_at <= statement_timestamp()
           ORDER BY ready_at OFFSET 0) AS r
     CROSS JOIN LATERAL (
-        SELECT id, relation_id, epoch, tail_seq, acked_seq, sending_upto, CAST(ctid AS text) AS place FROM syncd.lanes
+        SELECT id, relation_id, epoch, tail_seq, acked_seq, sending_upto, profile_lands_until, address_lands_until,
+               CAST(ctid AS text) AS place
+        FROM syncd.lanes
         WHERE id BETWEEN r.lane_id AND r.lane_id AND ready_at = r.ready_at
         ORDER BY id DESC LIMIT 1
         FOR UPDATE SKIP LOCKED
@@ -101,7 +104,7 @@ _ENTRIES = text(
     f"""
     SELECT l.id AS lane_id, e.id, e.seq, e.operation, e.facet, e.status, e.attempts, e.next_attempt_at, e.is_uncertain,
            e.captured_at, CAST(e.payload AS text) AS payload,
-           {was_refused("e")} AS is_refused, e.reasserts, e.lands_until
+           {was_refused("e")} AS is_refused, e.reasserts
     FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:acked AS bigint[])) AS l (id, acked_seq)
     CROSS JOIN LATERAL (
         (SELECT * FROM syncd.entries
@@ -146,8 +149,7 @@ _LEAVE = text(
 
 _DOUBT = text(
     """
-    UPDATE syncd.entries e
-    SET is_uncertain = true, lands_until = GREATEST(e.lands_until, now() + make_interval(secs => :lands_s))
+    UPDATE syncd.entries e SET is_uncertain = true
     FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:seqs AS bigint[])) AS c (lane_id, seq)
     WHERE e.lane_id = c.lane_id AND e.seq = c.seq
     """
@@ -164,16 +166,17 @@ async def claim(connection: Connection, account_id: AccountId, terms: Terms, *, 
         return Claim((), 0)
     now: datetime = due[0].now
     entries = await read_entries(connection, {lane.id: lane.acked_seq for lane in due}, terms.window)
-    await doubt(connection, due, entries, terms)
+    late = await doubt(connection, due, entries, terms)
     await outbox_reassert.bring_up(connection, entries, now)
-    plans = {lane.id: fold(entries.get(lane.id, ()), terms.is_repeat_safe, now) for lane in due}
-    windows = await _widen(connection, due, entries, plans, terms, now)
+    plans = {lane.id: _plan(lane, entries.get(lane.id, ()), terms, late) for lane in due}
+    windows = await _widen(connection, due, entries, plans, terms, late)
     relations = await read_relations(connection, (lane.relation_id for lane in due))
     lanes = tuple(_claimed(lane, entries.get(lane.id, []), plans[lane.id], windows, relations) for lane in due)
     places = {lane.id: lane.place for lane in due}
     found = await look_back(connection, [lane for lane in lanes if not lane.plan.is_idle])
     taken = await take(connection, found, places, terms)
     await _leave(connection, [lane for lane in lanes if lane.plan.is_idle], places)
+    await expect(connection, late)  # last: it moves the lanes from their places
     return Claim(taken, len(lanes))
 
 
@@ -200,7 +203,6 @@ async def read_entries(connection: Connection, cursors: Mapping[int, int], windo
         payload,
         refused,
         reasserts,
-        lands_until,
     ) in rows.all():
         if lane != lane_id:
             lane_id = lane
@@ -221,7 +223,6 @@ async def read_entries(connection: Connection, cursors: Mapping[int, int], windo
                 fault,
                 refused,
                 reasserts,
-                lands_until,
             )
         )
     return entries
@@ -237,23 +238,51 @@ def decoded(operation: str, payload: str) -> tuple[LocalChange | None, str]:
         return None, f"the payload cannot be read: {error}"
 
 
-async def doubt(connection: Connection, due: Sequence[Any], entries: dict[int, list[Entry]], terms: Terms) -> None:
-    """Mark what a dropped claim was about to send; it may have been applied, or may yet be."""
-    lane_ids, seqs = [], []
-    for lane in due:
-        until = lane.now + timedelta(seconds=terms.lands_s)
-        for index, entry in doubtful(entries.get(lane.id, ()), lane.sending_upto, terms.is_repeat_safe):
-            entries[lane.id][index] = in_doubt(entry, until)
-            lane_ids.append(lane.id)
-            seqs.append(entry.seq)
-    if seqs:
-        await connection.execute(_DOUBT, {"lane_ids": lane_ids, "seqs": seqs, "lands_s": terms.lands_s})
+async def doubt(
+    connection: Connection, due: Sequence[Any], entries: dict[int, list[Entry]], terms: Terms
+) -> dict[int, Late]:
+    """Mark what a dropped claim was about to send: it may have been applied, or may yet land. Return what its lanes are
+    to expect from now on; the caller tells them."""
+    found = {
+        lane.id: doubtful(entries.get(lane.id, ()), lane.sending_upto, terms.is_repeat_safe)
+        for lane in due
+        if lane.sending_upto is not None
+    }
+    marked = [(lane_id, entry.seq) for lane_id, told in found.items() for _, entry in told]
+    if not marked:
+        return {}
+    lane_ids, seqs = (list(column) for column in zip(*marked, strict=True))
+    await connection.execute(_DOUBT, {"lane_ids": lane_ids, "seqs": seqs})
+    for lane_id, told in found.items():
+        for index, entry in told:
+            entries[lane_id][index] = msgspec.structs.replace(entry, is_uncertain=True)
+    return {lane_id: late_of(told, terms.lands_s) for lane_id, told in found.items()}
 
 
-def in_doubt(entry: Entry, until: datetime) -> Entry:
-    """Return an entry as the claim that finds it in doubt writes it down."""
-    lands_until = until if entry.lands_until is None else max(until, entry.lands_until)
-    return msgspec.structs.replace(entry, is_uncertain=True, lands_until=lands_until)
+def _plan(lane: Any, entries: Sequence[Entry], terms: Terms, late: Mapping[int, Late]) -> Plan:
+    return fold(entries, terms.is_repeat_safe, lane.now, expected(lane, late.get(lane.id, NOTHING), lane.now))
+
+
+def late_of(told: Iterable[tuple[int, Entry]], lands_s: float) -> Late:
+    """Return what of these entries may still land. A create stands in everybody's way until it is settled itself."""
+    late = Late()
+    for _, entry in told:
+        if entry.change is not None and not isinstance(entry.change, CreateRelation):
+            late |= Late.of(entry.change, lands_s)
+    return late
+
+
+def expected(lane: Any, late: Late, now: datetime) -> Landing:
+    """Return what a lane's row says of late calls, and these on top of it."""
+    profile_until = _later(lane.profile_lands_until, late.profile_s, now)
+    return may_land(profile_until, _later(lane.address_lands_until, late.address_s, now), now)
+
+
+def _later(until: datetime | None, more_s: float | None, now: datetime) -> datetime | None:
+    if more_s is None:
+        return until
+    more = now + timedelta(seconds=more_s)
+    return more if until is None else max(until, more)
 
 
 def doubtful(entries: Sequence[Entry], upto: int | None, is_repeat_safe: RepeatSafe) -> list[tuple[int, Entry]]:
@@ -283,29 +312,30 @@ async def _widen(
     entries: dict[int, list[Entry]],
     plans: dict[int, Plan],
     terms: Terms,
-    now: datetime,
+    late: dict[int, Late],
 ) -> dict[int, bool]:
     """Read further where a window held nothing to send; return which lanes go on beyond what was read.
 
     A lane that waits as a whole is not read further: it may be long, and every change of it wakes it. What is found is
     cut to one window again, or the lane would keep its worker for as long as it is long.
     """
-    window, cut = terms.window, {lane_id for lane_id, read in entries.items() if len(read) >= terms.window}
+    window, now, lanes = terms.window, due[0].now, {lane.id: lane for lane in due}
+    cut = {lane_id for lane_id, read in entries.items() if len(read) >= terms.window}
     narrow = _to_widen(cut, plans)
     while narrow:
         window *= WIDER
         cursors = {lane.id: lane.acked_seq for lane in due if lane.id in narrow}
         wider = await read_entries(connection, cursors, window)
-        await doubt(connection, [lane for lane in due if lane.id in wider], wider, terms)
+        late |= await doubt(connection, [lane for lane in due if lane.id in wider], wider, terms)
         await outbox_reassert.bring_up(connection, wider, now)
         for lane_id, read in wider.items():
-            entries[lane_id], plans[lane_id] = read, fold(read, terms.is_repeat_safe, now)
+            entries[lane_id], plans[lane_id] = read, _plan(lanes[lane_id], read, terms, late)
             if len(read) < window:
                 cut.discard(lane_id)
             if len(plans[lane_id].steps) > terms.window:
                 last = plans[lane_id].steps[terms.window - 1].carrier.seq
                 entries[lane_id] = [entry for entry in read if entry.seq <= last]
-                plans[lane_id] = fold(entries[lane_id], terms.is_repeat_safe, now)
+                plans[lane_id] = _plan(lanes[lane_id], entries[lane_id], terms, late)
                 cut.add(lane_id)
         narrow = _to_widen([lane_id for lane_id in narrow if lane_id in cut], plans)
     return {lane.id: lane.id in cut for lane in due}

@@ -90,8 +90,7 @@ _RETRY = text(
     """
     UPDATE syncd.entries
     SET status = 'pending', attempts = 0, next_attempt_at = NULL, settled_at = NULL,
-        is_uncertain = NOT :as_new AND (is_uncertain OR status = 'parked'),
-        lands_until = CASE WHEN NOT :as_new THEN lands_until END
+        is_uncertain = NOT :as_new AND (is_uncertain OR status = 'parked')
     WHERE id = :entry_id
     """
 )

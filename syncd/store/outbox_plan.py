@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
+import msgspec
 from sqlalchemy import text
 
 from syncd.domain.ids import AccountId
-from syncd.policy.fold import ALL_HAS_LANDED, Entry, Landing, RepeatSafe, may_land
+from syncd.policy.fold import ALL_HAS_LANDED, Entry, Landing, RepeatSafe
 from syncd.store.engine import Connection, Store
 from syncd.store.outbox_apply import changes_alone
-from syncd.store.outbox_claim import decoded, doubtful, in_doubt, read_entries
+from syncd.store.outbox_claim import decoded, doubtful, expected, late_of, read_entries
+from syncd.store.outbox_landing import Late
 
 WHOLE = 1_000_000_000
 _BATCH = 500
@@ -43,8 +45,8 @@ class WaitingLane:
 
     What is captured and not staged yet comes last, under the sequence numbers that it will get; its ``Entry.id`` is
     the capture's id, negative; ``tail_seq`` counts it. ``sender`` is the worker that holds the lane now, if one does.
-    What only says a delivered value once more is no change: it is counted in ``reassertions``, and left out; what it
-    waits for is in ``landing``.
+    What only says a delivered value once more is no change: it is counted in ``reassertions``, and left out.
+    ``landing`` is what may still land of calls that were tried.
     """
 
     lane_id: int | None
@@ -107,6 +109,7 @@ _LANES = text(
         GROUP BY relation_id
     )
     SELECT w.relation_id, w.is_captured, l.id AS lane_id, coalesce(l.tail_seq, 0) AS tail_seq, l.sending_upto,
+           l.profile_lands_until, l.address_lands_until,
            CASE WHEN l.ready_at > now() THEN l.claimed_by END AS sender, r.remote_id, r.email
     FROM waiting w
     LEFT JOIN syncd.lanes l ON l.account_id = :account_id AND coalesce(l.relation_id, -1) = coalesce(w.relation_id, -1)
@@ -192,15 +195,14 @@ async def waiting_lanes(
     A claim that was dropped in mid-sending leaves its barrier in doubt; it is told so here as the next claim will: it
     may land for ``lands_s`` from ``now``.
     """
-    until = now + timedelta(seconds=lands_s)
     found = await connection.stream(_LANES, {"account_id": account_id, "email": email})
     async for batch in found.partitions(_BATCH):
         entries = await read_entries(connection, {row.lane_id: 0 for row in batch if row.lane_id is not None}, WHOLE)
         captures = await _read_captures(connection, account_id, [row for row in batch if row.is_captured])
         for row in batch:
-            staged = _doubted(entries.get(row.lane_id, []), row, is_repeat_safe, until)
+            staged, late = _doubted(entries.get(row.lane_id, []), row, is_repeat_safe, lands_s)
             captured = _numbered(captures.get(row.relation_id, []), row.tail_seq)
-            yield _lane(row, staged, captured, now)
+            yield _lane(row, staged, captured, expected(row, late, now))
 
 
 async def read_notes(connection: Connection, entries: Sequence[Entry]) -> dict[int, EntryNote]:
@@ -227,7 +229,7 @@ async def read_names(
     return Names(named, listed, statuses, {row.subscription_id: row.ends_on for row in ends})
 
 
-def _lane(row: Any, staged: Sequence[Entry], captured: Sequence[Entry], now: datetime) -> WaitingLane:
+def _lane(row: Any, staged: Sequence[Entry], captured: Sequence[Entry], landing: Landing) -> WaitingLane:
     changes = changes_alone(staged)
     return WaitingLane(
         lane_id=row.lane_id,
@@ -238,7 +240,7 @@ def _lane(row: Any, staged: Sequence[Entry], captured: Sequence[Entry], now: dat
         tail_seq=row.tail_seq + len(captured),
         entries=(*changes, *captured),
         reassertions=len(staged) - len(changes),
-        landing=may_land(staged, now),
+        landing=landing,
     )
 
 
@@ -279,9 +281,13 @@ def _numbered(captures: Sequence[Any], tail_seq: int) -> list[Entry]:
     return entries
 
 
-def _doubted(entries: Sequence[Entry], lane: Any, is_repeat_safe: RepeatSafe, until: datetime) -> list[Entry]:
+def _doubted(
+    entries: Sequence[Entry], lane: Any, is_repeat_safe: RepeatSafe, lands_s: float
+) -> tuple[list[Entry], Late]:
     """Tell the doubt that the next claim will write down; while a worker holds the lane there is none."""
     if lane.sender is not None:
-        return list(entries)
-    doubts = {entry.seq for _, entry in doubtful(entries, lane.sending_upto, is_repeat_safe)}
-    return [in_doubt(entry, until) if entry.seq in doubts else entry for entry in entries]
+        return list(entries), Late()
+    found = doubtful(entries, lane.sending_upto, is_repeat_safe)
+    doubts = {entry.seq for _, entry in found}
+    told = [msgspec.structs.replace(e, is_uncertain=True) if e.seq in doubts else e for e in entries]
+    return told, late_of(found, lands_s)

@@ -9,8 +9,7 @@ behind it inside the wait is.
 ``bring_up`` runs in the claim, once the wait is over: what was delivered since is laid over what the entry says, and
 the entry is written so, for its payload is what was sent. Reading it from the deliveries themselves, and not from what
 somebody remembered to update, costs nothing while no reassertion is due. One about a call that was given up says what
-was delivered since and nothing else: if that is nothing, it has become moot and is settled there and then. So is one
-that has no column to say.
+was delivered since and nothing else: if that is nothing, it has become moot and is settled there and then.
 """
 
 from __future__ import annotations
@@ -21,10 +20,11 @@ from datetime import datetime
 import msgspec
 from sqlalchemy import text
 
-from syncd.domain.changes import LocalChange, UpdateProfile, decode_change, encode_change, facet_of, operation_of
+from syncd.domain.changes import LocalChange, decode_change, encode_change, facet_of, operation_of
 from syncd.policy.fold import Entry
 from syncd.policy.reassertion import after_given_up, brought_up
 from syncd.store.engine import Connection
+from syncd.store.outbox_landing import Late, expect
 from syncd.store.outbox_results import LaneSettlement, Reassertion
 
 _GIVEN = """
@@ -113,8 +113,9 @@ async def append(connection: Connection, lanes: Iterable[LaneSettlement]) -> Non
 async def remember(connection: Connection, lane_id: int, given_up: LocalChange, root: int, window_s: float) -> None:
     """Let what is delivered in the next ``window_s`` behind a call that was given up in doubt be said once more.
 
-    ``root`` is that call's entry, of the lane whose lock the caller holds.
+    ``root`` is that call's entry, of the lane whose lock the caller holds. The lane expects the call for as long.
     """
+    await expect(connection, {lane_id: Late.of(given_up, window_s)})
     said = after_given_up(given_up)
     if said is not None and window_s > 0:
         await _append(connection, {(lane_id, facet_of(said)): Reassertion(said, root, window_s)})
@@ -142,17 +143,14 @@ async def bring_up(connection: Connection, entries: Mapping[int, list[Entry]], n
         if row.operation is not None:
             later[row.id].append(decode_change(row.operation, row.payload))
     moot = {entry_id for entry_id in given_up if not later[entry_id]}
+    if moot:
+        await connection.execute(_MOOT, {"ids": list(moot)})
     current = {
         entry_id: brought_up(later[entry_id][0] if entry_id in given_up else change, later[entry_id])
         for entry_id, change in due.items()
         if entry_id not in moot
     }
-    moot |= {entry_id for entry_id, change in current.items() if isinstance(change, UpdateProfile) and not change.new}
-    if moot:
-        await connection.execute(_MOOT, {"ids": list(moot)})
-    moved = {
-        entry_id: change for entry_id, change in current.items() if entry_id not in moot and change != due[entry_id]
-    }
+    moved = {entry_id: change for entry_id, change in current.items() if change != due[entry_id]}
     if moved:
         await connection.execute(_SPEAK, _spoken(moved))
     for lane in entries.values():

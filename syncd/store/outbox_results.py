@@ -11,13 +11,13 @@ from syncd.domain.changes import LocalChange
 from syncd.domain.incidents import Incident
 from syncd.policy.merge import Conflict, Owner
 from syncd.store.outbox_history import HistoryRow
+from syncd.store.outbox_landing import Late
 
 
 class EntrySettlement(msgspec.Struct, frozen=True, gc=False):
     """What becomes of one entry that was not plainly delivered.
 
-    A pending one with ``delay_s`` backs off that long from the database's now. The try of one that ``is_uncertain`` may
-    still land for ``lands_s`` from then.
+    A pending one with ``delay_s`` backs off that long from the database's now.
     """
 
     seq: int
@@ -27,7 +27,6 @@ class EntrySettlement(msgspec.Struct, frozen=True, gc=False):
     is_uncertain: bool = False
     error: str | None = None
     superseded_by: int | None = None
-    lands_s: float = 0.0
 
 
 class AttemptRow(msgspec.Struct, frozen=True, gc=False):
@@ -68,7 +67,7 @@ class LaneSettlement(msgspec.Struct, gc=False):
     ``incidents`` are opened, those about the entries ``at_rest`` closed.
     ``again_at`` and ``after_s`` say when to look again, whichever is sooner; ``is_more`` says at once. A lane that
     grew since it was read is looked at at once whatever this says. ``reassertions`` are appended to it.
-    ``contests`` are written down as conflicts.
+    ``contests`` are written down as conflicts. ``late`` is what of it may still land.
     """
 
     lane_id: int
@@ -93,6 +92,7 @@ class LaneSettlement(msgspec.Struct, gc=False):
     incidents: list[Incident] = []
     at_rest: list[int] = []
     contests: list[Contest] = []
+    late: Late = Late()
 
 
 @dataclass(frozen=True, slots=True)

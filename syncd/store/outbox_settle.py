@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import text
 
 from syncd.domain.ids import AccountId
-from syncd.store import outbox_contest, outbox_incidents, outbox_reassert
+from syncd.store import outbox_contest, outbox_incidents, outbox_landing, outbox_reassert
 from syncd.store.bulk import copy_rows
 from syncd.store.by_index import plan_by_index
 from syncd.store.engine import Connection
@@ -70,17 +70,14 @@ _ENTRIES = text(
         attempts = e.attempts + s.tried,
         next_attempt_at = now() + make_interval(secs => s.delay_s),
         is_uncertain = e.is_uncertain OR s.uncertain,
-        lands_until = CASE WHEN s.uncertain
-                           THEN GREATEST(e.lands_until, now() + make_interval(secs => s.lands_s))
-                           ELSE e.lands_until END,
         error = CASE WHEN s.status = 'superseded' THEN e.error ELSE s.error END,
         superseded_by = s.superseded_by,
         settled_at = CASE WHEN s.status = 'pending' THEN NULL ELSE now() END
     FROM unnest(
         CAST(:lane_ids AS bigint[]), CAST(:seqs AS bigint[]), CAST(:statuses AS text[]), CAST(:tried AS integer[]),
         CAST(:delays AS double precision[]), CAST(:uncertain AS boolean[]), CAST(:errors AS text[]),
-        CAST(:superseded_by AS bigint[]), CAST(:lands AS double precision[])
-    ) AS s (lane_id, seq, status, tried, delay_s, uncertain, error, superseded_by, lands_s)
+        CAST(:superseded_by AS bigint[])
+    ) AS s (lane_id, seq, status, tried, delay_s, uncertain, error, superseded_by)
     WHERE e.lane_id = s.lane_id AND e.seq = s.seq
     """
 )
@@ -138,6 +135,7 @@ async def settle(
     await _settle_entries(connection, kept)
     await _await_proof(connection, kept)
     await outbox_reassert.append(connection, kept)
+    await outbox_landing.expect(connection, {s.lane_id: s.late for s in kept})
     await _record_attempts(connection, account_id, kept)
     await _record_history(connection, account_id, kept)
     await outbox_incidents.note(connection, account_id, kept)
@@ -209,7 +207,6 @@ async def _settle_entries(connection: Connection, lanes: Iterable[LaneSettlement
                 "uncertain": [e.is_uncertain for _, e in rows],
                 "errors": [e.error for _, e in rows],
                 "superseded_by": [e.superseded_by for _, e in rows],
-                "lands": [e.lands_s for _, e in rows],
             },
         )
 

@@ -50,6 +50,15 @@ _UNDELIVERED = text(
                    WHERE lane_id = :lane_id AND status IN ('pending', 'held', 'dead', 'parked', 'diverged'))
     """
 )
+# What may still land was sent for the pulled row, and finds by the address that both have.
+_LATE = text(
+    """
+    UPDATE syncd.lanes kept
+    SET profile_lands_until = GREATEST(kept.profile_lands_until, dropped.profile_lands_until),
+        address_lands_until = GREATEST(kept.address_lands_until, dropped.address_lands_until)
+    FROM syncd.lanes dropped WHERE dropped.id = :lane_id AND kept.relation_id = :keep
+    """
+)
 _DROP_ENTRIES = text("DELETE FROM syncd.entries WHERE lane_id = :lane_id")
 _DROP_LANE = text("DELETE FROM syncd.lanes WHERE id = :lane_id")
 _NOTES = text("DELETE FROM syncd.absent_standings WHERE relation_id = :drop")
@@ -135,6 +144,7 @@ async def _move(connection: Connection, keep: int, drop: int, lane_id: int | Non
     for statement in _moves():
         await connection.execute(text(statement), both)
     if lane_id is not None:
+        await connection.execute(_LATE, {"lane_id": lane_id, "keep": keep})
         await connection.execute(_DROP_ENTRIES, {"lane_id": lane_id})
         await connection.execute(_DROP_LANE, {"lane_id": lane_id})
     await connection.execute(_NOTES, {"drop": drop})

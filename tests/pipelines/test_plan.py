@@ -155,6 +155,32 @@ async def test_what_waits_says_why(store: Store) -> None:
         assert "SYNCD_ALLOWED_OPERATIONS" in (waits["refused"].error or "")
 
 
+@pytest.mark.parametrize(
+    ("late", "operation", "call"),
+    [("profile", "change_email", "relation_email"), ("address", "update_profile", "relation_upsert")],
+)
+async def test_what_waits_for_a_late_call_says_so_and_applies_as_planned(
+    store: Store, late: str, operation: str, call: str
+) -> None:
+    """Address and profile wait for each other's calls that may still land; the rest is planned, and sent."""
+    async with circle(store) as c:
+        one = people(c)[0]
+        await changed(store, c.account, one, add(301), profile(first_name="A"), email("x@x.example"))
+        await run_sql(store, f"UPDATE syncd.lanes SET {late}_lands_until = now() + interval '1 minute'")
+        if late == "profile":
+            await run_sql(store, "UPDATE syncd.entries SET status = 'superseded' WHERE facet = 'profile'")
+        plan = await planned(c)
+        waits = {wait.operation: wait for lane in plan.lanes for wait in lane.waits}
+        assert (waits[operation].why, waits[operation].until is None) == ("landing", False)
+        (lane,) = (await applied(c, await filed(c))).lanes
+        assert (lane.fate, lane.sent) == (Fate.SENT, 1 + (late == "address"))
+        await c.drain()
+        assert call not in writes(c)
+        await c.wake()
+        await c.drain()
+        assert call in writes(c)
+
+
 async def test_a_refused_call_is_planned_around_as_the_drain_goes_around_it(store: Store) -> None:
     """What is behind a switched-off operation is sent all the same."""
     async with circle(store, options=ProviderOptions()) as c:

@@ -158,6 +158,19 @@ async def test_captures_against_the_twin_move_with_it(store: Store) -> None:
     assert await stage_all(store) == 1
 
 
+async def test_what_may_still_land_of_the_twin_is_expected_by_the_row_that_stays(store: Store) -> None:
+    """It finds by the address that both have; the lane that knew of it goes with the twin."""
+    account = await account_with(store, 0, unbound=1)
+    await _twin(store, account)
+    await changed(store, account, 900, add())
+    await settled(store, account, delivered(await claimed_one(store, account)))
+    await run_sql(store, "UPDATE syncd.lanes SET profile_lands_until = 'infinity' WHERE relation_id = 900")
+    await _created(store, account)
+    await settled(store, account, delivered(await claimed_one(store, account), bind_remote_id="77"))
+    (lane,) = await rows(store, "SELECT relation_id, profile_lands_until = 'infinity' AS is_late FROM syncd.lanes")
+    assert (lane["relation_id"], lane["is_late"]) == (1, True)
+
+
 async def test_two_creates_of_one_relation_become_one_row(store: Store) -> None:
     """Two local rows with addresses that are one to the CRM: the second finds the first bound already."""
     account = await account_with(store, 0, unbound=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from syncd.domain.errors import InfrastructureError
+from syncd.domain.ids import AccountId
 from syncd.domain.incidents import Incident, IncidentKind
 from syncd.store import Store, account_pace, account_states
 from syncd.store.incidents import open_incidents
@@ -16,16 +17,18 @@ from tests.support.outbox import new_account, remote_sql, rows, run_sql, stage_a
 
 async def _lanes(store: Store, account_id: int, **given: str) -> list[WaitingLane]:
     async with snapshot(store) as connection:
-        return [lane async for lane in waiting_lanes(connection, account_id, is_repeat_safe, **given)]  # type: ignore[arg-type]
+        now = (await read_account_now(connection, AccountId(account_id))).now
+        return [lane async for lane in waiting_lanes(connection, account_id, is_repeat_safe, now, **given)]  # type: ignore[arg-type]
 
 
 async def test_a_snapshot_sees_one_instant_and_cannot_write(store: Store) -> None:
     """Totals and lanes of one plan must speak of the same outbox; and a plan can move nothing, even by a bug."""
     account = await account_with(store)
     async with snapshot(store) as connection:
-        before = [lane async for lane in waiting_lanes(connection, account.id, is_repeat_safe)]
+        now = (await read_account_now(connection, account.id)).now
+        before = [lane async for lane in waiting_lanes(connection, account.id, is_repeat_safe, now)]
         await run_sql(store, "UPDATE crm.relations SET last_name = 'X' WHERE id = 1")
-        assert [lane async for lane in waiting_lanes(connection, account.id, is_repeat_safe)] == before == []
+        assert [lane async for lane in waiting_lanes(connection, account.id, is_repeat_safe, now)] == before == []
     with pytest.raises(InfrastructureError, match="25006"):
         async with snapshot(store) as connection:
             await connection.exec_driver_sql("UPDATE syncd.lanes SET ready_at = now()")

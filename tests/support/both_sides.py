@@ -87,7 +87,7 @@ class BothSides:
         """Let every lease and back-off be over, as time would."""
         await self.edit(
             "UPDATE syncd.entries SET next_attempt_at = now() WHERE next_attempt_at > now()",
-            "UPDATE syncd.entries SET lands_until = now() WHERE lands_until > now()",
+            "UPDATE syncd.lanes SET profile_lands_until = NULL, address_lands_until = NULL",
             "UPDATE syncd.lanes SET ready_at = now() WHERE ready_at > now()",
             "UPDATE syncd.account_states SET throttled_until = NULL, next_probe_at = now() WHERE account_id = :account",
             "UPDATE syncd.account_states SET limits = jsonb_set(limits, '{breaking,probe_at}', '0')"

@@ -147,4 +147,4 @@ async def expire(store: Store) -> None:
     async with store.begin() as connection:
         await connection.execute(text("UPDATE syncd.lanes SET ready_at = now() WHERE ready_at > now()"))
         await connection.execute(text("UPDATE syncd.entries SET next_attempt_at = now() WHERE next_attempt_at > now()"))
-        await connection.execute(text("UPDATE syncd.entries SET lands_until = now() WHERE lands_until > now()"))
+        await connection.execute(text("UPDATE syncd.lanes SET profile_lands_until = NULL, address_lands_until = NULL"))

@@ -23,7 +23,7 @@ from syncd.domain.changes import (
     facet_of,
     operation_of,
 )
-from syncd.policy.fold import Entry, Plan, fold
+from syncd.policy.fold import ALL_HAS_LANDED, Entry, Landing, Plan, fold
 
 NOW = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)
@@ -57,8 +57,8 @@ def lane(*changes: LocalChange) -> list[Entry]:
     return [entry(seq, change) for seq, change in enumerate(changes, 1)]
 
 
-def plan(*entries: Entry) -> Plan:
-    return fold(entries, is_repeat_safe, NOW)
+def plan(*entries: Entry, landing: Landing = ALL_HAS_LANDED) -> Plan:
+    return fold(entries, is_repeat_safe, NOW, landing)
 
 
 def sent(made: Plan) -> list[LocalChange]:

@@ -115,7 +115,7 @@ class Circle:
     async def wake(self) -> None:
         """Let every lease, back-off and settle window be over, as time would."""
         await run_sql(self.store, "UPDATE syncd.entries SET next_attempt_at = now() WHERE next_attempt_at > now()")
-        await run_sql(self.store, "UPDATE syncd.entries SET lands_until = now() WHERE lands_until > now()")
+        await run_sql(self.store, "UPDATE syncd.lanes SET profile_lands_until = NULL, address_lands_until = NULL")
         await run_sql(self.store, "UPDATE syncd.lanes SET ready_at = now() WHERE ready_at > now()")
 
 

@@ -1,10 +1,9 @@
 """Fold: which calls a lane needs now, case by case. The laws over all cases are in tests/properties."""
 
-import msgspec
 import pytest
 
 from syncd.domain.changes import LocalChange
-from syncd.policy.fold import Entry, fold, watermark
+from syncd.policy.fold import Entry, Landing, fold, watermark
 from tests.support.lanes import (
     EARLIER,
     LATER,
@@ -280,40 +279,23 @@ def test_a_value_in_doubt_that_is_retried_stays_behind_a_newer_one_that_is_shown
     assert plan(older, newer).is_idle
 
 
-IN_DOUBT = {
-    "backing off": entry(1, profile(first_name="A"), is_uncertain=True, next_attempt_at=EARLIER, lands_until=LATER),
-    "given up": entry(1, profile(first_name="A"), "dead", is_uncertain=True, lands_until=LATER),
-    "delivered": again(1, profile(first_name="A"), next_attempt_at=LATER),
-    "said again": again(1, profile(first_name="A"), "dead", is_uncertain=True, lands_until=LATER),
-}
-
-
-@pytest.mark.parametrize("doubtful", IN_DOUBT.values(), ids=IN_DOUBT)
-def test_an_address_is_not_changed_while_a_profile_edit_may_still_land(doubtful: Entry) -> None:
+def test_an_address_is_not_changed_while_a_profile_edit_may_still_land() -> None:
     """The CRM finds by address: landing behind the change, the old call would make a second relation of the old one."""
-    moved = entry(2, email("b@x.example"))
-    waits = plan(msgspec.structs.replace(doubtful, next_attempt_at=LATER), moved)
-    assert (waits.steps, waits.next_at) == ((), LATER)
-    over = msgspec.structs.replace(doubtful, next_attempt_at=None, lands_until=NOW, status="dead")
-    assert sent(plan(over, moved)) == [email("b@x.example")]
+    late = Landing(profile_until=LATER)
+    made = plan(entry(2, email("b@x.example")), entry(3, add()), landing=late)
+    assert (made.steps, made.next_at, made.is_barred) == ((), LATER, True)
+    made = plan(entry(1, profile(first_name="A")), entry(2, email("b@x.example")), landing=late)
+    assert (sent(made), made.next_at) == ([profile(first_name="A")], LATER), "another call by the same address may go"
 
 
 def test_a_profile_is_not_edited_while_an_address_may_still_change() -> None:
     """The call looks the address up first: it could change between the look and the edit."""
-    late = again(1, email("b@x.example"), next_attempt_at=LATER)
+    late = Landing(address_until=LATER)
     for edited in (entry(2, profile(first_name="A")), again(2, profile(first_name="A"))):
-        made = plan(late, edited, entry(3, add()))
+        made = plan(edited, entry(3, add()), landing=late)
         assert (sent(made), made.next_at) == ([add()], LATER)
-    given_up = entry(1, email("b@x.example"), "diverged", is_uncertain=True, lands_until=LATER)
-    assert plan(given_up, entry(2, profile(first_name="A"))).next_at == LATER
-
-
-def test_what_is_in_doubt_is_itself_sent_again_meanwhile() -> None:
-    """Its own late landing is the same call."""
-    for change in (profile(first_name="A"), email("b@x.example")):
-        assert sent(plan(entry(1, change, is_uncertain=True, lands_until=LATER))) == [change]
-    before = entry(1, profile(first_name="A"))
-    made = plan(before, entry(2, email("b@x.example"), is_uncertain=True, lands_until=LATER))
+    before, moved = entry(1, profile(first_name="A")), entry(2, email("b@x.example"))
+    made = plan(before, moved, landing=late)
     assert (sent(made), made.next_at) == ([email("b@x.example")], LATER), "the edit before it waits, and is not lost"
 
 

@@ -164,7 +164,7 @@ class _Scene:
 
     async def wake(self) -> None:
         await self.connection.execute("UPDATE syncd.entries SET next_attempt_at = now() WHERE next_attempt_at > now()")
-        await self.connection.execute("UPDATE syncd.entries SET lands_until = now() WHERE lands_until > now()")
+        await self.connection.execute("UPDATE syncd.lanes SET profile_lands_until = NULL, address_lands_until = NULL")
         await self.connection.execute("UPDATE syncd.entries SET prove_at = now() WHERE prove_at > now()")
         await self.connection.execute("UPDATE syncd.lanes SET ready_at = now() WHERE ready_at > now()")
 

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from syncd.outbound.leases import Lease, Leases
 from syncd.policy import fold as folding
-from syncd.policy.fold import Entry, Plan, RepeatSafe
+from syncd.policy.fold import Entry, Landing, Plan, RepeatSafe
 from syncd.policy.lowwater import WHOLE, LowWater, Mark
 from syncd.store import Connection, outbox_bind, outbox_claim, outbox_settle, outbox_stage
 from tests.support.defects.planting import Defect, in_class, in_sql, instead, together
@@ -41,7 +41,7 @@ def _losing_goes_on(sound: Callable[..., None]) -> Callable[..., None]:
 
 
 def _fold_across_barriers(sound: Callable[..., Plan]) -> Callable[..., Plan]:
-    def fold(entries: Sequence[Entry], is_repeat_safe: RepeatSafe, now: datetime) -> Plan:
+    def fold(entries: Sequence[Entry], is_repeat_safe: RepeatSafe, now: datetime, *_: Landing) -> Plan:
         plan = sound(entries, lambda change: True, now)
         steps = [
             msgspec.structs.replace(step, is_barrier=step.is_barrier or not is_repeat_safe(step.change))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Any
 
 from syncd.outbound import lane
@@ -11,7 +10,7 @@ from syncd.outbound.pace import Pace
 from syncd.policy import fold as folding
 from syncd.policy import outcome
 from syncd.policy.breaker import Breaker
-from syncd.policy.fold import IDENTITY, Entry, Plan, RepeatSafe
+from syncd.policy.fold import IDENTITY, Entry, Plan
 from syncd.policy.limiter import Concurrency
 from syncd.policy.outcome import Circumstances, Ending, Verdict
 from syncd.policy.states import EntryStatus
@@ -50,8 +49,8 @@ def _folded(kept: Callable[[Sequence[Entry]], Sequence[Entry]]) -> Changes:
     """The fold sees some of a lane's entries only."""
 
     def broken(sound: Callable[..., Plan]) -> Callable[..., Plan]:
-        def fold(entries: Sequence[Entry], is_repeat_safe: RepeatSafe, now: datetime) -> Plan:
-            return sound(kept(entries), is_repeat_safe, now)
+        def fold(entries: Sequence[Entry], *given: Any) -> Plan:
+            return sound(kept(entries), *given)
 
         return fold
 

@@ -1,0 +1,68 @@
+"""Landing: until when a call of a lane whose fate is unknown may still reach the CRM.
+
+A lane says it, and not an entry: what was tried may by now be delivered, folded into another, dead or given up, and may
+stand anywhere in the lane. Two kinds matter (``policy.fold.Landing``): what finds a relation by its address, and what
+changes the address. A create is of the first kind once it is settled; until then nothing of its lane goes past it.
+
+Whoever writes down a doubt writes this in the same transaction, under the lane's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from sqlalchemy import text
+
+from syncd.domain.changes import ChangeEmail, CreateRelation, LocalChange, UpdateProfile
+from syncd.store.engine import Connection
+
+
+class Late(msgspec.Struct, frozen=True, gc=False):
+    """For how many seconds from now a call of each kind may still land; None: nothing is known of one."""
+
+    profile_s: float | None = None
+    address_s: float | None = None
+
+    @classmethod
+    def of(cls, change: LocalChange | None, window_s: float) -> Late:
+        """Return what a try of this change amounts to, if nobody knows what became of it."""
+        if window_s > 0 and isinstance(change, UpdateProfile | CreateRelation):
+            return cls(profile_s=window_s)
+        return cls(address_s=window_s) if window_s > 0 and isinstance(change, ChangeEmail) else NOTHING
+
+    def __or__(self, other: Late) -> Late:
+        return Late(_longer(self.profile_s, other.profile_s), _longer(self.address_s, other.address_s))
+
+    def __bool__(self) -> bool:
+        return self.profile_s is not None or self.address_s is not None
+
+
+NOTHING = Late()
+
+_EXPECT = text(
+    """
+    UPDATE syncd.lanes l
+    SET profile_lands_until = GREATEST(l.profile_lands_until, now() + make_interval(secs => g.profile_s)),
+        address_lands_until = GREATEST(l.address_lands_until, now() + make_interval(secs => g.address_s))
+    FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:profile AS double precision[]),
+                CAST(:address AS double precision[])) AS g (lane_id, profile_s, address_s)
+    WHERE l.id = g.lane_id
+    """
+)
+
+
+async def expect(connection: Connection, late: Mapping[int, Late]) -> None:
+    """Let lanes, whose locks the caller holds, expect what may land from now on; nothing is ever taken back."""
+    told = {lane_id: one for lane_id, one in late.items() if one}
+    if told:
+        binds = {
+            "lane_ids": list(told),
+            "profile": [one.profile_s for one in told.values()],
+            "address": [one.address_s for one in told.values()],
+        }
+        await connection.execute(_EXPECT, binds)
+
+
+def _longer(one: float | None, other: float | None) -> float | None:
+    return max((each for each in (one, other) if each is not None), default=None)
