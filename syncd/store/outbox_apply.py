@@ -17,8 +17,9 @@ from sqlalchemy import CursorResult, text
 from syncd.domain.ids import AccountId
 from syncd.policy.fold import Entry, Plan, fold
 from syncd.store.engine import Connection
-from syncd.store.outbox_claim import ClaimedLane, Terms, doubt, expected, look_back, read_entries, read_relations, take
-from syncd.store.outbox_landing import NOTHING, expect
+from syncd.store.outbox_claim import ClaimedLane, Terms, look_back, read_entries, read_relations, take
+from syncd.store.outbox_doubt import doubt
+from syncd.store.outbox_landing import NOTHING, expect, expected
 
 _WHOLE = 1_000_000_000
 
@@ -85,7 +86,7 @@ async def claim_planned(
     if lane.is_leased:
         return Moved("a drainer is sending it at this moment")
     entries = await read_entries(connection, {lane.id: 0}, _WHOLE)
-    late = await doubt(connection, [lane], entries, terms)
+    late = await doubt(connection, [lane], entries, terms.is_repeat_safe, terms.lands_s)
     own = changes_alone(entries.get(lane.id, ()))
     moved = await _moved(connection, account_id, lane, own, sought)
     if isinstance(moved, Moved):

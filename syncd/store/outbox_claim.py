@@ -5,31 +5,30 @@ the lock and with a snapshot of its own, fold, raise the epoch, set the lease an
 in the locking statement would be wrong: it may return a lane as another worker just left it beside entries as they
 were before, and deliver them twice.
 
-A lane whose last claim left its intent behind was dropped in mid-sending. Whatever may have been sent is marked
-uncertain here, before anybody sends again: a barrier will be read back, anything else said once more afterwards. An
-intent that is still negative says that the call, which is not repeat-safe, had not begun (``outbox_intent``): it is in
-nobody's doubt, and is sent as if for the first time.
+A lane whose last claim left its intent behind was dropped in mid-sending: what may have been sent is marked before
+anybody sends again (``outbox_doubt``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
 from sqlalchemy import text
 
-from syncd.domain.changes import CreateRelation, LocalChange, decode_change
+from syncd.domain.changes import LocalChange, decode_change
 from syncd.domain.ids import AccountId
-from syncd.policy.fold import IDENTITY, Entry, Landing, Plan, RepeatSafe, fold, may_land, watermark
+from syncd.policy.fold import Entry, Plan, RepeatSafe, fold, watermark
 from syncd.policy.lowwater import WHOLE, Mark
 from syncd.policy.rounds import WIDER
 from syncd.store import outbox_reassert
 from syncd.store.by_index import plan_by_index
 from syncd.store.engine import Connection
-from syncd.store.outbox_landing import NOTHING, Late, expect
+from syncd.store.outbox_doubt import doubt
+from syncd.store.outbox_landing import NOTHING, Late, expect, expected
 from syncd.store.outbox_standing import stood
 from syncd.store.refusal import was_refused
 
@@ -147,14 +146,6 @@ _LEAVE = text(
     """
 )
 
-_DOUBT = text(
-    """
-    UPDATE syncd.entries e SET is_uncertain = true
-    FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:seqs AS bigint[])) AS c (lane_id, seq)
-    WHERE e.lane_id = c.lane_id AND e.seq = c.seq
-    """
-)
-
 
 async def claim(connection: Connection, account_id: AccountId, terms: Terms, *, most: int) -> Claim:
     """Take up to ``most`` due lanes of an account, each with its plan."""
@@ -166,7 +157,7 @@ async def claim(connection: Connection, account_id: AccountId, terms: Terms, *, 
         return Claim((), 0)
     now: datetime = due[0].now
     entries = await read_entries(connection, {lane.id: lane.acked_seq for lane in due}, terms.window)
-    late = await doubt(connection, due, entries, terms)
+    late = await doubt(connection, due, entries, terms.is_repeat_safe, terms.lands_s)
     await outbox_reassert.bring_up(connection, entries, now)
     plans = {lane.id: _plan(lane, entries.get(lane.id, ()), terms, late) for lane in due}
     windows = await _widen(connection, due, entries, plans, terms, late)
@@ -238,72 +229,8 @@ def decoded(operation: str, payload: str) -> tuple[LocalChange | None, str]:
         return None, f"the payload cannot be read: {error}"
 
 
-async def doubt(
-    connection: Connection, due: Sequence[Any], entries: dict[int, list[Entry]], terms: Terms
-) -> dict[int, Late]:
-    """Mark what a dropped claim was about to send: it may have been applied, or may yet land. Return what its lanes are
-    to expect from now on; the caller tells them."""
-    found = {
-        lane.id: doubtful(entries.get(lane.id, ()), lane.sending_upto, terms.is_repeat_safe)
-        for lane in due
-        if lane.sending_upto is not None
-    }
-    marked = [(lane_id, entry.seq) for lane_id, told in found.items() for _, entry in told]
-    if not marked:
-        return {}
-    lane_ids, seqs = (list(column) for column in zip(*marked, strict=True))
-    await connection.execute(_DOUBT, {"lane_ids": lane_ids, "seqs": seqs})
-    for lane_id, told in found.items():
-        for index, entry in told:
-            entries[lane_id][index] = msgspec.structs.replace(entry, is_uncertain=True)
-    return {lane_id: late_of(told, terms.lands_s) for lane_id, told in found.items()}
-
-
 def _plan(lane: Any, entries: Sequence[Entry], terms: Terms, late: Mapping[int, Late]) -> Plan:
     return fold(entries, terms.is_repeat_safe, lane.now, expected(lane, late.get(lane.id, NOTHING), lane.now))
-
-
-def late_of(told: Iterable[tuple[int, Entry]], lands_s: float) -> Late:
-    """Return what of these entries may still land. A create stands in everybody's way until it is settled itself."""
-    late = Late()
-    for _, entry in told:
-        if entry.change is not None and not isinstance(entry.change, CreateRelation):
-            late |= Late.of(entry.change, lands_s)
-    return late
-
-
-def expected(lane: Any, late: Late, now: datetime) -> Landing:
-    """Return what a lane's row says of late calls, and these on top of it."""
-    profile_until = _later(lane.profile_lands_until, late.profile_s, now)
-    return may_land(profile_until, _later(lane.address_lands_until, late.address_s, now), now)
-
-
-def _later(until: datetime | None, more_s: float | None, now: datetime) -> datetime | None:
-    if more_s is None:
-        return until
-    more = now + timedelta(seconds=more_s)
-    return more if until is None else max(until, more)
-
-
-def doubtful(entries: Sequence[Entry], upto: int | None, is_repeat_safe: RepeatSafe) -> list[tuple[int, Entry]]:
-    """Return the entries, with their places, that a dropped claim with this intent may have sent: a barrier alone, or
-    else anything up to the intent that is no barrier; none while the intent says that nothing had begun. One that was
-    in doubt before is in doubt anew: this try may land as well."""
-    if upto is None or upto < 0:
-        return []
-    is_alone = any(entry.seq == upto and _is_barrier(entry, is_repeat_safe) for entry in entries)
-    return [
-        (index, entry)
-        for index, entry in enumerate(entries)
-        if entry.status == "pending"
-        and (entry.seq == upto if is_alone else entry.seq <= upto and not _is_barrier(entry, is_repeat_safe))
-    ]
-
-
-def _is_barrier(entry: Entry, is_repeat_safe: RepeatSafe) -> bool:
-    if entry.is_reassertion:
-        return False
-    return entry.facet == IDENTITY or (entry.change is not None and not is_repeat_safe(entry.change))
 
 
 async def _widen(
@@ -326,7 +253,8 @@ async def _widen(
         window *= WIDER
         cursors = {lane.id: lane.acked_seq for lane in due if lane.id in narrow}
         wider = await read_entries(connection, cursors, window)
-        late |= await doubt(connection, [lane for lane in due if lane.id in wider], wider, terms)
+        looked = [lane for lane in due if lane.id in wider]
+        late |= await doubt(connection, looked, wider, terms.is_repeat_safe, terms.lands_s)
         await outbox_reassert.bring_up(connection, wider, now)
         for lane_id, read in wider.items():
             entries[lane_id], plans[lane_id] = read, _plan(lanes[lane_id], read, terms, late)

@@ -9,12 +9,15 @@ Whoever writes down a doubt writes this in the same transaction, under the lane'
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 from sqlalchemy import text
 
 from syncd.domain.changes import ChangeEmail, CreateRelation, LocalChange, UpdateProfile
+from syncd.policy.fold import Entry, Landing, may_land
 from syncd.store.engine import Connection
 
 
@@ -62,6 +65,28 @@ async def expect(connection: Connection, late: Mapping[int, Late]) -> None:
             "address": [one.address_s for one in told.values()],
         }
         await connection.execute(_EXPECT, binds)
+
+
+def late_of(entries: Iterable[Entry], lands_s: float) -> Late:
+    """Return what may still land for ``lands_s``, if these were tried just now and are not settled yet."""
+    late = NOTHING
+    for entry in entries:
+        if not isinstance(entry.change, CreateRelation):
+            late |= Late.of(entry.change, lands_s)
+    return late
+
+
+def expected(lane: Any, late: Late, now: datetime) -> Landing:
+    """Return what a lane's row says of late calls at this moment, and these on top of it."""
+    profile_until = _later(lane.profile_lands_until, late.profile_s, now)
+    return may_land(profile_until, _later(lane.address_lands_until, late.address_s, now), now)
+
+
+def _later(until: datetime | None, more_s: float | None, now: datetime) -> datetime | None:
+    if more_s is None:
+        return until
+    more = now + timedelta(seconds=more_s)
+    return more if until is None else max(until, more)
 
 
 def _longer(one: float | None, other: float | None) -> float | None:

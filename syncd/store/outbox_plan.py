@@ -19,8 +19,9 @@ from syncd.domain.ids import AccountId
 from syncd.policy.fold import ALL_HAS_LANDED, Entry, Landing, RepeatSafe
 from syncd.store.engine import Connection, Store
 from syncd.store.outbox_apply import changes_alone
-from syncd.store.outbox_claim import decoded, doubtful, expected, late_of, read_entries
-from syncd.store.outbox_landing import Late
+from syncd.store.outbox_claim import decoded, read_entries
+from syncd.store.outbox_doubt import doubtful
+from syncd.store.outbox_landing import NOTHING, Late, expected, late_of
 
 WHOLE = 1_000_000_000
 _BATCH = 500
@@ -286,8 +287,8 @@ def _doubted(
 ) -> tuple[list[Entry], Late]:
     """Tell the doubt that the next claim will write down; while a worker holds the lane there is none."""
     if lane.sender is not None:
-        return list(entries), Late()
+        return list(entries), NOTHING
     found = doubtful(entries, lane.sending_upto, is_repeat_safe)
     doubts = {entry.seq for _, entry in found}
     told = [msgspec.structs.replace(e, is_uncertain=True) if e.seq in doubts else e for e in entries]
-    return told, late_of(found, lands_s)
+    return told, late_of((entry for _, entry in found), lands_s)

@@ -171,6 +171,8 @@ async def test_a_no_after_a_doubtful_try_does_not_let_a_create_be_made_elsewhere
         async with store.begin() as connection:
             await retry_entry(connection, create["id"])
         assert (await c.drain()).blocked == 0
+        await c.wake()
+        await c.drain()
         assert c.sandbox.world.relation("nora@example.org") is not None
         assert len(c.sandbox.journal.of("relation.created")) == 1
 

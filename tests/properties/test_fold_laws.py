@@ -33,7 +33,7 @@ from syncd.domain.changes import (
     UpdateProfile,
     facet_of,
 )
-from syncd.policy.fold import Entry, Plan, fold
+from syncd.policy.fold import Entry, Landing, Plan, fold
 from syncd.policy.reassertion import brought_up, reassertion
 from tests.support import lanes as build
 from tests.support.lanes import LATER, NOW, entry, is_repeat_safe
@@ -213,15 +213,10 @@ def test_no_call_passes_one_that_waits_for_a_person(changes: list[LocalChange], 
 
 @given(LANES, st.data())
 def test_a_reassertion_that_waits_is_as_good_as_not_there(changes: list[LocalChange], data: st.DataObject) -> None:
-    """It delays and blocks nobody, of its own facet or of its lane, and is settled by nobody; one about a profile keeps
-    an e-mail change waiting (the law below)."""
+    """It delays and blocks nobody, of its own facet or of its lane, and is settled by nobody."""
     statuses = [data.draw(st.sampled_from(["pending", "pending", "parked", "held", "dead"])) for _ in changes]
     entries = [entry(seq * 10, c, s) for seq, (c, s) in enumerate(zip(changes, statuses, strict=True), 1)]
-    has_identity = any(e.facet == "identity" for e in entries)
-    fitting = CHANGES.filter(
-        lambda c: (said := reassertion(c)) is not None and not (has_identity and facet_of(said) == "profile")
-    )
-    repeated = data.draw(st.lists(fitting, max_size=3))
+    repeated = data.draw(st.lists(CHANGES.filter(lambda c: reassertion(c) is not None), max_size=3))
     waiting = [
         _reasserting(data.draw(st.integers(0, 12)) * 10 + 1 + n, change, next_attempt_at=LATER)
         for n, change in enumerate(repeated)
@@ -232,19 +227,21 @@ def test_a_reassertion_that_waits_is_as_good_as_not_there(changes: list[LocalCha
     assert beside.broken == plain.broken
 
 
-@given(LANES, EACH[UpdateProfile], st.integers(0, 120))
-def test_an_address_does_not_change_while_a_call_may_still_land_by_it(
-    changes: list[LocalChange], said: LocalChange, seq: int
+@given(LANES, st.booleans())
+def test_address_and_profile_wait_for_each_others_late_calls_and_nobody_else(
+    changes: list[LocalChange], is_profile_late: bool
 ) -> None:
-    """Whatever else there is to do goes on; the lane is looked at again when the window is over."""
-    entries = [entry(number * 10, change) for number, change in enumerate(changes, 1)]
-    waiting = _reasserting(seq * 10 + 1, said, next_attempt_at=LATER)
-    lane = sorted([*entries, waiting], key=lambda e: e.seq)
-    made = fold(lane, is_repeat_safe, NOW)
-    assert not any(step.carrier.facet == "identity" for step in made.steps)
-    assert made.next_at == LATER
-    if not any(isinstance(change, ChangeEmail | CreateRelation) for change in changes):
-        assert made.steps == fold(entries, is_repeat_safe, NOW).steps
+    """An address does not change while a profile edit may land by it, nor is a profile edited while the address may
+    change. What waits is looked at again when the window is over."""
+    late = Landing(profile_until=LATER) if is_profile_late else Landing(address_until=LATER)
+    entries = [entry(number, change) for number, change in enumerate(changes, 1)]
+    made, plain = fold(entries, is_repeat_safe, NOW, late), fold(entries, is_repeat_safe, NOW)
+    waiting = "identity" if is_profile_late else "profile"
+    assert not any(step.carrier.facet == waiting for step in made.steps)
+    if any(step.carrier.facet == waiting for step in plain.steps):
+        assert made.next_at == LATER
+    if not any(e.facet == waiting for e in entries):
+        assert made == plain
 
 
 @given(st.lists(EACH[CreateRelation], max_size=1), SHORT, SHORT, SHORT, st.data())

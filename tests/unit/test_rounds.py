@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from syncd.policy.fold import Entry, Step
+from syncd.policy.fold import ALL_HAS_LANDED, Entry, Landing, Step
 from syncd.policy.rounds import Course, course, next_round
 from syncd.policy.waits import Why, waits
 from tests.support.lanes import (
@@ -96,7 +96,7 @@ def test_each_waiting_entry_has_its_reason() -> None:
         entry(8, add(5)),
         entry(9, add(5), next_attempt_at=EARLIER),
     ]
-    found = [(wait.why, wait.behind.seq if wait.behind else None) for wait in waits(left, NOW)]
+    found = [(wait.why, wait.behind.seq if wait.behind else None) for wait in waits(left, NOW, ALL_HAS_LANDED)]
     assert found == [
         (Why.BACK_OFF, None),
         (Why.BEHIND, 1),
@@ -107,4 +107,15 @@ def test_each_waiting_entry_has_its_reason() -> None:
         (Why.DEAD, None),
         (Why.BEHIND, 7),
         (Why.BEHIND, 7),
+    ]
+
+
+def test_what_a_late_call_keeps_waiting_says_until_when() -> None:
+    """Nobody has to do anything about it."""
+    left = [entry(1, profile(first_name="A")), entry(2, email("x@x.example")), entry(3, email("y@x.example"))]
+    found = waits(left, NOW, Landing(profile_until=LATER, address_until=LATER))
+    assert [(wait.why, wait.until) for wait in found] == [
+        (Why.LANDING, LATER),
+        (Why.LANDING, LATER),
+        (Why.BEHIND, None),
     ]

@@ -12,9 +12,17 @@ from syncd.policy import fold, outcome
 from syncd.policy.fold import Landing
 from syncd.policy.outcome import Circumstances, Ending, Verdict
 from syncd.policy.states import EntryStatus
-from syncd.store import Connection, outbox_claim, outbox_intent, outbox_lease, outbox_reassert
+from syncd.store import (
+    Connection,
+    outbox_claim,
+    outbox_doubt,
+    outbox_intent,
+    outbox_landing,
+    outbox_lease,
+    outbox_reassert,
+)
 from syncd.store.outbox_claim import ClaimedLane
-from syncd.store.outbox_landing import Late
+from syncd.store.outbox_landing import NOTHING, Late
 from tests.support.defects.planting import Defect, in_class, in_sql, instead
 
 _SETTLED = text(
@@ -44,6 +52,13 @@ def _silent(_: Callable[..., Any]) -> Callable[..., Any]:
         return None
 
     return nothing
+
+
+def _undoubted(_: Callable[..., Any]) -> Callable[..., Any]:
+    async def doubt(*_: Any, **__: Any) -> dict[int, Late]:
+        return {}
+
+    return doubt
 
 
 def _unwritten(_: Callable[..., Any]) -> Callable[..., Any]:
@@ -121,7 +136,7 @@ DOUBT: dict[str, Defect] = {
     "dropped_try_unknown": Defect(
         "What a dead drainer may have sent is in doubt, yet nobody expects it to land.",
         _LATE + "test_an_address_does_not_change_under_an_edit_that_a_dead_drainer_may_have_sent",
-        instead(outbox_claim, "late_of", lambda _: lambda told, lands_s: Late()),
+        instead(outbox_landing, "late_of", lambda _: lambda told, lands_s: NOTHING),
     ),
     "shown_otherwise_left": Defect(
         "What the CRM showed otherwise waits for a person, though its value has been said once more.",
@@ -137,7 +152,7 @@ DOUBT: dict[str, Defect] = {
     "doubt_ignored": Defect(
         "A dropped claim's call is not marked as perhaps applied.",
         "tests/store/test_outbox_claim.py::test_a_dropped_barrier_is_marked_uncertain_before_anybody_sends_again",
-        instead(outbox_claim, "doubt", _silent),
+        instead(outbox_doubt, "doubt", _undoubted),
         points=1,
     ),
     "barrier_sent_unread": Defect(

@@ -1,0 +1,74 @@
+"""Doubt: what a dropped claim may have sent.
+
+A lane whose last claim left its intent behind was dropped in mid-sending. Whatever may have been sent is marked
+uncertain here, before anybody sends again: a barrier will be read back, anything else said once more afterwards. An
+intent that is still negative says that the call, which is not repeat-safe, had not begun (``outbox_intent``): it is in
+nobody's doubt, and is sent as if for the first time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import text
+
+from syncd.policy.fold import IDENTITY, Entry, RepeatSafe
+from syncd.store.engine import Connection
+from syncd.store.outbox_landing import Late, late_of
+
+_DOUBT = text(
+    """
+    UPDATE syncd.entries e SET is_uncertain = true
+    FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:seqs AS bigint[])) AS c (lane_id, seq)
+    WHERE e.lane_id = c.lane_id AND e.seq = c.seq
+    """
+)
+
+
+async def doubt(
+    connection: Connection,
+    lanes: Sequence[Any],
+    entries: dict[int, list[Entry]],
+    is_repeat_safe: RepeatSafe,
+    lands_s: float,
+) -> dict[int, Late]:
+    """Mark what a dropped claim was about to send, in the database and among the ``entries`` of each lane; it may have
+    been applied, or may land for ``lands_s``. Return what the lanes are to expect from now on: the caller tells them,
+    once it does not need them any more where it has locked them."""
+    found = {
+        lane.id: doubtful(entries.get(lane.id, ()), lane.sending_upto, is_repeat_safe)
+        for lane in lanes
+        if lane.sending_upto is not None
+    }
+    marked = [(lane_id, entry.seq) for lane_id, told in found.items() for _, entry in told]
+    if not marked:
+        return {}
+    lane_ids, seqs = (list(column) for column in zip(*marked, strict=True))
+    await connection.execute(_DOUBT, {"lane_ids": lane_ids, "seqs": seqs})
+    for lane_id, told in found.items():
+        for index, entry in told:
+            entries[lane_id][index] = msgspec.structs.replace(entry, is_uncertain=True)
+    return {lane_id: late_of((entry for _, entry in told), lands_s) for lane_id, told in found.items()}
+
+
+def doubtful(entries: Sequence[Entry], upto: int | None, is_repeat_safe: RepeatSafe) -> list[tuple[int, Entry]]:
+    """Return the entries, with their places, that a dropped claim with this intent may have sent: a barrier alone, or
+    else anything up to the intent that is no barrier; none while the intent says that nothing had begun. One that was
+    in doubt before is in doubt anew: this try may land as well."""
+    if upto is None or upto < 0:
+        return []
+    is_alone = any(entry.seq == upto and _is_barrier(entry, is_repeat_safe) for entry in entries)
+    return [
+        (index, entry)
+        for index, entry in enumerate(entries)
+        if entry.status == "pending"
+        and (entry.seq == upto if is_alone else entry.seq <= upto and not _is_barrier(entry, is_repeat_safe))
+    ]
+
+
+def _is_barrier(entry: Entry, is_repeat_safe: RepeatSafe) -> bool:
+    if entry.is_reassertion:
+        return False
+    return entry.facet == IDENTITY or (entry.change is not None and not is_repeat_safe(entry.change))
