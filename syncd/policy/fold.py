@@ -22,7 +22,7 @@ folding what is left of a fold changes nothing.
 * The CRM finds a profile by its address, and makes a relation where none is found. So while a profile edit or a create
   **may still land**, the address is not changed: landing behind that, it would make a second relation of the old one.
   And while an e-mail change may still land, no profile is edited: the address could change between the look at it and
-  the edit. Only what is in doubt itself is sent again meanwhile.
+  the edit. Nothing passes a barrier that waits so.
 
 It must never reorder two changes of one facet, and never send past an entry that waits for a person.
 """
@@ -261,8 +261,8 @@ class _Walk:
             self._wait(entry)
             self._fence(entry)
             return not is_identity
-        if is_identity and self.landing.profile_until is not None:
-            self._look_at(self.landing.profile_until)
+        if (until := self._held_until(is_identity=is_identity)) is not None:
+            self._look_at(until)
             self._fence(entry)
             return False
         if self.broken or any(self._may_send(trail) for trail in self.trails.values()):
@@ -270,6 +270,13 @@ class _Walk:
         else:
             self.barrier = entry
         return False
+
+    def _held_until(self, *, is_identity: bool) -> datetime | None:
+        """How long a barrier waits for what may still land: itself, or for the profile edit that stands before it. That
+        one has not failed, so it is not passed as a failing facet is: a mail may tell the name."""
+        if is_identity and self.landing.profile_until is not None:
+            return self.landing.profile_until
+        return self.landing.address_until if _is_sendable(self.trails.get(PROFILE, ())) else None
 
     def _wait(self, entry: Entry) -> None:
         self.closed.add(entry.facet)

@@ -40,15 +40,16 @@ async def test_a_drainer_may_die_before_and_after_each_of_its_messages(
 
 
 async def test_the_next_drainer_may_die_too(crash_stage: Stage, crash_survey: Survey, proof: proving.Say) -> None:
-    """A crash while recovering from a crash; with several conversations at once, as in production."""
+    """A crash while recovering from a crash; with several conversations at once, as in production. Where the second
+    message was not there to die at, another pair is drawn in its place: so many were really met."""
     started, chance = time.monotonic(), random.Random(proving.seed())
-    firsts = chance.choices(crash_survey.points, k=150 if proving.is_long() else 4)
-    pairs = [(first, _any_message(chance, 60)) for first in firsts]
-    takes = await crash_stage.play_all(
-        Script(pair, concurrency=chance.choice((1, 3)), is_impatient=chance.random() < 0.25) for pair in pairs
-    )
+    wanted, takes = 150 if proving.is_long() else 4, list[Take]()
+    for _ in range(4):
+        missing = wanted - sum(take.is_met for take in takes)
+        takes += await crash_stage.play_all([_pair(crash_survey, chance) for _ in range(missing)])
     proof(_told("pairs of crashes", takes, started))
-    _all_hold(takes)
+    _hold(takes)
+    assert sum(take.is_met for take in takes) == wanted
 
 
 async def test_every_boundary_has_a_row_in_the_docs(crash_survey: Survey) -> None:
@@ -56,13 +57,22 @@ async def test_every_boundary_has_a_row_in_the_docs(crash_survey: Survey) -> Non
     assert sorted(set(crash_survey.called.values())) == sorted(documented())
 
 
+def _pair(survey: Survey, chance: random.Random) -> Script:
+    pair = (chance.choice(survey.points), _any_message(chance, 60))
+    return Script(pair, concurrency=chance.choice((1, 3)), is_impatient=chance.random() < 0.25)
+
+
 def _any_message(chance: random.Random, most: int) -> Point:
     return Point("", chance.randint(1, most), chance.choice((Moment.BEFORE, Moment.AFTER)))
 
 
-def _all_hold(takes: Sequence[Take]) -> None:
+def _hold(takes: Sequence[Take]) -> None:
     broken = [str(take) for take in takes if not take.holds]
     assert not broken, "\n".join(broken[:20])
+
+
+def _all_hold(takes: Sequence[Take]) -> None:
+    _hold(takes)
     unmet = sum(not take.is_met for take in takes)
     assert unmet <= max(1, 0.05 * len(takes)), "too many points were not there again"
 

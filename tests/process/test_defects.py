@@ -26,6 +26,7 @@ from tests.support.cutting import Moment
 from tests.support.defects import DEFECTS, Defect, planted
 from tests.support.defects.planting import NothingToBreak, in_class, in_sql, instead
 from tests.support.defects.table import page
+from tests.support.lanes import subscribe
 from tests.support.proving import Say, is_long, pick
 from tests.support.throwaway import cloned_store
 from tests.support.world_play import Schedule, play
@@ -40,6 +41,7 @@ AT_POINTS = [name for name, defect in DEFECTS.items() if defect.points] if is_lo
 PLAYED = pick([name for name in BY_A_TEST if is_long() or not DEFECTS[name].is_long], short=10)
 # A test with cases is given one of them.
 CASES: dict[str, object] = {
+    "barrier": subscribe(),
     "body": "false",
     "fate": "refused",
     "fault": "hold_answer",

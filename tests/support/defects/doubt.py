@@ -128,6 +128,11 @@ DOUBT: dict[str, Defect] = {
         _LATE + "test_a_profile_is_not_edited_while_its_address_may_still_change",
         instead(fold, "may_land", _landed(address=True)),
     ),
+    "held_edit_passed": Defect(
+        "A barrier passes a profile edit that waits for an address: a mail goes out with the old name.",
+        "tests/unit/test_fold.py::test_a_barrier_waits_for_a_profile_edit_before_it_that_waits_for_an_address",
+        in_class(fold._Walk, "_held_until", lambda _: lambda self, is_identity: None),
+    ),
     "late_try_unknown": Defect(
         "An entry that was not delivered does not say that a try of it may still land.",
         _LATE + "test_an_address_does_not_change_under_an_edit_that_was_not_delivered_and_may_land",
