@@ -31,6 +31,7 @@ from syncd.providers.autorespond import provider
 from syncd.providers.contract import Answered, Request, Response
 from syncd.store import Store
 from syncd.store.accounts import ensure_account
+from syncd.store.by_index import plan_by_index
 from syncd.store.migrate import upgrade
 from syncd.store.outbox import ClaimedLane, LaneSettlement, Terms, claim, settle, stage
 from syncd.transport import Transport
@@ -201,6 +202,7 @@ async def claim_all(ground: Ground, lanes: int) -> float:
     started, count = time.perf_counter(), 0
     while count < lanes:
         async with ground.store.begin() as connection:
+            await plan_by_index(connection)
             taken = (await claim(connection, ground.account.id, terms, most=64)).lanes
         async with ground.store.begin_remote() as connection:
             result = await settle(connection, ground.account.id, "bench", [_delivered(lane) for lane in taken])

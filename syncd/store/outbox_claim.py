@@ -25,7 +25,6 @@ from syncd.policy.fold import Entry, Plan, RepeatSafe, fold, watermark
 from syncd.policy.lowwater import WHOLE, Mark
 from syncd.policy.rounds import WIDER
 from syncd.store import outbox_reassert
-from syncd.store.by_index import plan_by_index
 from syncd.store.engine import Connection
 from syncd.store.outbox_doubt import doubt
 from syncd.store.outbox_landing import NOTHING, Late, expect, expected
@@ -148,8 +147,11 @@ _LEAVE = text(
 
 
 async def claim(connection: Connection, account_id: AccountId, terms: Terms, *, most: int) -> Claim:
-    """Take up to ``most`` due lanes of an account, each with its plan."""
-    await plan_by_index(connection)
+    """Take up to ``most`` due lanes of an account, each with its plan.
+
+    The transaction has been planned by index (``by_index``): ``stage`` comes first in it and does that without a
+    statement of its own; who claims without staging asks for it.
+    """
     due = (
         await connection.execute(_DUE, {"account_id": account_id, "ready_at": terms.start.ready_at, "most": most})
     ).all()

@@ -4,7 +4,7 @@ import asyncio
 
 from syncd.providers.contract import ProviderOptions
 from syncd.store import Store
-from tests.support.outbox import Circle, circle, rows
+from tests.support.outbox import Circle, circle, rows, run_sql
 
 
 async def _free_tag(c: Circle, relation_id: int) -> int:
@@ -128,6 +128,33 @@ async def _subscribe(c: Circle, who: int) -> None:
         facet=f"list:{number}",
         payload=payload,
     )
+
+
+async def test_a_drainer_claims_and_settles_by_index(store: Store) -> None:
+    """No step of it asks the table how many rows it has: beside a transaction that stays open it has thousands more."""
+    async with circle(store) as c:
+        for statement in SCANS_OF_LANES.split(";;"):
+            await run_sql(store, statement)
+        for first_name in ("A", "B"):
+            await c.edit("UPDATE crm.relations SET first_name = :n", n=first_name)
+            assert (await c.drain()).is_empty
+        seen = {(r["step"], r["scans"]) for r in await rows(store, "SELECT step, scans FROM public.seen")}
+        assert seen == {("claim", "off, off"), ("settle", "off, off")}
+
+
+# The database itself notes by which settings a lane is taken and let go.
+SCANS_OF_LANES = """
+    CREATE TABLE public.seen (step text, scans text);;
+    CREATE FUNCTION public.see() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO public.seen
+        VALUES (CASE WHEN NEW.claimed_by IS NULL THEN 'settle' ELSE 'claim' END,
+                concat_ws(', ', current_setting('enable_seqscan'), current_setting('enable_bitmapscan')));
+        RETURN NULL;
+    END $$;;
+    CREATE TRIGGER see AFTER UPDATE ON syncd.lanes FOR EACH ROW
+    WHEN (OLD.claimed_by IS DISTINCT FROM NEW.claimed_by) EXECUTE FUNCTION public.see()
+"""
 
 
 async def test_a_switched_off_operation_dies_with_the_way_to_allow_it(store: Store) -> None:

@@ -10,8 +10,7 @@ from sqlalchemy import text
 
 from syncd.policy.states import ENTRY_TRANSITIONS, EntryStatus
 from syncd.store import Connection, Store
-from syncd.store.by_index import plan_by_index
-from syncd.store.outbox import retry_entry
+from syncd.store.outbox import retry_entry, stage
 from syncd.store.outbox_claim import _DUE, _ENTRIES
 from tests.support.claims import (
     account_with,
@@ -128,16 +127,16 @@ async def test_a_lane_is_found_at_its_newest_version_while_a_transaction_stays_o
             await run_sql(store, "UPDATE syncd.lanes SET failures = failures + 1, ready_at = now()")
         lane = await lane_of(store, 1)
         async with store.begin() as connection:
-            await plan_by_index(connection)
+            await stage(connection)
             asked = {"account_id": account.id, "ready_at": lane["ready_at"], "most": 200}
             pages = await _touched(connection, _DUE.text, asked)
     assert pages < 200 * 6, pages
 
 
 async def _pages(store: Store, lane_id: int, acked: int) -> int:
-    """Return how many pages the read of one lane touches."""
+    """Return how many pages the read of one lane touches, where a drainer reads it: behind its staging."""
     async with store.begin() as connection:
-        await plan_by_index(connection)
+        await stage(connection)
         return await _touched(connection, _ENTRIES.text, {"lane_ids": [lane_id], "acked": [acked], "window": 100})
 
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from syncd.domain.errors import InfrastructureError
-from syncd.store import Store
+from syncd.store import Connection, Store
 from syncd.store.outbox import end_still_stager, stage
 from tests.support.locks import until_blocked
 from tests.support.outbox import new_account, remote_sql, rows, run_sql, stage_all
@@ -76,6 +76,21 @@ async def test_only_one_stager_works_at_a_time(store: Store) -> None:
         assert await stage(first) == 1
         async with store.begin() as second:
             assert await stage(second) is None
+
+
+async def test_who_stages_goes_on_by_index_whoever_is_staging(store: Store) -> None:
+    """The claim comes next in the same transaction, and asks for nothing: also when another stager was at work."""
+    async with asyncio.timeout(10), store.begin() as first, store.begin() as second:
+        for connection, staged in ((first, 0), (second, None)):
+            assert await _scans(connection) == ["on", "on"]
+            assert await stage(connection) == staged
+            assert await _scans(connection) == ["off", "off"]
+
+
+async def _scans(connection: Connection) -> list[str]:
+    """Return whether this transaction may scan a table, and gather its rows by a bitmap."""
+    names = ("enable_seqscan", "enable_bitmapscan")
+    return [str((await connection.exec_driver_sql(f"SHOW {name}")).scalar_one()) for name in names]
 
 
 async def test_an_idle_lane_is_woken_and_a_claimed_one_keeps_its_lease(store: Store) -> None:

@@ -13,6 +13,7 @@ from syncd.domain.account import Account
 from syncd.domain.changes import LocalChange, encode_change, facet_of, operation_of
 from syncd.policy.fold import Step, watermark
 from syncd.store import Store
+from syncd.store.by_index import plan_by_index
 from syncd.store.outbox import (
     AttemptRow,
     Claim,
@@ -72,6 +73,7 @@ async def changed(store: Store, account: Account, relation_id: int | None, *chan
 async def claimed(store: Store, account: Account, worker: str = "w", *, most: int = 100, **terms: Any) -> Claim:
     given = {"lease_s": 60.0, "window": 100, **terms}
     async with store.begin() as connection:
+        await plan_by_index(connection)
         return await claim(connection, account.id, Terms(worker, is_repeat_safe=is_repeat_safe, **given), most=most)
 
 

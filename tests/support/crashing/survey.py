@@ -11,17 +11,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from random import Random
+from typing import assert_never
 
 import syncd.outbound
+from tests.support.crashing.danger import Danger
 from tests.support.crashing.gate import Event, Kind, Moment, Point
 from tests.support.crashing.rehearsal import Script, Stage
 
 _UNDISTURBED = Point("a message that nobody sends", 1, Moment.BEFORE)
 _REHEARSALS = 3
-DANGEROUS = 10
 _CALL = re.compile(r"/listmanagers/|/subscriptions/|/field$")
+_BINDS = re.compile(r"\bUPDATE crm\.relations\b.*\bSET remote_id = ")
 
 # What a transaction is for, by any of its statements; the first line that fits. One that fits none has no name, and
 # the test of the table says so.
@@ -57,32 +58,49 @@ class Survey:
 
     @property
     def dangerous(self) -> list[Point]:
-        """Where a drainer that is wrong does harm, the kinds of places in turn: around every call, claim and settle.
-        The first ``DANGEROUS`` are one of each kind."""
+        """The first point of each kind of danger."""
+        return [self.first(danger) for danger in Danger]
+
+    def first(self, danger: Danger) -> Point:
+        """Return where a drain first meets a danger."""
+        found = self._places(danger)
+        assert found, f"no drain is any more {danger}"
+        return found[0]
+
+    def _places(self, danger: Danger) -> list[Point]:
         calls = [p for p in self.points if p.text.startswith("POST ")]
         once = [p for p in calls if _CALL.search(p.text)]
-        kinds = [
-            [p for p in once if p.moment is Moment.AFTER],
-            self._ends_of("settling", Moment.BEFORE),
-            self._ends_of("staging and claiming", Moment.BEFORE),
-            self._ends_of("settling", Moment.AFTER),
-            self._writes_of("settling"),
-            [p for p in once if p.moment is Moment.BEFORE],
-            self._ends_of("staging and claiming", Moment.AFTER),
-            [p for p in calls if p.moment is Moment.AFTER and p.text.endswith(("/relation", "/email"))],
-            self._writes_of("staging and claiming"),
-            self._at(Moment.AFTER, f"{_BEGINNING}, committed"),
-        ]
-        assert len(kinds) == DANGEROUS
-        assert all(kinds), "a kind of place is not met any more"
-        return [point for turn in zip_longest(*(kind[:3] for kind in kinds)) for point in turn if point is not None]
+        match danger:
+            case Danger.CALLED:
+                return [p for p in once if p.moment is Moment.AFTER]
+            case Danger.CALLING:
+                return [p for p in once if p.moment is Moment.BEFORE]
+            case Danger.IDENTIFIED:
+                return [p for p in calls if p.moment is Moment.AFTER and p.text.endswith(("/relation", "/email"))]
+            case Danger.SETTLING:
+                return self._ends_of("settling", Moment.BEFORE)
+            case Danger.SETTLED:
+                return self._ends_of("settling", Moment.AFTER)
+            case Danger.HALF_SETTLED:
+                return self._writes_of("settling", Moment.AFTER)
+            case Danger.BINDING:
+                return [p for p in self._writes_of("settling", Moment.BEFORE) if _BINDS.search(p.text)]
+            case Danger.CLAIMING:
+                return self._ends_of("staging and claiming", Moment.BEFORE)
+            case Danger.CLAIMED:
+                return self._ends_of("staging and claiming", Moment.AFTER)
+            case Danger.HALF_CLAIMED:
+                return self._writes_of("staging and claiming", Moment.AFTER)
+            case Danger.BEGUN:
+                return self._at(Moment.AFTER, f"{_BEGINNING}, committed")
+        assert_never(danger)
 
     def _ends_of(self, purpose: str, moment: Moment) -> list[Point]:
         named = (f"{purpose}, committed", f"{purpose}, not committed")
         return [p for p in self._at(moment, *named) if p.text.startswith("COMMIT")]
 
-    def _writes_of(self, purpose: str) -> list[Point]:
-        return [p for p in self._at(Moment.AFTER, f"{purpose}, not committed") if _is_write(p.text)]
+    def _writes_of(self, purpose: str, moment: Moment) -> list[Point]:
+        return [p for p in self._at(moment, f"{purpose}, not committed") if _is_write(p.text)]
 
     def _at(self, moment: Moment, *boundaries: str) -> list[Point]:
         return [p for p, name in self.called.items() if p.moment is moment and name in boundaries]

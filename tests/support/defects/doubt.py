@@ -23,6 +23,7 @@ from syncd.store import (
 )
 from syncd.store.outbox_claim import ClaimedLane
 from syncd.store.outbox_landing import NOTHING, Late
+from tests.support.crashing.danger import Danger
 from tests.support.defects.planting import Defect, in_class, in_sql, instead
 
 _SETTLED = text(
@@ -116,7 +117,7 @@ DOUBT: dict[str, Defect] = {
         "Entries are settled as delivered when their request is begun, not when it is answered.",
         _CRASHES + "test_a_stalled_drainer_is_fenced_and_changes_nothing",
         instead(outbox_claim, "take", _settle_first),
-        points=1,
+        dies=Danger.CALLED,
     ),
     "moved_under_a_late_call": Defect(
         "An address is changed while a call that finds by the old one may still land: it makes a second relation.",
@@ -152,19 +153,19 @@ DOUBT: dict[str, Defect] = {
         "A call that is not repeat-safe begins without being written down.",
         _CRASHES + "test_a_drainer_that_dies_in_mid_subscription_never_mails_twice",
         instead(outbox_intent, "write_begun", _unwritten),
-        points=1,
+        dies=Danger.CALLED,
     ),
     "doubt_ignored": Defect(
         "A dropped claim's call is not marked as perhaps applied.",
         "tests/store/test_outbox_claim.py::test_a_dropped_barrier_is_marked_uncertain_before_anybody_sends_again",
         instead(outbox_doubt, "doubt", _undoubted),
-        points=1,
+        dies=Danger.CALLED,
     ),
     "barrier_sent_unread": Defect(
         "A call that may have been applied is sent again without reading back.",
         _FAULTS + "test_a_lost_answer_to_a_subscription_is_read_back_and_not_repeated",
         lambda: ((lane, "Target", _unread(lane.Target)),),
-        points=1,
+        dies=Danger.CALLED,
     ),
     "unknown_subscribe_retried_blindly": Defect(
         "A subscription whose answer was lost is taken for one that never was, and sent again.",

@@ -14,6 +14,7 @@ from syncd.policy import fold as folding
 from syncd.policy.fold import Entry, Landing, Plan, RepeatSafe
 from syncd.policy.lowwater import WHOLE, LowWater, Mark
 from syncd.store import Connection, outbox_bind, outbox_claim, outbox_settle, outbox_stage
+from tests.support.crashing.danger import Danger
 from tests.support.defects.planting import Defect, in_class, in_sql, instead, together
 
 # The fence and the lease ---------------------------------------------------------------------------------------------
@@ -111,6 +112,8 @@ def _stage_copies(sound: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _bind_apart(sound: Callable[..., Any]) -> Callable[..., Any]:
+    """By the same statement as the sound settle: a drainer dies before it at the same point in both."""
+
     async def settle(
         connection: Connection, account_id: Any, worker: str, settlements: Sequence[Any], *given: Any, **named: Any
     ) -> Any:
@@ -120,11 +123,7 @@ def _bind_apart(sound: Callable[..., Any]) -> Callable[..., Any]:
         if born:
             await commit_here(connection)
             await connection.execute(text("SELECT set_config('syncd.origin', 'remote', true)"))
-        for each in born:
-            await connection.execute(
-                text("UPDATE crm.relations SET remote_id = :number WHERE id = :id"),
-                {"number": each.bind_remote_id, "id": each.relation_id},
-            )
+            await outbox_bind._tried(connection, born)
         return settled
 
     return settle
@@ -190,14 +189,14 @@ LANES: dict[str, Defect] = {
         "The claim leaves the lane due, so that it is claimed twice.",
         _CLAIM + "test_a_claim_raises_the_epoch_sets_the_lease_and_records_the_intent",
         in_sql(outbox_claim, "_TAKE", (_LEASE, "now()")),
-        points=1,
+        dies=Danger.CALLED,
     ),
     "lane_asleep_while_claimed": Defect(
         "The claim sets no lease: a lane whose drainer dies is never looked at again.",
         "tests/pipelines/test_drain_crashes.py::"
         "test_a_drainer_that_dies_in_mid_tag_is_followed_by_one_that_sends_again",
         in_sql(outbox_claim, "_TAKE", (_LEASE, "CAST(NULL AS timestamptz)")),
-        points=1,
+        dies=Danger.CALLED,
     ),
     "lease_not_covering": Defect(
         "A request is begun however little is left of the lease.",
@@ -218,7 +217,7 @@ LANES: dict[str, Defect] = {
         "The claim counts the cursor anew from the start.",
         _SETTLE + "test_the_cursor_never_goes_back",
         in_sql(outbox_claim, "_TAKE", (_INTENT, r"sending_upto = c.sending_upto, acked_seq = 0")),
-        points=1,
+        dies=Danger.CALLED,
     ),
     "cursor_past_what_waits": Defect(
         "The cursor goes to the end of what was read, past what waits for its back-off: no claim reads that again.",
@@ -251,19 +250,19 @@ LANES: dict[str, Defect] = {
         "The lane is settled and committed before its entries are.",
         _CRASHES,
         instead(outbox_settle, "_advance", _advance_apart),
-        points=1,
+        dies=Danger.CALLED,
     ),
     "stage_copies": Defect(
         "Captures are copied in one transaction and deleted in the next.",
         _CRASHES,
         instead(outbox_stage, "stage", _stage_copies),
-        points=3,
+        dies=Danger.CLAIMING,
     ),
     "bind_apart": Defect(
         "A new relation's remote id is written after the settle's commit.",
         _CRASHES,
         instead(outbox_settle, "settle", _bind_apart),
-        points=3,
+        dies=Danger.BINDING,
     ),
     "exists_wake_up": Defect(
         "Whether a lane sleeps is decided by whether entries exist: one that is being staged is not seen.",

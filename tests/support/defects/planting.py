@@ -17,6 +17,8 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import TextClause, text
 
+from tests.support.crashing.danger import Danger
+
 Undo: TypeAlias = Callable[[], None]
 Change: TypeAlias = tuple[Any, str, object]
 Changes: TypeAlias = Callable[[], Sequence[Change]]
@@ -34,15 +36,15 @@ class Defect:
     """``says`` in one sentence what is wrong with it in; ``test`` is the test that must fail then.
 
     ``changes`` computes what to put where. ``seeds`` of the faulty world were seen to catch it as well, the quickest
-    first, and at most so many of the dangerous crash ``points`` until one did (0: crash points are not asked). One that
-    ``is_long`` is played by ``make prove`` alone.
+    first; a drainer that ``dies`` at the first place of this kind brings it to light by itself (None: crashes are not
+    asked). One that ``is_long`` is played by ``make prove`` alone.
     """
 
     says: str
     test: str
     changes: Changes
     seeds: tuple[int, ...] = ()
-    points: int = 0
+    dies: Danger | None = None
     is_long: bool = False
 
     def plant(self) -> Undo:

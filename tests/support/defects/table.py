@@ -13,10 +13,10 @@ alone (`tests/support/defects`), and the test of the suite that fails when it is
 plants them one by one and wants that failure: a sample of the rows in `make test`, every row in `make prove`, and there
 also at crash points and in schedules of the faulty world, where the last column names any.
 
-The last column says what it took. "nothing is drawn": the test has no seed, and catches it each time. "crash points":
-so many of the dangerous ones (`tests/support/crashing/survey.py`) were played at most until one caught it. "world,
-seeds": these schedules of the faulty world (`tests/support/world_play.py`) caught it, the quickest first. "killed
-pulls": a pull killed at a commit caught it (`tests/process/test_crash_pulls.py`).
+The last column says what it took. "nothing is drawn": the test has no seed, and catches it each time. "it dies": so
+does a drainer that is killed at the first such place (`tests/support/crashing/danger.py`), whatever else is under way.
+"world, seeds": these schedules of the faulty world (`tests/support/world_play.py`) caught it, the quickest first.
+"killed pulls": a pull killed at a commit caught it (`tests/process/test_crash_pulls.py`).
 
 | defect | what is wrong with it in | the test that fails | what it took |
 |---|---|---|---|
@@ -37,8 +37,8 @@ def _took(defect: Defect) -> str:
     if "test_crash_pulls" in defect.test:
         return "killed pulls"
     took = [] if "test_crash_points" in defect.test else ["nothing is drawn"]
-    if defect.points:
-        took.append(f"crash points, {defect.points} at most")
+    if defect.dies:
+        took.append(f"it dies {defect.dies}")
     if defect.seeds:
         took.append(f"world, seeds {', '.join(map(str, defect.seeds))}")
     return "; ".join(took)
