@@ -15,7 +15,8 @@ UPDATE syncd.lanes l
 SET profile_lands_until = CASE WHEN late.is_profile THEN now() + interval '180 seconds' END,
     address_lands_until = CASE WHEN late.is_address THEN now() + interval '180 seconds' END
 FROM (
-    SELECT lane_id, bool_or(facet = 'profile') AS is_profile, bool_or(operation = 'change_email') AS is_address
+    SELECT lane_id, bool_or(facet = 'profile' OR operation = 'create_relation') AS is_profile,
+           bool_or(operation = 'change_email') AS is_address
     FROM syncd.entries
     WHERE (is_uncertain OR reasserts IS NOT NULL) AND status IN ('pending', 'held', 'dead', 'parked', 'diverged')
       AND facet IN ('profile', 'identity')
