@@ -40,7 +40,10 @@ _READ = text(
     """
     SELECT e.id, e.account_id, e.lane_id, e.seq, e.facet, e.status, e.reasserts IS NOT NULL AS is_again,
            e.status = 'pending' AND e.seq <= coalesce(l.sending_upto, 0) AS is_in_hand, e.is_uncertain, e.operation,
-           CAST(e.payload AS text) AS payload, coalesce(e.reasserts, e.id) AS root
+           CAST(e.payload AS text) AS payload, coalesce(e.reasserts, e.id) AS root,
+           CASE WHEN l.claimed_by IS NOT NULL
+                THEN GREATEST(0.0, CAST(EXTRACT(EPOCH FROM l.ready_at - now()) AS double precision)) ELSE 0.0 END
+               AS lease_s
     FROM syncd.entries e JOIN syncd.lanes l ON l.id = e.lane_id WHERE e.id = :entry_id
     """
 )
@@ -151,8 +154,8 @@ async def skip_entry(
 
     Returns whether a worker had it in hand: then it may reach, or have reached, the CRM all the same. What may is
     remembered: a value of its facet that is delivered within ``settle_window_s`` (0: none) is said once more after
-    them. Raises UserError when it is settled, or when an older change of its facet is not: that one could be sent
-    after this one.
+    them; what a worker has in hand may begin until its lease is over, and is remembered for so much longer. Raises
+    UserError when it is settled, or when an older change of its facet is not: that one could be sent after this one.
     """
     entry = await _lock(connection, entry_id)
     if not may_move(EntryStatus(entry.status), EntryStatus.SKIPPED):
@@ -167,7 +170,8 @@ async def skip_entry(
     await connection.execute(_SKIP, {"entry_id": entry_id})
     change, _ = decoded(entry.operation, entry.payload)
     if change is not None and (entry.is_uncertain or entry.is_in_hand):
-        await remember(connection, entry.lane_id, change, entry.root, settle_window_s)
+        lease_s = entry.lease_s if entry.is_in_hand and settle_window_s > 0 else 0.0
+        await remember(connection, entry.lane_id, change, entry.root, settle_window_s + lease_s)
     await close_for_entries(connection, [entry_id])
     await connection.execute(_WAKE, {"lane_id": entry.lane_id})
     await record(connection, Decision(AccountId(entry.account_id), "skip", actor, reason, entry_id=entry_id))

@@ -324,6 +324,19 @@ async def test_skipping_says_whether_a_worker_had_it_in_hand(store: Store) -> No
         assert not await skip_entry(connection, (await entry_of(store, 1, 2))["id"])
 
 
+async def test_what_is_skipped_in_a_workers_hand_may_begin_until_its_lease_is_over(store: Store) -> None:
+    """The worker learns of it when it renews; what it sends until then may land a settle window later."""
+    account = await account_with(store)
+    await changed(store, account, 1, profile(first_name="A"))
+    await claimed_one(store, account, lease_s=1000.0)
+    async with store.begin() as connection:
+        assert await skip_entry(connection, (await entry_of(store, 1))["id"], settle_window_s=100.0)
+    told = "{} BETWEEN now() + interval '1000 seconds' AND now() + interval '1100 seconds' AS is_long"
+    for column, table in (("profile_lands_until", "lanes"), ("next_attempt_at", "entries WHERE reasserts IS NOT NULL")):
+        (row,) = await rows(store, f"SELECT {told.format(column)} FROM syncd.{table}")
+        assert row["is_long"], column
+
+
 async def test_every_decision_is_recorded(store: Store) -> None:
     """Who, what, why and when, beside what was tried."""
     account = await account_with(store)
