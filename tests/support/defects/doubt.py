@@ -155,6 +155,11 @@ DOUBT: dict[str, Defect] = {
         instead(outbox_doubt, "doubt", _undoubted),
         points=1,
     ),
+    "doubt_within_the_window": Defect(
+        "What a dropped claim may have sent is looked for in one window of its lane, and it had read further.",
+        "tests/store/test_outbox_claim.py::test_what_a_dropped_claim_sent_from_beyond_the_window_is_not_forgotten",
+        instead(outbox_claim, "_is_short", lambda _: lambda *given: False),
+    ),
     "barrier_sent_unread": Defect(
         "A call that may have been applied is sent again without reading back.",
         _FAULTS + "test_a_lost_answer_to_a_subscription_is_read_back_and_not_repeated",
