@@ -29,7 +29,7 @@ from syncd.store.decisions import Decision, record
 from syncd.store.engine import Connection
 from syncd.store.outbox_claim import decoded
 from syncd.store.outbox_incidents import close_for_entries
-from syncd.store.outbox_reassert import remember
+from syncd.store.outbox_reassert import remember, was_said_again
 
 # What the settings say where nothing is set.
 SETTLE_WINDOW_S = 180.0
@@ -53,7 +53,7 @@ _READ = text(
 # profile edits undo each other in the columns that both name, and nowhere else; what was folded into a delivered
 # profile edit was delivered with it. (CASE, because only of a profile edit "new" is certainly an object.)
 _LATER = text(
-    """
+    f"""
     SELECT e.id, CASE WHEN e.status = 'pending' AND e.seq <= l.sending_upto THEN 'in_hand' ELSE e.status END AS status
     FROM syncd.entries this
     JOIN syncd.entries e ON e.lane_id = this.lane_id AND e.facet = this.facet AND e.seq > this.seq
@@ -64,6 +64,7 @@ _LATER = text(
                ELSE true END
       AND ((e.status IN ('verified', 'accepted', 'diverged', 'skipped') AND e.reasserts IS NULL)
            OR (e.status = 'superseded' AND this.facet = 'profile')
+           OR (e.reasserts IS NULL AND {was_said_again("e")})
            OR (e.status = 'pending' AND e.seq <= l.sending_upto)
            OR (e.status IN ('pending', 'dead', 'parked') AND (e.is_uncertain OR EXISTS (
                   SELECT FROM syncd.attempts a

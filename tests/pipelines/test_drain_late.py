@@ -411,6 +411,30 @@ async def test_a_late_call_that_is_seen_in_place_of_the_newer_value_leaves_nobod
         assert [e["status"] for e in await c.entries()] == ["verified", "verified", "superseded"]
 
 
+async def test_what_was_settled_by_a_reassertion_in_doubt_is_what_the_next_one_says(store: Store) -> None:
+    """The newest value was shown otherwise and is settled by the first; an older one must not come back by the next."""
+    async with circle(store, options=ProviderOptions(allowed_operations=GUARDED, verify_writes=True)) as c:
+        c.sandbox.faults.add("late", operation="relation_email")
+        await _edit(c, SCENARIOS["e-mail"].first)
+        await _edit(c, "UPDATE crm.relations SET email = 'between@x.example' WHERE id = :who")
+        assert (await c.drain(settle_window_s=WINDOW_S)).reasserting == 1
+        c.sandbox.faults.add("hold", operation="relation_by_id", nth=2)
+        await _edit(c, SCENARIOS["e-mail"].second)
+        draining = asyncio.create_task(c.drain(settle_window_s=WINDOW_S))
+        await c.sandbox.until_held()
+        assert c.sandbox.land() == 1
+        c.sandbox.release()
+        assert (await draining).delivered == 1
+        assert (await c.entries())[-1]["status"] == "diverged"
+        await c.wake()
+        c.sandbox.faults.add("lost_answer", operation="relation_email")
+        assert (await c.drain(settle_window_s=WINDOW_S)).reasserting == 1
+        assert _now(c).email == "new@x.example"
+        await c.wake()
+        await c.drain(settle_window_s=WINDOW_S)
+        assert _now(c).email == "new@x.example"
+
+
 async def test_an_address_that_stands_is_not_sent_again(store: Store) -> None:
     """Reading back first: changing an address may mail somebody."""
     async with circle(store) as c:
