@@ -10,12 +10,16 @@ COMMENT ON COLUMN syncd.lanes.profile_lands_until IS
 COMMENT ON COLUMN syncd.lanes.address_lands_until IS
     'A call that changes the address, and whose fate is unknown, may still land until then.';
 
--- What is in doubt at this moment may land for as long as the settings say where nothing is set.
+-- What is in doubt at this moment may land for as long as the settings say where nothing is set; or for as long as what
+-- says it once more waits, if they say more.
 UPDATE syncd.lanes l
-SET profile_lands_until = CASE WHEN late.is_profile THEN now() + interval '180 seconds' END,
-    address_lands_until = CASE WHEN late.is_address THEN now() + interval '180 seconds' END
+SET profile_lands_until = CASE WHEN late.is_profile THEN GREATEST(now() + interval '180 seconds', profile_again_at) END,
+    address_lands_until = CASE WHEN late.is_address THEN GREATEST(now() + interval '180 seconds', address_again_at) END
 FROM (
-    SELECT lane_id, bool_or(facet = 'profile') AS is_profile, bool_or(operation = 'change_email') AS is_address
+    SELECT lane_id, bool_or(facet = 'profile' OR operation = 'create_relation') AS is_profile,
+           bool_or(operation = 'change_email') AS is_address,
+           max(next_attempt_at) FILTER (WHERE reasserts IS NOT NULL AND facet = 'profile') AS profile_again_at,
+           max(next_attempt_at) FILTER (WHERE reasserts IS NOT NULL AND facet = 'identity') AS address_again_at
     FROM syncd.entries
     WHERE (is_uncertain OR reasserts IS NOT NULL) AND status IN ('pending', 'held', 'dead', 'parked', 'diverged')
       AND facet IN ('profile', 'identity')

@@ -284,7 +284,7 @@ class _LaneWork:
             self._look_again(window_s)
 
     def _expect(self, step: Step) -> None:
-        """Let the lane know that a try of this call may still land. Of a create it matters once that is settled."""
+        """Let the lane know that a try of this call may still land."""
         self._settlement.late |= Late.of(step.change, self._desk.limits.settle_window_s)
 
     def _fail(
@@ -308,7 +308,7 @@ class _LaneWork:
         status = result.status.value
         is_uncertain = result.is_uncertain or (result.status is EntryStatus.DEAD and _inherits_doubt(step))
         self._put(EntrySettlement(carrier.seq, status, result.is_tried, delay_s, is_uncertain, told))
-        if result.is_uncertain and not isinstance(step.change, CreateRelation):
+        if result.is_uncertain:
             self._expect(step)
         if result.status is not EntryStatus.PENDING:
             self._give_up_with(step, status, told)

@@ -20,9 +20,10 @@ folding what is left of a fold changes nothing.
   applied keeps it waiting from wherever it stands, behind a barrier too: said before that one is sent again, the older
   value would follow the newer. What it says again may have been shown otherwise (diverged): that is settled with it.
 * The CRM finds a profile by its address, and makes a relation where none is found. So while a profile edit or a create
-  **may still land**, the address is not changed: landing behind that, it would make a second relation of the old one.
-  And while an e-mail change may still land, no profile is edited: the address could change between the look at it and
-  the edit. Nothing passes a barrier that waits so.
+  **may still land**, the address is not changed, nor said once more: landing behind that, it would make a second
+  relation of the old one. And while an e-mail change may still land, no profile is edited: the address could change
+  between the look at it and the edit. So the two are never in one plan either. A create goes by the address that it
+  gives, and waits for nothing of this. Nothing passes a barrier that waits so.
 
 It must never reorder two changes of one facet, and never send past an entry that waits for a person.
 """
@@ -35,8 +36,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from syncd.domain.changes import LocalChange
-from syncd.policy.merging import is_last_wins, merged, readdressed
+from syncd.domain.changes import CreateRelation, LocalChange
+from syncd.policy.merging import is_last_wins, merged, readdressed, says
 from syncd.policy.states import EntryStatus
 
 IDENTITY = "identity"
@@ -116,7 +117,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 class Landing(msgspec.Struct, frozen=True, gc=False):
     """How long a call of a lane, delivered since or not, may still land that finds by address (``profile_until``: a
-    profile edit, a create that is settled), and one that changes it (``address_until``). None: no longer."""
+    profile edit, a create), and one that changes it (``address_until``). None: no longer."""
 
     profile_until: datetime | None = None
     address_until: datetime | None = None
@@ -261,7 +262,7 @@ class _Walk:
             self._wait(entry)
             self._fence(entry)
             return not is_identity
-        if (until := self._held_until(is_identity=is_identity)) is not None:
+        if (until := self._held_until(entry, is_identity=is_identity)) is not None:
             self._look_at(until)
             self._fence(entry)
             return False
@@ -271,12 +272,17 @@ class _Walk:
             self.barrier = entry
         return False
 
-    def _held_until(self, *, is_identity: bool) -> datetime | None:
+    def _held_until(self, entry: Entry, *, is_identity: bool) -> datetime | None:
         """How long a barrier waits for what may still land: itself, or for the profile edit that stands before it. That
         one has not failed, so it is not passed as a failing facet is: a mail may tell the name."""
-        if is_identity and self.landing.profile_until is not None:
+        if is_identity and self.landing.profile_until is not None and not self._makes(entry):
             return self.landing.profile_until
         return self.landing.address_until if _is_sendable(self.trails.get(PROFILE, ())) else None
+
+    def _makes(self, entry: Entry) -> bool:
+        """Whether this is the create, or an e-mail change that was sent as one and is in doubt."""
+        is_made_again = entry.is_uncertain and any(isinstance(e.change, CreateRelation) for e in self.refused)
+        return isinstance(entry.change, CreateRelation) or is_made_again
 
     def _wait(self, entry: Entry) -> None:
         self.closed.add(entry.facet)
@@ -298,16 +304,23 @@ class _Walk:
         return entry.status == _PENDING and self._may_send(self.trails.get(entry.facet, ()))
 
     def _may_send(self, trail: Sequence[Entry]) -> bool:
-        """Whether a trail makes a call now: not to say an older value again before a newer one that is in doubt, and
-        not to find by an address that may change in that moment."""
-        if not _is_sendable(trail) or (self.landing.address_until is not None and trail[0].facet == PROFILE):
+        """Whether a trail makes a call now: not to say an older value again before a newer one that is in doubt, not to
+        find by an address that may change in that moment, and not to change one by which a call may still find."""
+        if not _is_sendable(trail) or self._lands_until(trail[0].facet) is not None:
             return False
         carrier = next(entry for entry in reversed(trail) if entry.status == _PENDING)
         return carrier.reasserts is None or self.doubted.get(carrier.facet, 0) <= carrier.reasserts
 
+    def _lands_until(self, facet: str) -> datetime | None:
+        """How long what may still land keeps a trail of this facet waiting."""
+        if facet == PROFILE:
+            return self.landing.address_until
+        return self.landing.profile_until if facet == IDENTITY else None
+
     def plan(self, last_seq: int) -> Plan:
-        if self.landing.address_until is not None and PROFILE in self.trails:
-            self._look_at(self.landing.address_until)
+        for facet in self.trails:
+            if (until := self._lands_until(facet)) is not None:
+                self._look_at(until)
         barrier = self.barrier
         if barrier is not None and barrier.change is not None:
             change = readdressed([entry.change for entry in self.refused], barrier.change)
@@ -315,9 +328,11 @@ class _Walk:
             step = Step(barrier, change, (*self.refused, *passed), True, not self.is_repeat_safe(change))
             is_more = self.is_more or barrier.seq < last_seq or bool(self.refused)
             return Plan((step,), tuple(self.broken), self.next_at, is_more, self.is_barred)
-        steps = [_step(trail, self.passed) for trail in self.trails.values() if self._may_send(trail)]
+        sent = {facet: trail for facet, trail in self.trails.items() if self._may_send(trail)}
+        is_put_off = IDENTITY in sent and sent.pop(PROFILE, None) is not None
+        steps = [_step(trail, self.passed) for trail in sent.values()]
         steps.sort(key=_place)
-        return Plan(tuple(steps), tuple(self.broken), self.next_at, self.is_more, self.is_barred)
+        return Plan(tuple(steps), tuple(self.broken), self.next_at, self.is_more or is_put_off, self.is_barred)
 
 
 def _is_sendable(trail: Sequence[Entry]) -> bool:
@@ -349,14 +364,14 @@ def _place(step: Step) -> int:
 
 def _step(trail: list[Entry], passed: Sequence[Entry]) -> Step:
     """Fold one facet's trail up to its last pending entry; what is dead behind that one stays as it is. A reassertion
-    says what was delivered last: it takes along whatever is shown otherwise, wherever that stands."""
+    says what was delivered last: it takes along what is shown otherwise, wherever that stands, if it says all of it."""
     behind = list(trail)
     carrier = _upto_pending(trail)[-1]
     assert carrier.change is not None
     shown: tuple[Entry, ...] = ()
     if carrier.reasserts is not None:
         others = (*behind[len(trail) :], *(entry for entry in passed if entry.facet == carrier.facet))
-        shown = tuple(entry for entry in others if entry.status == _DIVERGED)
+        shown = tuple(entry for entry in others if entry.status == _DIVERGED and says(carrier.change, entry.change))
     if len(trail) == 1:
         return Step(carrier, carrier.change, shown)
     change = merged([entry.change for entry in trail if entry.change is not None])

@@ -32,6 +32,13 @@ def keeps_all(change: LocalChange) -> bool:
     return isinstance(change, UpdateProfile)
 
 
+def says(last: LocalChange, older: LocalChange | None) -> bool:
+    """Tell whether a facet's last value leaves nothing to be said of an older one: of a profile edit, every column."""
+    if isinstance(last, UpdateProfile):
+        return isinstance(older, UpdateProfile) and older.new.keys() <= last.new.keys()
+    return older is not None and not isinstance(older, CreateRelation)
+
+
 def merged(changes: Sequence[LocalChange]) -> LocalChange:
     """Return the one change that does what these, all of one facet and in order, do together."""
     last = changes[-1]

@@ -159,7 +159,7 @@ async def claim(connection: Connection, account_id: AccountId, terms: Terms, *, 
         return Claim((), 0)
     now: datetime = due[0].now
     entries = await read_entries(connection, {lane.id: lane.acked_seq for lane in due}, terms.window)
-    late = await doubt(connection, due, entries, terms.is_repeat_safe, terms.lands_s)
+    late = await _doubt(connection, due, entries, terms)
     await outbox_reassert.bring_up(connection, entries, now)
     plans = {lane.id: _plan(lane, entries.get(lane.id, ()), terms, late) for lane in due}
     windows = await _widen(connection, due, entries, plans, terms, late)
@@ -231,6 +231,27 @@ def decoded(operation: str, payload: str) -> tuple[LocalChange | None, str]:
         return None, f"the payload cannot be read: {error}"
 
 
+async def _doubt(
+    connection: Connection, due: Sequence[Any], entries: dict[int, list[Entry]], terms: Terms
+) -> dict[int, Late]:
+    """Mark what dropped claims may have sent, as far as their intents reach: one that had widened its window may have
+    sent what stands beyond this one, and its intent is overwritten here."""
+    reached, window = dict(entries), terms.window
+    while short := [lane for lane in due if _is_short(lane, reached.get(lane.id, ()), window)]:
+        window *= WIDER
+        reached |= await read_entries(connection, {lane.id: lane.acked_seq for lane in short}, window)
+    late = await doubt(connection, due, reached, terms.is_repeat_safe, terms.lands_s)
+    for lane_id, read in entries.items():
+        if reached[lane_id] is not read:
+            told = {entry.id for entry in reached[lane_id] if entry.is_uncertain}
+            read[:] = [msgspec.structs.replace(e, is_uncertain=True) if e.id in told else e for e in read]
+    return late
+
+
+def _is_short(lane: Any, read: Sequence[Entry], window: int) -> bool:
+    return len(read) >= window and read[-1].seq < (lane.sending_upto or 0)
+
+
 def _plan(lane: Any, entries: Sequence[Entry], terms: Terms, late: Mapping[int, Late]) -> Plan:
     return fold(entries, terms.is_repeat_safe, lane.now, expected(lane, late.get(lane.id, NOTHING), lane.now))
 
@@ -241,7 +262,7 @@ async def _widen(
     entries: dict[int, list[Entry]],
     plans: dict[int, Plan],
     terms: Terms,
-    late: dict[int, Late],
+    late: Mapping[int, Late],
 ) -> dict[int, bool]:
     """Read further where a window held nothing to send; return which lanes go on beyond what was read.
 
@@ -255,8 +276,6 @@ async def _widen(
         window *= WIDER
         cursors = {lane.id: lane.acked_seq for lane in due if lane.id in narrow}
         wider = await read_entries(connection, cursors, window)
-        looked = [lane for lane in due if lane.id in wider]
-        late |= await doubt(connection, looked, wider, terms.is_repeat_safe, terms.lands_s)
         await outbox_reassert.bring_up(connection, wider, now)
         for lane_id, read in wider.items():
             entries[lane_id], plans[lane_id] = read, _plan(lanes[lane_id], read, terms, late)

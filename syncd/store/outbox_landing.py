@@ -2,7 +2,7 @@
 
 A lane says it, and not an entry: what was tried may by now be delivered, folded into another, dead or given up, and may
 stand anywhere in the lane. Two kinds matter (``policy.fold.Landing``): what finds a relation by its address, and what
-changes the address. A create is of the first kind once it is settled; until then nothing of its lane goes past it.
+changes the address. A create is of the first kind; it does not wait for its own.
 
 Whoever writes down a doubt writes this in the same transaction, under the lane's lock.
 """
@@ -68,11 +68,10 @@ async def expect(connection: Connection, late: Mapping[int, Late]) -> None:
 
 
 def late_of(entries: Iterable[Entry], lands_s: float) -> Late:
-    """Return what may still land for ``lands_s``, if these were tried just now and are not settled yet."""
+    """Return what may still land for ``lands_s``, if these were tried just now."""
     late = NOTHING
     for entry in entries:
-        if not isinstance(entry.change, CreateRelation):
-            late |= Late.of(entry.change, lands_s)
+        late |= Late.of(entry.change, lands_s)
     return late
 
 

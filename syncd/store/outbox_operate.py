@@ -29,7 +29,7 @@ from syncd.store.decisions import Decision, record
 from syncd.store.engine import Connection
 from syncd.store.outbox_claim import decoded
 from syncd.store.outbox_incidents import close_for_entries
-from syncd.store.outbox_reassert import remember
+from syncd.store.outbox_reassert import remember, was_said_again
 
 # What the settings say where nothing is set.
 SETTLE_WINDOW_S = 180.0
@@ -40,7 +40,10 @@ _READ = text(
     """
     SELECT e.id, e.account_id, e.lane_id, e.seq, e.facet, e.status, e.reasserts IS NOT NULL AS is_again,
            e.status = 'pending' AND e.seq <= coalesce(l.sending_upto, 0) AS is_in_hand, e.is_uncertain, e.operation,
-           CAST(e.payload AS text) AS payload, coalesce(e.reasserts, e.id) AS root
+           CAST(e.payload AS text) AS payload, coalesce(e.reasserts, e.id) AS root,
+           CASE WHEN l.claimed_by IS NOT NULL
+                THEN GREATEST(0.0, CAST(EXTRACT(EPOCH FROM l.ready_at - now()) AS double precision)) ELSE 0.0 END
+               AS lease_s
     FROM syncd.entries e JOIN syncd.lanes l ON l.id = e.lane_id WHERE e.id = :entry_id
     """
 )
@@ -50,7 +53,7 @@ _READ = text(
 # profile edits undo each other in the columns that both name, and nowhere else; what was folded into a delivered
 # profile edit was delivered with it. (CASE, because only of a profile edit "new" is certainly an object.)
 _LATER = text(
-    """
+    f"""
     SELECT e.id, CASE WHEN e.status = 'pending' AND e.seq <= l.sending_upto THEN 'in_hand' ELSE e.status END AS status
     FROM syncd.entries this
     JOIN syncd.entries e ON e.lane_id = this.lane_id AND e.facet = this.facet AND e.seq > this.seq
@@ -61,6 +64,7 @@ _LATER = text(
                ELSE true END
       AND ((e.status IN ('verified', 'accepted', 'diverged', 'skipped') AND e.reasserts IS NULL)
            OR (e.status = 'superseded' AND this.facet = 'profile')
+           OR (e.reasserts IS NULL AND {was_said_again("e")})
            OR (e.status = 'pending' AND e.seq <= l.sending_upto)
            OR (e.status IN ('pending', 'dead', 'parked') AND (e.is_uncertain OR EXISTS (
                   SELECT FROM syncd.attempts a
@@ -151,8 +155,8 @@ async def skip_entry(
 
     Returns whether a worker had it in hand: then it may reach, or have reached, the CRM all the same. What may is
     remembered: a value of its facet that is delivered within ``settle_window_s`` (0: none) is said once more after
-    them. Raises UserError when it is settled, or when an older change of its facet is not: that one could be sent
-    after this one.
+    them; what a worker has in hand may begin until its lease is over, and is remembered for so much longer. Raises
+    UserError when it is settled, or when an older change of its facet is not: that one could be sent after this one.
     """
     entry = await _lock(connection, entry_id)
     if not may_move(EntryStatus(entry.status), EntryStatus.SKIPPED):
@@ -167,7 +171,8 @@ async def skip_entry(
     await connection.execute(_SKIP, {"entry_id": entry_id})
     change, _ = decoded(entry.operation, entry.payload)
     if change is not None and (entry.is_uncertain or entry.is_in_hand):
-        await remember(connection, entry.lane_id, change, entry.root, settle_window_s)
+        lease_s = entry.lease_s if entry.is_in_hand and settle_window_s > 0 else 0.0
+        await remember(connection, entry.lane_id, change, entry.root, settle_window_s + lease_s)
     await close_for_entries(connection, [entry_id])
     await connection.execute(_WAKE, {"lane_id": entry.lane_id})
     await record(connection, Decision(AccountId(entry.account_id), "skip", actor, reason, entry_id=entry_id))

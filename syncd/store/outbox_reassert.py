@@ -69,16 +69,25 @@ _APPEND = text(
     """
 )
 
+
+def was_said_again(entry: str) -> str:
+    """Return the condition for the row of syncd.entries that the query calls ``entry``: it was delivered and shown
+    otherwise, and a reassertion, which says what was delivered last, has settled it (``policy.fold``)."""
+    return f"""({entry}.status = 'superseded' AND EXISTS (
+        SELECT FROM syncd.entries again WHERE again.id = {entry}.superseded_by AND again.reasserts IS NOT NULL))"""
+
+
 # Superseded profile edits were part of the call that superseded them; of anything else the last one alone was sent.
 _SINCE = text(
-    """
+    f"""
     SELECT r.id, coalesce(d.status = 'skipped', false) AS is_given_up, e.operation, CAST(e.payload AS text) AS payload
     FROM unnest(CAST(:ids AS bigint[])) AS i (id)
     JOIN syncd.entries r ON r.id = i.id
     LEFT JOIN syncd.entries d ON d.id = r.reasserts
     LEFT JOIN syncd.entries e
       ON e.lane_id = r.lane_id AND e.facet = r.facet AND e.seq > coalesce(d.seq, r.seq) AND e.reasserts IS NULL
-     AND (e.status IN ('verified', 'accepted', 'diverged') OR e.status = 'superseded' AND e.facet = 'profile')
+     AND (e.status IN ('verified', 'accepted', 'diverged') OR e.status = 'superseded' AND e.facet = 'profile'
+          OR {was_said_again("e")})
     ORDER BY r.id, e.seq
     """
 )

@@ -349,6 +349,46 @@ async def test_a_profile_is_not_edited_while_its_address_may_still_change(store:
         assert _now(c).first_name == "Nieuw"
 
 
+async def test_an_address_that_is_said_again_and_a_profile_edit_are_never_under_way_together(store: Store) -> None:
+    """The edit would go out by the address that a late call put back; landing behind the right one, it makes another
+    relation."""
+    async with circle(store) as c:
+        there = len(c.sandbox.world.relations)
+        c.sandbox.faults.add("late", operation="relation_email")
+        await _edit(c, SCENARIOS["e-mail"].first)
+        await _edit(c, SCENARIOS["e-mail"].second)
+        await _edit(c, _RENAME)
+        assert (await c.drain(settle_window_s=WINDOW_S)).reasserting == 1
+        assert c.sandbox.land() == 1
+        assert _now(c).email == "old@x.example", "the late request lands after the newer address"
+        await c.wake()
+        c.sandbox.faults.add("late", operation="relation_upsert")
+        await c.drain(settle_window_s=WINDOW_S)
+        assert c.sandbox.land() == 1
+        assert len(c.sandbox.world.relations) == there
+        assert (_now(c).email, _now(c).first_name) == ("new@x.example", "Nieuw")
+
+
+async def test_an_address_does_not_change_under_a_create_that_a_person_said_was_not_made(store: Store) -> None:
+    """Nobody can look at what is still on its way."""
+    async with circle(store) as c:
+        there = len(c.sandbox.world.relations)
+        c.sandbox.faults.add("late", operation="relation_upsert")
+        await c.edit("INSERT INTO crm.relations (account_id, email) VALUES (:account_id, 'new@x.example')")
+        assert (await c.drain(settle_window_s=WINDOW_S, max_attempts=1)).parked == 1
+        (create,) = await c.entries()
+        async with store.begin() as connection:
+            await retry_entry(connection, create["id"], as_new=True)
+        assert (await c.drain(settle_window_s=WINDOW_S)).delivered == 1
+        await c.edit("UPDATE crm.relations SET email = 'moved@x.example' WHERE email = 'new@x.example'")
+        assert (await c.drain(settle_window_s=WINDOW_S)).pending == 1
+        assert c.sandbox.land() == 1
+        await c.wake()
+        assert (await c.drain(settle_window_s=WINDOW_S)).is_empty
+        assert c.sandbox.world.relation("moved@x.example") is not None
+        assert len(c.sandbox.world.relations) == there + 1
+
+
 async def test_a_late_call_that_is_seen_in_place_of_the_newer_value_leaves_nobody_to_ask(store: Store) -> None:
     """It lands between a call and the look at what came of it: the value is shown otherwise, then said once more."""
     async with circle(store, options=ProviderOptions(allowed_operations=GUARDED, verify_writes=True)) as c:
@@ -369,6 +409,30 @@ async def test_a_late_call_that_is_seen_in_place_of_the_newer_value_leaves_nobod
         async with store.begin() as connection:
             assert await list_incidents(connection) == ()
         assert [e["status"] for e in await c.entries()] == ["verified", "verified", "superseded"]
+
+
+async def test_what_was_settled_by_a_reassertion_in_doubt_is_what_the_next_one_says(store: Store) -> None:
+    """The newest value was shown otherwise and is settled by the first; an older one must not come back by the next."""
+    async with circle(store, options=ProviderOptions(allowed_operations=GUARDED, verify_writes=True)) as c:
+        c.sandbox.faults.add("late", operation="relation_email")
+        await _edit(c, SCENARIOS["e-mail"].first)
+        await _edit(c, "UPDATE crm.relations SET email = 'between@x.example' WHERE id = :who")
+        assert (await c.drain(settle_window_s=WINDOW_S)).reasserting == 1
+        c.sandbox.faults.add("hold", operation="relation_by_id", nth=2)
+        await _edit(c, SCENARIOS["e-mail"].second)
+        draining = asyncio.create_task(c.drain(settle_window_s=WINDOW_S))
+        await c.sandbox.until_held()
+        assert c.sandbox.land() == 1
+        c.sandbox.release()
+        assert (await draining).delivered == 1
+        assert (await c.entries())[-1]["status"] == "diverged"
+        await c.wake()
+        c.sandbox.faults.add("lost_answer", operation="relation_email")
+        assert (await c.drain(settle_window_s=WINDOW_S)).reasserting == 1
+        assert _now(c).email == "new@x.example"
+        await c.wake()
+        await c.drain(settle_window_s=WINDOW_S)
+        assert _now(c).email == "new@x.example"
 
 
 async def test_an_address_that_stands_is_not_sent_again(store: Store) -> None:

@@ -236,12 +236,24 @@ def test_address_and_profile_wait_for_each_others_late_calls_and_nobody_else(
     late = Landing(profile_until=LATER) if is_profile_late else Landing(address_until=LATER)
     entries = [entry(number, change) for number, change in enumerate(changes, 1)]
     made, plain = fold(entries, is_repeat_safe, NOW, late), fold(entries, is_repeat_safe, NOW)
-    waiting = "identity" if is_profile_late else "profile"
-    assert not any(step.carrier.facet == waiting for step in made.steps)
-    if any(step.carrier.facet == waiting for step in plain.steps):
+    waiting = "change_email" if is_profile_late else "update_profile"
+    assert not any(step.carrier.operation == waiting for step in made.steps)
+    if any(step.carrier.operation == waiting for step in plain.steps):
         assert made.next_at == LATER
-    if not any(e.facet == waiting for e in entries):
+    if not any(e.operation == waiting for e in entries):
         assert made == plain
+
+
+@given(LANES, EACH[ChangeEmail], st.one_of(st.none(), EACH[UpdateProfile]))
+def test_an_address_and_what_finds_by_it_are_never_in_one_plan(
+    changes: list[LocalChange], address: LocalChange, said: LocalChange | None
+) -> None:
+    """The answer to the first may be lost: then the second is under way by an address that may still change."""
+    entries = [entry(number * 10, change) for number, change in enumerate(changes, 1)]
+    repeated = [_reasserting(5, address), *([] if said is None else [_reasserting(6, said)])]
+    made = fold([*repeated, *entries], is_repeat_safe, NOW)
+    assert made.steps
+    assert not {"change_email", "update_profile"} <= {step.carrier.operation for step in made.steps}
 
 
 @given(st.lists(EACH[CreateRelation], max_size=1), SHORT, SHORT, SHORT, st.data())

@@ -7,6 +7,7 @@ import pytest
 from syncd.domain.account import Account
 from syncd.store import Store
 from syncd.store.outbox import stage
+from syncd.store.outbox_landing import Late
 from syncd.store.twins import LINKS, POINTERS
 from tests.support.claims import (
     account_with,
@@ -144,6 +145,22 @@ async def test_a_twin_with_undelivered_changes_makes_the_create_wait(store: Stor
     await settled(store, account, delivered(await claimed_one(store, account), bind_remote_id="77"))
     assert (await _relation(store, 1))["remote_id"] == "77"
     assert (await lane_of(store, 1))["block_reason"] is None
+
+
+async def test_a_create_in_doubt_that_waits_for_its_twin_is_not_kept_waiting_by_itself(store: Store) -> None:
+    """The lane is told what may still land, and the settle window is far longer than the twin's changes take."""
+    account = await account_with(store, 0, unbound=1)
+    await _twin(store, account)
+    await _created(store, account)
+    lane = await claimed_one(store, account)
+    await changed(store, account, 900, add(2))
+    late = Late(profile_s=600.0)
+    await settled(store, account, delivered(lane, bind_remote_id="77", late=late))
+    await settled(store, account, delivered(await claimed_one(store, account)))
+    await run_sql(store, "UPDATE syncd.entries SET next_attempt_at = now() WHERE next_attempt_at > now()")
+    await run_sql(store, "UPDATE syncd.lanes SET ready_at = now() WHERE ready_at > now()")
+    await settled(store, account, delivered(await claimed_one(store, account), bind_remote_id="77", late=late))
+    assert (await _relation(store, 1))["remote_id"] == "77"
 
 
 async def test_captures_against_the_twin_move_with_it(store: Store) -> None:

@@ -21,9 +21,9 @@ from tests.support.claims import (
     lane_of,
     settled,
 )
-from tests.support.lanes import add, create, email, is_repeat_safe, remove, sent, subscribe
+from tests.support.lanes import add, create, email, is_repeat_safe, profile, remove, sent, subscribe
 from tests.support.locks import until_blocked
-from tests.support.outbox import run_sql, stage_all
+from tests.support.outbox import rows, run_sql, stage_all
 
 
 async def test_a_claim_raises_the_epoch_sets_the_lease_and_records_the_intent(store: Store) -> None:
@@ -266,3 +266,29 @@ async def test_a_lane_with_more_to_send_goes_behind_those_that_wait(store: Store
         order.append(lane.relation_id)
         await settled(store, account, delivered(lane))
     assert order == [1, 2, 3, 1, 1]
+
+
+async def test_what_a_dropped_claim_sent_from_beyond_the_window_is_not_forgotten(store: Store) -> None:
+    """The head of the lane had nothing to send then, and has now: the call far behind it may have been applied."""
+    account = await account_with(store)
+    await changed(store, account, 1, add(1), add(2), add(3), subscribe())
+    await run_sql(store, "UPDATE syncd.entries SET next_attempt_at = now() + interval '1 hour' WHERE seq <= 3")
+    lane = await claimed_one(store, account, window=2)
+    assert [step.carrier.seq for step in lane.plan.steps] == [4]
+    assert await begun(store, lane)
+    await expire(store)
+    head = await claimed_one(store, account, "other", window=2)
+    told = await rows(store, "SELECT seq FROM syncd.entries WHERE is_uncertain")
+    assert (sent(head.plan), [row["seq"] for row in told]) == ([add(1), add(2)], [4])
+
+
+async def test_a_profile_edit_that_a_dropped_claim_sent_from_beyond_the_window_may_land(store: Store) -> None:
+    """It keeps an address from being changed, wherever it stands."""
+    account = await account_with(store)
+    await changed(store, account, 1, add(1), add(2), add(3), profile(first_name="A"))
+    await run_sql(store, "UPDATE syncd.entries SET next_attempt_at = now() + interval '1 hour' WHERE seq <= 3")
+    assert [step.carrier.seq for step in (await claimed_one(store, account, window=2)).plan.steps] == [4]
+    await expire(store)
+    await claimed_one(store, account, "other", window=2, lands_s=600.0)
+    (lane,) = await rows(store, "SELECT profile_lands_until > now() AS is_late FROM syncd.lanes")
+    assert lane["is_late"]

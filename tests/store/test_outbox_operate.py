@@ -313,6 +313,22 @@ async def test_an_older_value_is_not_retried_while_a_newer_one_is_on_its_way(sto
         await _retry(store, (await entry_of(store, 1, 1))["id"])
 
 
+async def test_an_older_value_is_not_retried_behind_one_that_a_reassertion_has_settled(store: Store) -> None:
+    """The newer one was delivered, shown otherwise and said once more: the CRM has it."""
+    account = await account_with(store)
+    await changed(store, account, 1, subscribe(), field("b"))
+    await settled(store, account, delivered(await claimed_one(store, account)))
+    lane = await claimed_one(store, account)
+    again = Reassertion(field("b"), lane.plan.steps[0].carrier.id, 0.0)
+    await settled(store, account, delivered(lane, "diverged", reassertions=[again], after_s=0.0))
+    await settled(store, account, delivered(await claimed_one(store, account)))
+    assert (await entry_of(store, 1, 2))["status"] == "superseded"
+    older = "SET status = 'dead', operation = 'set_field', facet = n.facet, payload = n.payload"
+    await run_sql(store, f"UPDATE syncd.entries e {older} FROM syncd.entries n WHERE e.seq = 1 AND n.seq = 2")
+    with pytest.raises(UserError, match="cannot be retried"):
+        await _retry(store, (await entry_of(store, 1))["id"])
+
+
 async def test_skipping_says_whether_a_worker_had_it_in_hand(store: Store) -> None:
     """What is given up while it is sent may reach the CRM all the same; a person must know."""
     account = await account_with(store)
@@ -322,6 +338,19 @@ async def test_skipping_says_whether_a_worker_had_it_in_hand(store: Store) -> No
     async with store.begin() as connection:
         assert await skip_entry(connection, (await entry_of(store, 1, 1))["id"])
         assert not await skip_entry(connection, (await entry_of(store, 1, 2))["id"])
+
+
+async def test_what_is_skipped_in_a_workers_hand_may_begin_until_its_lease_is_over(store: Store) -> None:
+    """The worker learns of it when it renews; what it sends until then may land a settle window later."""
+    account = await account_with(store)
+    await changed(store, account, 1, profile(first_name="A"))
+    await claimed_one(store, account, lease_s=1000.0)
+    async with store.begin() as connection:
+        assert await skip_entry(connection, (await entry_of(store, 1))["id"], settle_window_s=100.0)
+    told = "{} BETWEEN now() + interval '1000 seconds' AND now() + interval '1100 seconds' AS is_long"
+    for column, table in (("profile_lands_until", "lanes"), ("next_attempt_at", "entries WHERE reasserts IS NOT NULL")):
+        (row,) = await rows(store, f"SELECT {told.format(column)} FROM syncd.{table}")
+        assert row["is_long"], column
 
 
 async def test_every_decision_is_recorded(store: Store) -> None:

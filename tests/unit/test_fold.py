@@ -308,6 +308,37 @@ def test_a_barrier_waits_for_a_profile_edit_before_it_that_waits_for_an_address(
     assert sent(made) == [barrier], "one behind it is not in its way"
 
 
+def test_an_address_is_not_said_again_while_a_profile_edit_may_still_land() -> None:
+    """To say it again may change it; the edit would then land by an address that nobody has any more."""
+    made = plan(again(1, email("b@x.example")), entry(2, add()), landing=Landing(profile_until=LATER))
+    assert (sent(made), made.next_at) == ([add()], LATER)
+
+
+def test_an_address_is_said_again_before_a_profile_is_edited_and_not_beside_it() -> None:
+    """Each call's answer may be lost; the other would be under way already."""
+    edit = profile(first_name="A")
+    made = plan(entry(1, edit), again(2, email("b@x.example")), entry(3, add()))
+    assert (sent(made), made.is_more) == ([email("b@x.example"), add()], True)
+    assert sent(plan(entry(1, edit), again(2, email("b@x.example"), next_attempt_at=LATER))) == [edit]
+
+
+def test_a_create_does_not_wait_for_its_own_late_call() -> None:
+    """It is keyed on the address that it gives: it may go again, and only then is there an id to change it by."""
+    late = Landing(profile_until=LATER)
+    assert sent(plan(entry(1, create(first_name="A")), landing=late)) == [create(first_name="A")]
+    refused = entry(1, create(first_name="A"), "dead", is_refused=True)
+    moved = entry(2, email("b@x.example"), is_uncertain=True)
+    assert sent(plan(refused, moved, landing=late)) == [create("b@x.example", first_name="A")]
+
+
+def test_a_reassertion_leaves_columns_that_it_does_not_say_to_a_person() -> None:
+    """A profile edit that is shown otherwise may be of other columns: nobody has said those again."""
+    shown = entry(1, profile(last_name="A"), "diverged")
+    assert plan(shown, again(2, profile(first_name="B"))).steps[0].superseded == ()
+    said = plan(shown, again(2, profile(first_name="B", last_name="A")))
+    assert [e.seq for e in said.steps[0].superseded] == [1]
+
+
 def test_a_rejected_newer_value_leaves_the_reassertion_to_be_sent() -> None:
     """What the CRM refused changed nothing; what was delivered before it still has to stand."""
     made = plan(again(1, add()), entry(2, remove(), "dead"))

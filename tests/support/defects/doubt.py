@@ -132,7 +132,7 @@ DOUBT: dict[str, Defect] = {
     "held_edit_passed": Defect(
         "A barrier passes a profile edit that waits for an address: a mail goes out with the old name.",
         "tests/unit/test_fold.py::test_a_barrier_waits_for_a_profile_edit_before_it_that_waits_for_an_address",
-        in_class(fold._Walk, "_held_until", lambda _: lambda self, is_identity: None),
+        in_class(fold._Walk, "_held_until", lambda _: lambda self, entry, is_identity: None),
     ),
     "late_try_unknown": Defect(
         "An entry that was not delivered does not say that a try of it may still land.",
@@ -160,6 +160,11 @@ DOUBT: dict[str, Defect] = {
         "tests/store/test_outbox_claim.py::test_a_dropped_barrier_is_marked_uncertain_before_anybody_sends_again",
         instead(outbox_doubt, "doubt", _undoubted),
         dies=Danger.CALLED,
+    ),
+    "doubt_within_the_window": Defect(
+        "What a dropped claim may have sent is looked for in one window of its lane, and it had read further.",
+        "tests/store/test_outbox_claim.py::test_what_a_dropped_claim_sent_from_beyond_the_window_is_not_forgotten",
+        instead(outbox_claim, "_is_short", lambda _: lambda *given: False),
     ),
     "barrier_sent_unread": Defect(
         "A call that may have been applied is sent again without reading back.",
