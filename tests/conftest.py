@@ -11,9 +11,9 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 
+import asyncpg
 import pytest
 from hypothesis import settings
-from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from syncd.store import Store
@@ -58,15 +58,13 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 async def admin(url: str, *statements: str) -> None:
-    """Run statements outside any transaction."""
-    store = Store.open(url, pool_size=1)
+    """Run statements outside any transaction; with the bare driver, since two of these surround each test."""
+    connection = await asyncpg.connect(url)
     try:
-        async with store.engine.connect() as connection:
-            connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
-            for statement in statements:
-                await connection.execute(text(statement))
+        for statement in statements:
+            await connection.execute(statement)
     finally:
-        await store.close()
+        await connection.close()
 
 
 def database_url(server_url: str, name: str) -> str:
