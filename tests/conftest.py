@@ -7,9 +7,11 @@ Postgres is started for the run, by the code that users run.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import asyncpg
 import pytest
@@ -32,6 +34,26 @@ settings.load_profile(os.environ.get("SYNCD_HYPOTHESIS_PROFILE") or ("prove" if 
 def proof(request: pytest.FixtureRequest) -> proving.Say:
     """Say in one line what was proved: counts, seeds, how long it took. Printed at the end of the run."""
     return proving.remember(request.node.user_properties)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep together what ``spreading`` says, where ``--dist loadgroup`` asks for groups."""
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from tests.support.spreading import Spread
+
+    return Spread(config, log)
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Collect without looking for garbage: thousands of tests are made and all of them stay."""
+    gc.disable()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
