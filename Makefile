@@ -5,7 +5,7 @@ ARGS   ?=
 BIN    := $(VENV)/bin
 JOBS   ?= 2
 
-.PHONY: help demo test check fmt bench prove wheel lock clean
+.PHONY: help demo test check lint fmt bench prove wheel lock clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -13,13 +13,19 @@ help:  ## say what there is
 demo: $(VENV)/.run  ## the whole circle on the embedded Postgres and the simulator (ARGS=--once: prove it and exit)
 	@$(BIN)/syncd demo $(ARGS)
 
-test: $(VENV)/.dev check  ## lint, formats, types, floors and every test
-	$(BIN)/pytest -q -n $(JOBS) --dist loadgroup $(ARGS)
+# Types are checked beside the tests, which leave a processor idle now and then; either fails the whole. Bytecode is kept,
+# whatever the environment says: else each worker compiles anew what the one before has compiled.
+test: $(VENV)/.dev lint  ## lint, formats, types, floors and every test
+	@$(BIN)/mypy > $(VENV)/types.txt 2>&1 & types=$$!; \
+	  PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -q -n $(JOBS) --dist loadgroup $(ARGS); tests=$$?; \
+	  wait $$types; types=$$?; cat $(VENV)/types.txt; exit $$(( tests ? tests : types ))
 
-check: $(VENV)/.dev  ## lint, formats and types alone
+check: $(VENV)/.dev lint  ## lint, formats and types alone
+	$(BIN)/mypy
+
+lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 
 fmt: $(VENV)/.dev  ## format and mend what can be mended by machine
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .

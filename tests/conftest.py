@@ -7,13 +7,15 @@ Postgres is started for the run, by the code that users run.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
+import asyncpg
 import pytest
 from hypothesis import settings
-from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from syncd.store import Store
@@ -32,6 +34,26 @@ settings.load_profile(os.environ.get("SYNCD_HYPOTHESIS_PROFILE") or ("prove" if 
 def proof(request: pytest.FixtureRequest) -> proving.Say:
     """Say in one line what was proved: counts, seeds, how long it took. Printed at the end of the run."""
     return proving.remember(request.node.user_properties)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep together what ``spreading`` says, where ``--dist loadgroup`` asks for groups."""
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from tests.support.spreading import Spread
+
+    return Spread(config, log)
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Collect without looking for garbage: thousands of tests are made and all of them stay."""
+    gc.disable()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -58,15 +80,13 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 async def admin(url: str, *statements: str) -> None:
-    """Run statements outside any transaction."""
-    store = Store.open(url, pool_size=1)
+    """Run statements outside any transaction; with the bare driver, since two of these surround each test."""
+    connection = await asyncpg.connect(url)
     try:
-        async with store.engine.connect() as connection:
-            connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
-            for statement in statements:
-                await connection.execute(text(statement))
+        for statement in statements:
+            await connection.execute(statement)
     finally:
-        await store.close()
+        await connection.close()
 
 
 def database_url(server_url: str, name: str) -> str:

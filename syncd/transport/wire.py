@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -314,10 +315,20 @@ def _lower(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _tls(ca_file: Path | None) -> ssl.SSLContext:
+    if ca_file is None:
+        return _system_tls()
     context = ssl.create_default_context()
-    if ca_file is not None:
-        try:
-            context.load_verify_locations(cafile=ca_file)
-        except (OSError, ssl.SSLError):
-            raise ConfigurationError(f"the certificate file {ca_file} cannot be read as PEM") from None
+    try:
+        context.load_verify_locations(cafile=ca_file)
+    except (OSError, ssl.SSLError):
+        raise ConfigurationError(f"the certificate file {ca_file} cannot be read as PEM") from None
     return context
+
+
+@cache
+def _system_tls() -> ssl.SSLContext:
+    """Trust the system's authorities. Reading them takes as long as many requests: once for all pools of the process.
+
+    Nobody may change what it returns: an authority of a pool's own goes into a context of its own.
+    """
+    return ssl.create_default_context()

@@ -59,7 +59,7 @@ async def cluster_store(cluster_url: str) -> AsyncIterator[Store]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def crash_stage(server_url: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
-    """Where takes of the crash points are played; whoever uses it is of the group ``crash``, to have it in common."""
+    """Where takes of the crash points are played; whoever uses it is named in ``spreading``, to have it in common."""
     async with forks(tmp_path_factory.mktemp("crash")) as warm, stage(server_url, template, warm) as prepared:
         yield prepared
 

@@ -18,7 +18,7 @@ from tests.support.crashing.gate import Moment, Point
 from tests.support.crashing.rehearsal import Script, Stage, Take
 from tests.support.crashing.survey import Survey, documented
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("crash"), pytest.mark.slow]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
 
 
 def _sample(survey: Survey) -> list[Point]:

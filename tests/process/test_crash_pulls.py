@@ -22,7 +22,7 @@ from tests.support.crashing.gate import Moment, Point
 from tests.support.crashing.pull_take import PullStage, pull_stage
 from tests.support.defects import DEFECTS
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("crash_pulls"), pytest.mark.slow]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
 # The ends of the transactions that prove something, and of those that keep the row of a PDF.
 _PROVING = re.compile(r"COMMIT after (UPDATE syncd\.runs|INSERT INTO syncd\.readings)")

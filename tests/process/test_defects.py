@@ -117,7 +117,6 @@ async def end(tasks: set[asyncio.Task[Any]]) -> None:
 # The crash points ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xdist_group("crash")
 @pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize("name", AT_POINTS)
 async def test_a_planted_bug_is_caught_where_a_drainer_dies(

@@ -21,7 +21,7 @@ from tests.support.proving import Say, is_long
 from tests.support.world_edits import Rename, Transaction, commit, read_ledger
 from tests.support.world_postgres import Cluster
 
-pytestmark = [pytest.mark.xdist_group("postgres under it"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 GRACE_S = 8.0
 

@@ -27,8 +27,6 @@ from tests.support.world_postgres import SHARE, Cluster, Gauge, hogged, load
 from tests.support.world_verdict import complaints
 from tests.support.world_weather import Climate
 
-pytestmark = pytest.mark.xdist_group("postgres under it")
-
 # Such that the simulator's patience bounds the rate: what a busy machine adds to an answer is little against it.
 LATENCY_S = 0.25
 WINDOW_S = 4.0 if is_long() else 1.5

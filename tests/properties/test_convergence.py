@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any, ClassVar
 
-import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
@@ -467,7 +466,6 @@ def converge(database: str, *, examples: int, steps: int, seed: int) -> None:
             runner.run(store.close())
 
 
-@pytest.mark.xdist_group("convergence")
 def test_both_sides_converge_and_nothing_is_lost(database: str, proof: Say) -> None:
     """The promise of the whole program, without any knowledge of how it is kept."""
     examples, steps = (150, 40) if is_long() else (6, 14)

@@ -17,6 +17,8 @@ from typing import Any
 
 from sqlalchemy.engine import make_url
 
+from tests.support import warm
+
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
 
@@ -47,14 +49,8 @@ class Ended:
 
 
 async def syncd(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None, **settings: str) -> Ended:
-    """Run one command to its end."""
-    process = await spawn(*arguments, cwd=cwd, env=env, **settings)
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            out, err = await process.communicate()
-    finally:
-        await reap(process)
-    return Ended(process.returncode or 0, out.decode(), err.decode())
+    """Run one command to its end, from a warm process: see there."""
+    return Ended(*await warm.run(arguments, cwd, {**environment(**settings), **(env or {})}, PATIENCE_S))
 
 
 async def spawn(
