@@ -50,7 +50,9 @@ async def doubt(
     for lane_id, told in found.items():
         for index, entry in told:
             entries[lane_id][index] = msgspec.structs.replace(entry, is_uncertain=True)
-    return {lane_id: late_of((entry for _, entry in told), lands_s) for lane_id, told in found.items()}
+    return {
+        lane_id: late_of((e for _, e in told), entries.get(lane_id, ()), lands_s) for lane_id, told in found.items()
+    }
 
 
 def doubtful(entries: Sequence[Entry], upto: int | None, is_repeat_safe: RepeatSafe) -> list[tuple[int, Entry]]:

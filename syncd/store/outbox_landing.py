@@ -9,7 +9,7 @@ Whoever writes down a doubt writes this in the same transaction, under the lane'
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -67,11 +67,14 @@ async def expect(connection: Connection, late: Mapping[int, Late]) -> None:
         await connection.execute(_EXPECT, binds)
 
 
-def late_of(entries: Iterable[Entry], lands_s: float) -> Late:
-    """Return what may still land for ``lands_s``, if these were tried just now."""
+def late_of(tried: Iterable[Entry], lane: Sequence[Entry], lands_s: float) -> Late:
+    """Return what may still land for ``lands_s``, if these of a lane's entries were tried just now. Behind a refused
+    create an e-mail change is sent as that create."""
+    creates = [entry.change for entry in lane if entry.is_refused and isinstance(entry.change, CreateRelation)]
     late = NOTHING
-    for entry in entries:
-        late |= Late.of(entry.change, lands_s)
+    for entry in tried:
+        for change in (entry.change, *(creates if isinstance(entry.change, ChangeEmail) else ())):
+            late |= Late.of(change, lands_s)
     return late
 
 

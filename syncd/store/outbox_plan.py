@@ -291,4 +291,4 @@ def _doubted(
     found = doubtful(entries, lane.sending_upto, is_repeat_safe)
     doubts = {entry.seq for _, entry in found}
     told = [msgspec.structs.replace(e, is_uncertain=True) if e.seq in doubts else e for e in entries]
-    return told, late_of((entry for _, entry in found), lands_s)
+    return told, late_of((entry for _, entry in found), entries, lands_s)

@@ -292,3 +292,23 @@ async def test_a_profile_edit_that_a_dropped_claim_sent_from_beyond_the_window_m
     await claimed_one(store, account, "other", window=2, lands_s=600.0)
     (lane,) = await rows(store, "SELECT profile_lands_until > now() AS is_late FROM syncd.lanes")
     assert lane["is_late"]
+
+
+async def test_an_address_that_a_dead_drainer_may_have_made_a_relation_of_lands_as_a_create(store: Store) -> None:
+    """Behind a refused create an e-mail change is sent as that create: it finds by address, and makes what it finds
+    not."""
+    account = await account_with(store, 0, unbound=1)
+    await changed(store, account, 1, create("typo@x.example"), email("right@x.example"))
+    await settled(store, account, failed(await claimed_one(store, account), "dead"))
+    await run_sql(
+        store,
+        """INSERT INTO syncd.attempts
+               (account_id, lane_id, epoch, entry_id, operation, started_at, elapsed_s, requests, outcome)
+           SELECT account_id, lane_id, 1, id, operation, now(), 0, 1, 'rejected' FROM syncd.entries WHERE seq = 1""",
+    )
+    await run_sql(store, "UPDATE syncd.lanes SET ready_at = now()")
+    assert sent((await claimed_one(store, account)).plan) == [create("right@x.example")]
+    await expire(store)
+    await claimed(store, account, lands_s=60.0)
+    (lane,) = await rows(store, "SELECT profile_lands_until > now() AS is_late FROM syncd.lanes")
+    assert lane["is_late"]

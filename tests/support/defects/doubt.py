@@ -142,7 +142,7 @@ DOUBT: dict[str, Defect] = {
     "dropped_try_unknown": Defect(
         "What a dead drainer may have sent is in doubt, yet nobody expects it to land.",
         _LATE + "test_an_address_does_not_change_under_an_edit_that_a_dead_drainer_may_have_sent",
-        instead(outbox_landing, "late_of", lambda _: lambda told, lands_s: NOTHING),
+        instead(outbox_landing, "late_of", lambda _: lambda tried, lane, lands_s: NOTHING),
     ),
     "shown_otherwise_left": Defect(
         "What the CRM showed otherwise waits for a person, though its value has been said once more.",
