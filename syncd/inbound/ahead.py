@@ -13,25 +13,15 @@ A stream that can be peeked at is not decoded ahead as long as most of what it s
 from __future__ import annotations
 
 import asyncio
-import gc
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from syncd import interpreter
 from syncd.domain.records import Refused, Row
 from syncd.providers.contract import Decoded, Peeked, Response, Stream
 from syncd.store.mirror.normal import seal
-
-# How long a thread may go on when another wants the interpreter; Python's own 5 ms are more than most statements take.
-# It is the process's, and stays: the threads that there are decode pulls.
-_GIVES_WAY_AFTER_S = 0.0005
-
-# So many objects more than before make Python look for garbage; its own 700 are less than one batch, all of which is in
-# use and goes as a whole. Looking took a fourteenth of what a first load takes of the processor (benchmarks/pull.py).
-# The process's as well.
-_LOOKS_FOR_GARBAGE_AFTER = 50_000
 
 Prepare = Callable[[Sequence[Row[Any]]], Any]
 Watch = Callable[[Decoded], Decoded]
@@ -82,8 +72,7 @@ async def batches(
 ) -> AsyncIterator[AsyncIterator[Ready | Unread]]:
     """Yield the batches of an answer; ``watch`` sees each as it is decoded, and may doubt it. On leaving, the thread
     has ended: nothing reads the answer's file any more."""
-    sys.setswitchinterval(_GIVES_WAY_AFTER_S)
-    gc.set_threshold(_LOOKS_FOR_GARBAGE_AFTER)
+    interpreter.tune()
     source = _source(stream, responses, prepare, batch_rows, watch)
     waiting: list[asyncio.Task[Ready | Unread | None]] = [asyncio.create_task(_next(source))]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from syncd import interpreter
 from syncd.clock import Clock
 from syncd.domain.account import Account
 from syncd.domain.reports import DeliveryReport, DrainReport
@@ -68,6 +69,7 @@ class Drainer:
         await self._shift(Tally(self._account, self._report), is_endless=True).work(stop)
 
     def _shift(self, tally: Tally, *, is_endless: bool) -> Shift:
+        interpreter.tune()
         pace = Pace(self._limits, self._clock, self._on_share)
         line = Line.to(self._provider, self._transport, self._clock, pace)
         post = Post(self._store, self._account, self._worker, self._limits)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 
 from syncd.inbound.ahead import batches
@@ -19,16 +18,3 @@ async def test_the_decoding_thread_gives_way_sooner_than_a_statement_takes() -> 
             assert [part async for part in parts] == []
     finally:
         sys.setswitchinterval(before)
-
-
-async def test_garbage_is_not_looked_for_within_a_batch() -> None:
-    """What a batch is made of is all in use until it goes as a whole; looking through it finds nothing."""
-    before = gc.get_threshold()
-    gc.set_threshold(700)
-    try:
-        async with batches(provider().streams["orders"], (), list, 1, lambda batch: batch) as parts:
-            assert gc.isenabled()
-            assert gc.get_threshold()[0] >= 20_000, "a thousand orders with their lines are so many"
-            assert [part async for part in parts] == []
-    finally:
-        gc.set_threshold(*before)
