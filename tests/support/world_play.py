@@ -288,7 +288,8 @@ async def decide(ground: Ground) -> list[str]:
 
 
 async def _decide_one(ground: Ground, entry: dict[str, Any]) -> None:
-    """Skip what the CRM has, or what a later value has overtaken; retry all else."""
+    """Skip what the CRM has, or what a later value has overtaken; retry all else. What is overtaken while an older one
+    of its facet is tried again is looked at when that has come to its end."""
     is_there, window_s = await _is_in_the_crm(ground, entry), ground.limits.settle_window_s
     async with ground.circle.store.begin() as connection:
         if is_there:
@@ -298,7 +299,9 @@ async def _decide_one(ground: Ground, entry: dict[str, Any]) -> None:
         try:
             await retry_entry(connection, entry["id"], as_new=entry["status"] == "parked")
         except UserError:
-            await skip_entry(connection, entry["id"], reason="a later value was delivered", settle_window_s=window_s)
+            with suppress(UserError):
+                told = "a later value was delivered"
+                await skip_entry(connection, entry["id"], reason=told, settle_window_s=window_s)
 
 
 async def _is_in_the_crm(ground: Ground, entry: dict[str, Any]) -> bool:
