@@ -11,8 +11,9 @@ look saw nothing. What may still appear below it, and why none of it is lost:
 Both are as late as the transaction that wrote them is long. The mark stays behind what a look saw by ``LAG_S``, so
 that ordinary transactions are found by the next read. All others are found by a **whole look**, from the very start:
 one is due as soon as the last has cost no more than ``SHARE`` of the time since, and after ``MOST_S`` whatever it
-cost. In ordinary times that is each look, and nothing is ever late; when whole looks are dear, a transaction that was
-open for longer than ``LAG_S`` may see its changes delivered by twenty times such a look later, ``MOST_S`` at most.
+cost. In ordinary times that is each look, and nothing is ever late. Beyond ``DEAR_S`` a look is dear, and may cost no
+more than ``DEAR_SHARE``: then a transaction that was open for longer than ``LAG_S`` may see its changes delivered by
+fifty times such a look later, ``MOST_S`` at most.
 
 A mark also says which transactions lie above it whole: those that began to write after the look behind it. A part of
 an older one may lie below, and whoever must know how large a transaction is (``policy.guard``) looks there too.
@@ -28,6 +29,7 @@ from typing import NamedTuple
 
 LAG_S = 1.0
 SHARE = 0.05
+DEAR_S, DEAR_SHARE = 0.005, 0.02
 MOST_S = 30.0
 
 
@@ -60,6 +62,11 @@ class Sight:
     next_xact: int = 0
 
 
+def rest_after_s(cost_s: float) -> float:
+    """Return how long after a whole look of this cost the next one is due."""
+    return min(MOST_S, cost_s / (DEAR_SHARE if cost_s > DEAR_S else SHARE))
+
+
 @dataclass(frozen=True, slots=True)
 class LowWater:
     """The present mark of one drainer. Times are monotonic seconds, but for the mark's own.
@@ -75,8 +82,7 @@ class LowWater:
 
     def reads_from(self, now: float) -> Mark:
         """Return where the next look begins: at the mark, or at the very start when a whole look is due."""
-        rest_s = min(MOST_S, self.whole_cost_s / SHARE)
-        return WHOLE if now - self.whole_at >= rest_s else self.mark
+        return WHOLE if now - self.whole_at >= rest_after_s(self.whole_cost_s) else self.mark
 
     def seen(self, sight: Sight, start: Mark, began: float, ended: float) -> LowWater:
         """Take in what a look from ``start`` saw that lasted from ``began`` to ``ended``."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.policy.lowwater import LAG_S, MOST_S, SHARE, WHOLE, LowWater, Sight
+from syncd.policy.lowwater import LAG_S, WHOLE, LowWater, Sight, rest_after_s
 
 NOON = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
 
@@ -34,7 +34,7 @@ def test_every_commit_is_seen_in_time(spans: list[tuple[float, float]], step: fl
     for writer in writers:
         writer.commits += writer.began
     water, at, waiting = LowWater(), 0.0, list(writers)
-    allowed_s = min(MOST_S, cost / SHARE) + cost + 2 * step
+    allowed_s = rest_after_s(cost) + cost + 2 * step
     while waiting:
         start = water.reads_from(at)
         seen = [w for w in waiting if w.commits <= at and w.id_ >= start.capture_id]

@@ -44,7 +44,7 @@ async def test_a_capture_that_commits_below_the_mark_is_staged_after_the_next_wh
         assert await stage(connection, water.mark) == 0
     water = await _eyes(store, account.id, water, 8.0)
     assert water.mark.capture_id > late, "a bounded look does not see it"
-    water = await _eyes(store, account.id, water, 21.0)
+    water = await _eyes(store, account.id, water, 31.0)
     async with store.begin() as connection:
         assert await stage(connection, water.mark) == 1
     assert {r["relation_id"] for r in await rows(store, "SELECT relation_id FROM syncd.entries")} == {1, 2}
@@ -61,7 +61,7 @@ async def test_a_lane_that_is_woken_below_the_mark_is_claimed_after_the_next_who
         water = await _eyes(store, account.id, water, 5.0)
     water = await _eyes(store, account.id, water, 6.0)
     assert await _claimed(store, account.id, water.mark) == 0
-    water = await _eyes(store, account.id, water, 21.0)
+    water = await _eyes(store, account.id, water, 31.0)
     assert await _claimed(store, account.id, water.mark) == 1
 
 

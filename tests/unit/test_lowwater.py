@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from syncd.policy.lowwater import LAG_S, MOST_S, SHARE, WHOLE, LowWater, Sight
+from syncd.policy.lowwater import DEAR_SHARE, LAG_S, MOST_S, WHOLE, LowWater, Sight
 
 NOON = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
 
@@ -35,8 +35,8 @@ def test_a_dear_whole_look_is_taken_for_a_small_share_of_the_time() -> None:
     """What it costs bounds how often it is taken, and so how late a late commit is found."""
     water = _looked(LowWater(), 0.0, cost=0.2)
     water = _looked(_looked(water, 1.0, next_id=10), 2.5, next_id=10)
-    assert water.reads_from(0.2 + 0.2 / SHARE - 0.01) == water.mark != WHOLE
-    assert water.reads_from(0.2 + 0.2 / SHARE) == WHOLE
+    assert water.reads_from(0.2 + 0.2 / DEAR_SHARE - 0.01) == water.mark != WHOLE
+    assert water.reads_from(0.2 + 0.2 / DEAR_SHARE) == WHOLE
 
 
 def test_a_whole_look_is_taken_in_the_end_whatever_it_costs() -> None:
