@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from syncd.domain.changes import CreateRelation, operation_of
+from syncd.domain.changes import operation_of
 from syncd.log import redact
 from syncd.outbound.converse import Line, Talk, converse, is_the_crms
 from syncd.outbound.intents import Intents
@@ -277,8 +277,6 @@ class _LaneWork:
             root = self._given_up.get(step.carrier.facet)
         if root is None or window_s <= 0:
             return
-        if isinstance(step.change, CreateRelation):
-            self._expect(step)
         if (again := reassertion(step.change)) is not None:
             self._settlement.reassertions.append(Reassertion(again, root, window_s))
             self._look_again(window_s)

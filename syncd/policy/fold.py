@@ -122,6 +122,12 @@ class Landing(msgspec.Struct, frozen=True, gc=False):
     profile_until: datetime | None = None
     address_until: datetime | None = None
 
+    def keeps_until(self, facet: str) -> datetime | None:
+        """Return how long what may still land keeps a call of this facet waiting."""
+        if facet == PROFILE:
+            return self.address_until
+        return self.profile_until if facet == IDENTITY else None
+
 
 ALL_HAS_LANDED = Landing()
 
@@ -306,20 +312,14 @@ class _Walk:
     def _may_send(self, trail: Sequence[Entry]) -> bool:
         """Whether a trail makes a call now: not to say an older value again before a newer one that is in doubt, not to
         find by an address that may change in that moment, and not to change one by which a call may still find."""
-        if not _is_sendable(trail) or self._lands_until(trail[0].facet) is not None:
+        if not _is_sendable(trail) or self.landing.keeps_until(trail[0].facet) is not None:
             return False
         carrier = next(entry for entry in reversed(trail) if entry.status == _PENDING)
         return carrier.reasserts is None or self.doubted.get(carrier.facet, 0) <= carrier.reasserts
 
-    def _lands_until(self, facet: str) -> datetime | None:
-        """How long what may still land keeps a trail of this facet waiting."""
-        if facet == PROFILE:
-            return self.landing.address_until
-        return self.landing.profile_until if facet == IDENTITY else None
-
     def plan(self, last_seq: int) -> Plan:
         for facet in self.trails:
-            if (until := self._lands_until(facet)) is not None:
+            if (until := self.landing.keeps_until(facet)) is not None:
                 self._look_at(until)
         barrier = self.barrier
         if barrier is not None and barrier.change is not None:

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 import msgspec
 
-from syncd.policy.fold import IDENTITY, PROFILE, Entry, Landing
+from syncd.policy.fold import IDENTITY, Entry, Landing
 from syncd.policy.states import EntryStatus
 
 
@@ -69,5 +69,5 @@ def _wait(entry: Entry, blocker: Entry | None, now: datetime, landing: Landing) 
         return Wait(entry, Why.BEHIND, blocker)
     if entry.next_attempt_at is not None and entry.next_attempt_at > now:
         return Wait(entry, Why.BACK_OFF, until=entry.next_attempt_at)
-    until = {IDENTITY: landing.profile_until, PROFILE: landing.address_until}.get(entry.facet)
+    until = landing.keeps_until(entry.facet)
     return Wait(entry, Why.BEHIND) if until is None else Wait(entry, Why.LANDING, until=until)

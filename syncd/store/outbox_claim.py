@@ -26,7 +26,7 @@ from syncd.policy.lowwater import WHOLE, Mark
 from syncd.policy.rounds import WIDER
 from syncd.store import outbox_reassert
 from syncd.store.engine import Connection
-from syncd.store.outbox_doubt import doubt
+from syncd.store.outbox_doubt import doubt, marked
 from syncd.store.outbox_landing import NOTHING, Late, expect, expected
 from syncd.store.outbox_standing import stood
 from syncd.store.refusal import was_refused
@@ -243,8 +243,7 @@ async def _doubt(
     late = await doubt(connection, due, reached, terms.is_repeat_safe, terms.lands_s)
     for lane_id, read in entries.items():
         if reached[lane_id] is not read:
-            told = {entry.id for entry in reached[lane_id] if entry.is_uncertain}
-            read[:] = [msgspec.structs.replace(e, is_uncertain=True) if e.id in told else e for e in read]
+            read[:] = marked(read, (entry for entry in reached[lane_id] if entry.is_uncertain))
     return late
 
 

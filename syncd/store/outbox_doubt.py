@@ -8,7 +8,7 @@ nobody's doubt, and is sent as if for the first time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -42,32 +42,36 @@ async def doubt(
         for lane in lanes
         if lane.sending_upto is not None
     }
-    marked = [(lane_id, entry.seq) for lane_id, told in found.items() for _, entry in told]
-    if not marked:
+    places = [(lane_id, entry.seq) for lane_id, told in found.items() for entry in told]
+    if not places:
         return {}
-    lane_ids, seqs = (list(column) for column in zip(*marked, strict=True))
+    lane_ids, seqs = (list(column) for column in zip(*places, strict=True))
     await connection.execute(_DOUBT, {"lane_ids": lane_ids, "seqs": seqs})
     for lane_id, told in found.items():
-        for index, entry in told:
-            entries[lane_id][index] = msgspec.structs.replace(entry, is_uncertain=True)
-    return {
-        lane_id: late_of((e for _, e in told), entries.get(lane_id, ()), lands_s) for lane_id, told in found.items()
-    }
+        if told:
+            entries[lane_id][:] = marked(entries[lane_id], told)
+    return {lane_id: late_of(told, entries.get(lane_id, ()), lands_s) for lane_id, told in found.items()}
 
 
-def doubtful(entries: Sequence[Entry], upto: int | None, is_repeat_safe: RepeatSafe) -> list[tuple[int, Entry]]:
-    """Return the entries, with their places, that a dropped claim with this intent may have sent: a barrier alone, or
+def doubtful(entries: Sequence[Entry], upto: int | None, is_repeat_safe: RepeatSafe) -> list[Entry]:
+    """Return the entries that a dropped claim with this intent may have sent: a barrier alone, or
     else anything up to the intent that is no barrier; none while the intent says that nothing had begun. One that was
     in doubt before is in doubt anew: this try may land as well."""
     if upto is None or upto < 0:
         return []
     is_alone = any(entry.seq == upto and _is_barrier(entry, is_repeat_safe) for entry in entries)
     return [
-        (index, entry)
-        for index, entry in enumerate(entries)
+        entry
+        for entry in entries
         if entry.status == "pending"
         and (entry.seq == upto if is_alone else entry.seq <= upto and not _is_barrier(entry, is_repeat_safe))
     ]
+
+
+def marked(entries: Sequence[Entry], doubted: Iterable[Entry]) -> list[Entry]:
+    """Return entries of a lane with those of them uncertain that are in doubt."""
+    seqs = {entry.seq for entry in doubted}
+    return [msgspec.structs.replace(entry, is_uncertain=True) if entry.seq in seqs else entry for entry in entries]
 
 
 def _is_barrier(entry: Entry, is_repeat_safe: RepeatSafe) -> bool:

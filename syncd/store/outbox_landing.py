@@ -30,9 +30,15 @@ class Late(msgspec.Struct, frozen=True, gc=False):
     @classmethod
     def of(cls, change: LocalChange | None, window_s: float) -> Late:
         """Return what a try of this change amounts to, if nobody knows what became of it."""
-        if window_s > 0 and isinstance(change, UpdateProfile | CreateRelation):
-            return cls(profile_s=window_s)
-        return cls(address_s=window_s) if window_s > 0 and isinstance(change, ChangeEmail) else NOTHING
+        if window_s <= 0:
+            return NOTHING
+        match change:
+            case UpdateProfile() | CreateRelation():
+                return cls(profile_s=window_s)
+            case ChangeEmail():
+                return cls(address_s=window_s)
+            case _:
+                return NOTHING
 
     def __or__(self, other: Late) -> Late:
         return Late(_longer(self.profile_s, other.profile_s), _longer(self.address_s, other.address_s))

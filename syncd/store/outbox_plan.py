@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import msgspec
 from sqlalchemy import text
 
 from syncd.domain.ids import AccountId
@@ -20,7 +19,7 @@ from syncd.policy.fold import ALL_HAS_LANDED, Entry, Landing, RepeatSafe
 from syncd.store.engine import Connection, Store
 from syncd.store.outbox_apply import changes_alone
 from syncd.store.outbox_claim import decoded, read_entries
-from syncd.store.outbox_doubt import doubtful
+from syncd.store.outbox_doubt import doubtful, marked
 from syncd.store.outbox_landing import NOTHING, Late, expected, late_of
 
 WHOLE = 1_000_000_000
@@ -289,6 +288,4 @@ def _doubted(
     if lane.sender is not None:
         return list(entries), NOTHING
     found = doubtful(entries, lane.sending_upto, is_repeat_safe)
-    doubts = {entry.seq for _, entry in found}
-    told = [msgspec.structs.replace(e, is_uncertain=True) if e.seq in doubts else e for e in entries]
-    return told, late_of((entry for _, entry in found), entries, lands_s)
+    return marked(entries, found), late_of(found, entries, lands_s)
