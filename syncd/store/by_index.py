@@ -2,7 +2,8 @@
 
 The planner prices a read by how many rows a table has. While anybody's transaction stays open a table that is written
 all the time also has their dead versions, thousands for each lane, which no count tells: a plan that gathers all
-versions first, to sort or to scan them, is cheap on paper and is the one thing that must never be done.
+versions first, to sort or to scan them, is cheap on paper and is the one thing that must never be done. Nor does it
+know that there is one lane of each number, until it has counted them: the key is another table's (``lanes_007.sql``).
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def _refusals() -> Iterator[None]:
                     "the database role may not make syncd's schemas; let the owner of the database run syncd migrate, "
                     "or grant: GRANT CREATE ON DATABASE <database> TO <role>"
                 ) from error
-            case "55P03":
+            case "55P03" | "40P01":
                 raise InfrastructureError(
                     "another session holds a lock that the upgrade needs; nothing was changed, run syncd migrate again"
                 ) from error

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import text
 
+from syncd.store.by_index import plan_by_index
 from syncd.store.engine import Connection
 from syncd.store.outbox_results import LaneSettlement
 
@@ -69,6 +70,7 @@ async def renew(connection: Connection, worker: str, lanes: Sequence[tuple[int, 
     """Prolong the leases of lanes, given as (lane id, epoch)."""
     lane_ids, epochs = [lane_id for lane_id, _ in lanes], [epoch for _, epoch in lanes]
     binds = {"worker": worker, "lane_ids": lane_ids, "epochs": epochs, "lease_s": lease_s}
+    await plan_by_index(connection)
     rows = (await connection.execute(_RENEW, binds)).all()
     lost = [row for row in rows if not row.is_renewed and not row.is_ours]
     return Renewal(
@@ -85,4 +87,5 @@ async def already_settled(connection: Connection, settlements: Sequence[LaneSett
         "epochs": [s.epoch for s in settlements],
         "entry_ids": [s.attempts[0].entry_id if s.attempts else None for s in settlements],
     }
+    await plan_by_index(connection)
     return frozenset((await connection.execute(_DONE, binds)).scalars())

@@ -127,6 +127,7 @@ async def settle(
     connection: Connection, account_id: AccountId, worker: str, settlements: Sequence[LaneSettlement]
 ) -> Settled:
     """Write a batch of results; return which lanes were fenced and which must be tried again in a moment."""
+    await plan_by_index(connection)
     bound = await bind(connection, account_id, worker, settlements)
     ready = [s for s in map(bound.applied, settlements) if not bound.holds_back(s.lane_id)]
     alive = await _advance(connection, worker, ready)
@@ -174,7 +175,6 @@ async def _lock(connection: Connection, worker: str, lanes: Sequence[LaneSettlem
     """Lock the lanes that are still ours; return where each is, until this transaction writes it."""
     if not lanes:
         return {}
-    await plan_by_index(connection)
     ordered = sorted(lanes, key=lambda s: (s.relation_id is None, s.relation_id or 0))
     binds = {"worker": worker, "lane_ids": [s.lane_id for s in ordered], "epochs": [s.epoch for s in ordered]}
     return {row.id: row.place for row in await connection.execute(_LOCK, binds)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -12,8 +13,9 @@ from syncd.store import Store
 from syncd.store.migrate import upgrade
 from syncd.store.outbox import LaneSettlement, retry_entry
 from tests.support.claims import claimed, delivered, expire, lane_of, settled
+from tests.support.locks import until_blocked
 from tests.support.outbox import new_account, rows, run_sql, stage_all
-from tests.support.ready import unkept
+from tests.support.ready import unkept, unkeyed
 from tests.support.throwaway import older_database
 
 # Relation: 1 idle, 2 ready, 3 leased, 4 leased by one that is gone, 5 asleep behind a dead entry, 6 backing off; 7 has
@@ -68,8 +70,24 @@ async def test_lanes_of_every_kind_are_carried_over(before: tuple[Store, Account
     store, _ = before
     assert (await upgrade(store)).has_moved
     assert await unkept(store) == []
+    assert await unkeyed(store) == []
     found = await rows(store, "SELECT lane_id FROM syncd.ready ORDER BY lane_id")
     assert [row["lane_id"] for row in found] == [2, 3, 4, 6]
+
+
+async def test_an_upgrade_and_a_drainer_never_wait_for_each_other(server_url: str) -> None:
+    """A drainer locks a lane and writes it in the next statement: an upgrade that had come between would end one."""
+    async with older_database(server_url, "0006") as store:
+        account = await new_account(store)
+        lane = "INSERT INTO syncd.lanes (id, account_id, relation_id) VALUES (2, :account_id, 2)"
+        await run_sql(store, lane, account_id=account.id)
+        async with store.begin() as draining:
+            await draining.execute(text("SELECT 1 FROM syncd.lanes WHERE id = 2 FOR UPDATE"))
+            upgrading = asyncio.create_task(upgrade(store))
+            await until_blocked(store)
+            await draining.execute(text("UPDATE syncd.lanes SET failures = 1 WHERE id = 2"))
+        assert (await asyncio.wait_for(upgrading, 60)).has_moved
+        assert await unkeyed(store) == []
 
 
 async def test_what_was_ready_or_dropped_is_claimed_and_what_waits_goes_on_waiting(

@@ -29,6 +29,23 @@ async def test_a_renewal_counts_from_the_databases_now(store: Store) -> None:
     assert (left[0]["epoch"], left[0]["claimed_by"]) == (lane.epoch, "w")
 
 
+async def test_lanes_that_nobody_has_counted_are_looked_up_one_by_one(store: Store) -> None:
+    """A database that was restored a minute ago: to read all lanes for each lease would take it half a second."""
+    account = await account_with(store)
+    await run_sql(
+        store,
+        "INSERT INTO syncd.lanes (account_id, relation_id) SELECT :a, n FROM generate_series(1000, 30000) AS n",
+        a=account.id,
+    )
+    given = [(n, 1) for n in range(1, 101)]
+    async with store.begin() as connection:
+        await renew(connection, "w", given, 600.0)
+        done = [LaneSettlement(lane_id, None, epoch, 1, 1) for lane_id, epoch in given]
+        await already_settled(connection, done)
+        read = text("SELECT seq_scan, seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'lanes'")
+        assert tuple((await connection.execute(read)).one()) == (0, 0)
+
+
 async def test_a_lane_that_moved_on_is_not_renewed(store: Store) -> None:
     """By epoch and by name: taken over, given back, or raised by an operator."""
     account = await account_with(store, 3)

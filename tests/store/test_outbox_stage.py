@@ -245,7 +245,7 @@ async def test_lanes_that_are_there_and_lanes_that_are_not_get_their_own_changes
         store,
         "SELECT l.account_id, l.relation_id, l.tail_seq, array_agg(e.seq ORDER BY e.seq) AS seqs, "
         "array_agg(DISTINCT CAST(e.payload ->> 'n' AS integer)) AS said "
-        "FROM syncd.lanes l JOIN syncd.entries e ON e.lane_id = l.id GROUP BY l.id",
+        "FROM syncd.lanes l JOIN syncd.entries e ON e.lane_id = l.id GROUP BY l.id, 1, 2, 3",
     )
     assert len(found) == 15
     for lane in found:

@@ -1,4 +1,4 @@
-"""Whether the table that the claim searches says what the lanes say."""
+"""Whether the tables that triggers keep say what the lanes say."""
 
 from __future__ import annotations
 
@@ -15,5 +15,11 @@ UNKEPT = """
 
 
 async def unkept(store: Store) -> list[dict[str, object]]:
-    """Return where the two differ."""
+    """Return where the times differ."""
     return await rows(store, UNKEPT)
+
+
+async def unkeyed(store: Store) -> list[dict[str, object]]:
+    """Return where the keys differ."""
+    lanes, keys = "SELECT id, account_id, relation_id FROM syncd.lanes", "SELECT * FROM syncd.lane_keys"
+    return await rows(store, f"(({lanes} EXCEPT {keys}) UNION ALL ({keys} EXCEPT {lanes}))")

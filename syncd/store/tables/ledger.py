@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from sqlalchemy import (
-    DDL,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -14,7 +13,6 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
-    event,
     func,
     text,
 )
@@ -65,10 +63,13 @@ captures = Table(
     schema="syncd",
 )
 
+# Every delivery writes its lane: what says that there is one of each stands apart (lanes_007.sql), and its versions are
+# looked up from the newest down (lanes_005.sql).
+_VERSIONS = {"deduplicate_items": "off"}
 lanes = Table(
     "lanes",
     metadata,
-    identity(),
+    identity(is_key=False),
     reference("account_id", "crm.accounts.id"),
     Column("relation_id", BigInteger),
     Column("tail_seq", BigInteger, nullable=False, server_default=text("0")),
@@ -83,15 +84,22 @@ lanes = Table(
     Column("profile_lands_until", Instant),
     Column("address_lands_until", Instant),
     CheckConstraint("acked_seq <= tail_seq", name="lanes_cursor_check"),
-    Index("lanes_relation_id_key", "account_id", "relation_id", unique=True, postgresql_nulls_not_distinct=True),
+    Index("lanes_id_idx", "id", postgresql_with=_VERSIONS),
+    Index("lanes_relation_id_idx", "account_id", "relation_id", postgresql_with=_VERSIONS),
     schema="syncd",
     postgresql_with={"fillfactor": 10},
 )
 
-# Looked up from the newest version down (lanes_005.sql). What the index of a key is made with, no argument says.
-for _index in ("lanes_pkey", "lanes_relation_id_key"):
-    _unmerged = DDL(f"ALTER INDEX syncd.{_index} SET (deduplicate_items = off)")  # type: ignore[no-untyped-call]
-    event.listen(lanes, "after_create", _unmerged)
+# Kept by a trigger on lanes (lanes_007.sql), and never written otherwise.
+lane_keys = Table(
+    "lane_keys",
+    metadata,
+    Column("lane_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("account_id", BigInteger, nullable=False),
+    Column("relation_id", BigInteger),
+    Index("lane_keys_relation_id_key", "account_id", "relation_id", unique=True, postgresql_nulls_not_distinct=True),
+    schema="syncd",
+)
 
 # Kept by a trigger on lanes (lanes_004.sql), and never written otherwise.
 ready = Table(

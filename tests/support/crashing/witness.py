@@ -183,6 +183,12 @@ _LEDGER = """
         (SELECT account_id, ready_at, lane_id FROM syncd.ready EXCEPT SELECT account_id, ready_at, id FROM syncd.lanes)
     ) AS apart
     UNION ALL
+    SELECT 'lanes and their keys differ', count(*) FROM (
+        (SELECT id, account_id, relation_id FROM syncd.lanes EXCEPT SELECT * FROM syncd.lane_keys)
+        UNION ALL
+        (SELECT * FROM syncd.lane_keys EXCEPT SELECT id, account_id, relation_id FROM syncd.lanes)
+    ) AS apart
+    UNION ALL
     SELECT 'lanes are not dense', count(*) FROM syncd.lanes l
     WHERE tail_seq <> (SELECT count(*) FROM syncd.entries e WHERE e.lane_id = l.id)
        OR tail_seq <> (SELECT max(seq) FROM syncd.entries e WHERE e.lane_id = l.id)
