@@ -23,13 +23,16 @@ from syncd.outbound.settler import Settler
 from syncd.outbound.tally import Tally
 from syncd.outbound.waiting import wait_for
 from syncd.outbound.watch import Watch
+from syncd.policy.lowwater import LAG_S
 from syncd.store import Store
 from syncd.store.account_states import Outlook
-from syncd.store.outbox import Claim, Sightings, Terms, claim, end_still_stager, set_guard, stage, withhold
+from syncd.store.outbox import Claim, Stager, Terms, claim, end_still_stager, set_guard, stage, withhold
 
 log = get("syncd.outbound")
 
-_LOOK_AGAIN_S = 0.5
+# How often a busy drainer looks: at the account's state, and from where its claims need to read.
+_LOOK_AGAIN_S = LAG_S
+_WITHHOLD_AGAIN_S = 0.5
 _LOST_S = (0.1, 5.0)
 # For how long another stager may be at work, whenever we ask, before we ask whether it stands still.
 _STILL_S = 5.0
@@ -76,7 +79,7 @@ class Shift:
             is_eager=not is_endless,
             worker=post.worker,
         )
-        self._sightings = Sightings()
+        self._stager = Stager()
         self._is_guarded = False
 
     async def work(self, stop: asyncio.Event) -> None:
@@ -169,7 +172,7 @@ class Shift:
 
     def _may_withhold(self, outlook: Outlook) -> bool:
         """A conflict may wait for who holds its row: it is looked at again in a while, by a one-shot drain never."""
-        again_s = _LOOK_AGAIN_S if self._is_endless else float("inf")
+        again_s = _WITHHOLD_AGAIN_S if self._is_endless else float("inf")
         is_stuck = self._stuck_at > self._moved_at and self._clock.monotonic() - self._stuck_at < again_s
         return outlook.has_contest and not is_stuck
 
@@ -189,6 +192,9 @@ class Shift:
         limits = self._post.limits
         if self._is_endless or self._leases.are_in_doubt:
             return limits.rest_s(self._clock.monotonic() - self._moved_at)
+        if not self._lookout.is_whole:  # who says that all is delivered has looked everywhere
+            self._lookout.insist()
+            return 0.0
         return None if ready_in_s is None or ready_in_s > limits.patience_s else ready_in_s + 0.001
 
     async def _stage_and_claim(self) -> int:
@@ -207,13 +213,14 @@ class Shift:
         await self._set_guard()
         try:
             async with self._post.store.begin() as connection:
-                moved = await stage(connection, mark, most=limits.stage_batch, sightings=self._sightings)
+                moved = await stage(connection, self._stager, most=limits.stage_batch, now=self._clock.monotonic())
                 withheld = await withhold(connection, self._post.account.id, settle_window_s=limits.settle_window_s)
                 if wanted > 0:
                     claimed = await claim(connection, self._post.account.id, terms, most=wanted)
         except InfrastructureError:
             self._leases.doubt(claimed.lanes, lease_until)
             raise
+        self._stager.committed(self._clock.monotonic())
         self._tell_holds()
         staged = moved or 0
         self._is_staged = staged < limits.stage_batch
@@ -246,9 +253,9 @@ class Shift:
 
     def _tell_holds(self) -> None:
         """Log a hold once, when it is opened; it may be another account's, whose changes we staged."""
-        for incident in self._sightings.news:
+        for incident in self._stager.sightings.news:
             log.warning("hold.opened", reason=incident.summary, **incident.detail)
-        self._sightings.news.clear()
+        self._stager.sightings.news.clear()
 
     async def _send(self, place: int) -> None:
         """One worker: take a lane, send it, hand over what came of it."""

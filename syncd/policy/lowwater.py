@@ -9,14 +9,17 @@ look saw nothing. What may still appear below it, and why none of it is lost:
 * a lane whose time to be ready was written by a transaction that commits later, or that another one kept locked.
 
 Both are as late as the transaction that wrote them is long. The mark stays behind what a look saw by ``LAG_S``, so
-that ordinary transactions are found by the next read. All others are found by a **whole look**, from the very start:
-one is due as soon as the last has cost no more than ``SHARE`` of the time since, and after ``MOST_S`` whatever it
-cost. In ordinary times that is each look, and nothing is ever late. Beyond ``DEAR_S`` a look is dear, and may cost no
-more than ``DEAR_SHARE``: then a transaction that was open for longer than ``LAG_S`` may see its changes delivered by
-fifty times such a look later, ``MOST_S`` at most.
+that ordinary transactions are found by the next read. All others are found by a **whole look**, from the very start.
+In ordinary times each look is one, and nothing is ever late. It is dear beyond ``DEAR_S``. Then there are two reasons
+for one:
 
-A mark also says which transactions lie above it whole: those that began to write after the look behind it. A part of
-an older one may lie below, and whoever must know how large a transaction is (``policy.guard``) looks there too.
+* A transaction has ended that was open when the mark was seen. Each look tells which are, so what it wrote is found by
+  the look after the next, as far as whole looks cost no more than ``SHARE`` of the time.
+* The last one is so long ago that it cost no more than ``DEAR_SHARE`` of the time since, or ``MOST_S`` whatever it
+  cost. That finds what no end tells of: a look does not know of transactions that began just before it.
+
+What is late here is late, and no more: it is the order of lanes that must not depend on it, and captures are staged
+from a mark of another kind (``policy.stagemark``).
 
 It must never be the only thing that finds work: a mark is a reason to read less often, not to read less.
 """
@@ -24,24 +27,21 @@ It must never be the only thing that finds work: a mark is a reason to read less
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import NamedTuple
 
-LAG_S = 1.0
+# What is over since the mark is walked over by each read: a second of it was felt at thousands of deliveries a second.
+LAG_S = 0.25
 SHARE = 0.05
-DEAR_S, DEAR_SHARE = 0.005, 0.02
+DEAR_S, DEAR_SHARE = 0.005, 0.005
 MOST_S = 30.0
 
 
 class Mark(NamedTuple):
-    """Read captures from this id on, and lanes from this time on (the database's).
-
-    A transaction of a number below ``xact`` may have captures below the mark; none of a higher number has.
-    """
+    """Look for captures from this id on, and for lanes from this time on (the database's)."""
 
     capture_id: int = 0
     ready_at: datetime = datetime(1970, 1, 1, tzinfo=UTC)
-    xact: int = 0
 
 
 WHOLE = Mark()
@@ -52,47 +52,64 @@ class Sight:
     """What a look saw from a mark on: the lowest of each, None where there was nothing.
 
     ``next_capture_id`` is below every id that will be taken after the look, or equal to the first of them; ``now`` is
-    the database's time. No transaction from the number ``next_xact`` on had begun to write when the look began.
+    the database's time. ``open_xacts``: transactions that had begun to write and had not ended, nearly all of them.
     """
 
     capture_id: int | None
     next_capture_id: int
     ready_at: datetime | None
     now: datetime
-    next_xact: int = 0
+    open_xacts: frozenset[int] = frozenset()
 
 
-def rest_after_s(cost_s: float) -> float:
-    """Return how long after a whole look of this cost the next one is due."""
-    return min(MOST_S, cost_s / (DEAR_SHARE if cost_s > DEAR_S else SHARE))
+class _Past(NamedTuple):
+    """An earlier look: when (monotonic, and by the database), its lowest capture id, and who was open."""
+
+    at: float
+    capture_id: int
+    now: datetime
+    open_xacts: frozenset[int]
+
+
+def rest_after_s(cost_s: float, *, is_owed: bool = False) -> float:
+    """Return how long after a whole look of this cost the next one is due; ``is_owed``: something has been missed."""
+    return min(MOST_S, cost_s / (DEAR_SHARE if cost_s > DEAR_S and not is_owed else SHARE))
 
 
 @dataclass(frozen=True, slots=True)
 class LowWater:
     """The present mark of one drainer. Times are monotonic seconds, but for the mark's own.
 
-    ``past`` are the lowest capture ids of earlier looks, oldest first: one becomes the mark when it is ``LAG_S`` old.
-    Each has the number of the first transaction that certainly began after it, as the next look told it.
+    ``past`` are earlier looks, oldest first: one becomes the mark when it is ``LAG_S`` old. ``watched`` were open when
+    it was seen, and still are; ``is_owed``: one of them has ended since the last whole look.
     """
 
     mark: Mark = WHOLE
-    past: tuple[tuple[float, int, int | None], ...] = ()
+    past: tuple[_Past, ...] = ()
     whole_at: float = float("-inf")
     whole_cost_s: float = 0.0
+    watched: frozenset[int] = frozenset()
+    is_owed: bool = False
 
     def reads_from(self, now: float) -> Mark:
         """Return where the next look begins: at the mark, or at the very start when a whole look is due."""
-        return WHOLE if now - self.whole_at >= rest_after_s(self.whole_cost_s) else self.mark
+        rest_s = rest_after_s(self.whole_cost_s, is_owed=self.is_owed)
+        return WHOLE if now - self.whole_at >= rest_s else self.mark
 
     def seen(self, sight: Sight, start: Mark, began: float, ended: float) -> LowWater:
         """Take in what a look from ``start`` saw that lasted from ``began`` to ``ended``."""
         lowest = sight.next_capture_id if sight.capture_id is None else sight.capture_id
-        past = [(at, min(id_, lowest), sight.next_xact if xact is None else xact) for at, id_, xact in self.past]
-        newest: list[tuple[float, int, int | None]] = []
-        if not past or began - past[-1][0] >= LAG_S / 4:
-            newest.append((began, lowest, None))
-        ripe = [(id_, xact) for at, id_, xact in past if began - at >= LAG_S]
-        capture_id, xact = ripe[-1] if ripe else (min(self.mark.capture_id, lowest), self.mark.xact)
-        mark = Mark(capture_id, min(sight.now - timedelta(seconds=LAG_S), sight.ready_at or sight.now), xact)
-        moved = replace(self, mark=mark, past=(*past[max(0, len(ripe) - 1) :], *newest))
-        return replace(moved, whole_at=ended, whole_cost_s=ended - began) if start == WHOLE else moved
+        past = [one._replace(capture_id=min(one.capture_id, lowest)) for one in self.past]
+        ripe = [one for one in past if began - one.at >= LAG_S]
+        mark = self.mark._replace(capture_id=min(self.mark.capture_id, lowest))
+        reaching = self.watched
+        if ripe:
+            mark, reaching = Mark(ripe[-1].capture_id, ripe[-1].now), reaching | ripe[-1].open_xacts
+        if sight.ready_at is not None:
+            mark = mark._replace(ready_at=min(mark.ready_at, sight.ready_at))
+        if not past or began - past[-1].at >= LAG_S / 4:
+            past.append(_Past(began, lowest, sight.now, sight.open_xacts))
+        moved = replace(self, mark=mark, past=tuple(past[max(0, len(ripe) - 1) :]), watched=reaching & sight.open_xacts)
+        if start == WHOLE:
+            return replace(moved, whole_at=ended, whole_cost_s=ended - began, is_owed=False)
+        return replace(moved, is_owed=self.is_owed or not self.watched <= sight.open_xacts)

@@ -180,7 +180,7 @@ _REVIVE = text(
         WHERE e.lane_id = k.lane_id AND e.status = 'dead' AND e.settled_at = k.settled_at AND e.error = k.error
         RETURNING e.id, e.lane_id
     ), woken AS (
-        UPDATE syncd.lanes l SET ready_at = now(), block_reason = NULL
+        UPDATE syncd.lanes l SET ready_at = clock_timestamp(), block_reason = NULL
         WHERE l.id IN (SELECT lane_id FROM revived)
     )
     SELECT count(*) FROM revived

@@ -54,7 +54,9 @@ _LOOK = text(
            (SELECT min(ready_at) FROM syncd.ready
             WHERE account_id = :account_id AND ready_at >= :ready_at
               AND ready_at <= now() + make_interval(secs => :within_s)) AS ready_at,
-           now() AS now, CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint) AS next_xact,
+           now() AS now,
+           ARRAY(SELECT CAST(CAST(xact AS text) AS bigint) FROM pg_snapshot_xip(pg_current_snapshot()) AS xact)
+               AS open_xacts,
            CASE WHEN s.paused_at IS NOT NULL THEN coalesce(s.pause_reason, 'paused') END AS paused,
            CASE WHEN s.paused_at IS NOT NULL AND NOT s.is_paused_by_operator
                 THEN coalesce(CAST(extract(epoch FROM s.next_probe_at - now()) AS double precision), 0) END
@@ -127,8 +129,8 @@ async def look(connection: Connection, account_id: AccountId, start: Mark = WHOL
     """Return what there is to do for an account from a mark on, now or ``within_s``, and what forbids it."""
     where: dict[str, object] = {"capture_id": start.capture_id, "ready_at": start.ready_at}
     binds = {"account_id": account_id, "within_s": within_s, **where}
-    capture_id, next_id, ready_at, now, next_xact, *rest = (await connection.execute(_LOOK, binds)).one()
-    return Outlook(Sight(capture_id, next_id, ready_at, now, next_xact), *rest)
+    capture_id, next_id, ready_at, now, open_xacts, *rest = (await connection.execute(_LOOK, binds)).one()
+    return Outlook(Sight(capture_id, next_id, ready_at, now, frozenset(open_xacts)), *rest)
 
 
 async def pause(

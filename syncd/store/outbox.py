@@ -23,7 +23,7 @@ from syncd.store.outbox_read import (
 )
 from syncd.store.outbox_results import AttemptRow, Contest, EntrySettlement, LaneSettlement, Reassertion, Settled
 from syncd.store.outbox_settle import settle
-from syncd.store.outbox_stage import end_still_stager, stage
+from syncd.store.outbox_stage import Stager, end_still_stager, stage
 from syncd.store.outbox_summary import HoldRow, HoldSummary, list_holds, summarise
 from syncd.store.outbox_withhold import withhold
 
@@ -47,6 +47,7 @@ __all__ = [
     "Selection",
     "Settled",
     "Sightings",
+    "Stager",
     "Terms",
     "already_settled",
     "carry_out",

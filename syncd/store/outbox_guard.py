@@ -5,7 +5,7 @@ no moment in which a part of a burst could be claimed. What is counted is what i
 captures beyond the batch, and what was staged lately. ``policy.guard`` says what a burst is; here it is found:
 
 * A transaction above the limit is seen whole when the first of its captures is staged, because a commit is seen whole
-  (what of a long one may lie below the low-water mark is looked for there).
+  and no capture of it lies below where the stage began (``policy.stagemark``).
   Its number is written on the hold, and from then on every capture that carries it follows that hold without being
   counted: held while it is open, pending once it is approved, skipped once it is rejected (``outbox_stage`` does it).
 * Of other changes in a crowded stretch, those held are the ones not sent yet: pending, not uncertain, and not in the
@@ -33,7 +33,6 @@ from sqlalchemy import text
 from syncd.domain.ids import AccountId
 from syncd.domain.incidents import Incident
 from syncd.policy.guard import Change, Guard, crowded, too_large
-from syncd.policy.lowwater import WHOLE, Mark
 from syncd.store.engine import Connection
 from syncd.store.outbox_hold import add_transactions, find_open, hold_entries, open_hold, pass_entries, tell_of
 
@@ -43,13 +42,11 @@ _NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 class Staged(msgspec.Struct, frozen=True):
-    """What one stage moved for one account. ``judged`` of them belong to no hold yet; ``oldest_xact`` and the ids are
-    those of the batch."""
+    """What one stage moved for one account. ``judged`` of them belong to no hold yet; the ids are its entries."""
 
     account_id: AccountId
     moved: int
     judged: int
-    oldest_xact: int
     first_at: datetime | None
     last_at: datetime | None
     first_id: int
@@ -196,9 +193,9 @@ def crowd_words(limit: int, guard: Guard) -> str:
 
 
 async def guard_staged(
-    connection: Connection, batch: Sequence[Staged], sightings: Sightings, *, unread: Mark | None
+    connection: Connection, batch: Sequence[Staged], sightings: Sightings, *, unread: int | None
 ) -> None:
-    """Hold what of a batch belongs to a burst. ``unread``: from where on captures may hold more of it."""
+    """Hold what of a batch belongs to a burst. ``unread``: from which id on captures may hold more (None: none)."""
     for staged in batch:
         guard = staged.guard
         if guard is not None and staged.first_at is not None and staged.last_at is not None:
@@ -217,7 +214,7 @@ class _Span:
     guard: Guard
     since: datetime
     until: datetime
-    unread: Mark | None
+    unread: int | None
 
     def binds(self, bottom: int) -> dict[str, object]:
         return {
@@ -227,7 +224,7 @@ class _Span:
             "since": self.since,
             "until": self.until,
             "is_all": self.unread is None,
-            "capture_id": (self.unread or WHOLE).capture_id,
+            "capture_id": self.unread or 0,
         }
 
 

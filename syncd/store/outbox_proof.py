@@ -98,7 +98,7 @@ _SUPERSEDE = text(
 # What waited behind a parked entry may go: an unheld lane is looked at at once, a held one when its holder is done.
 _WAKE = text(
     """
-    UPDATE syncd.lanes l SET ready_at = now(), failures = 0, block_reason = NULL
+    UPDATE syncd.lanes l SET ready_at = clock_timestamp(), failures = 0, block_reason = NULL
     FROM (SELECT id FROM syncd.lanes WHERE id = ANY (CAST(:ids AS bigint[])) AND claimed_by IS NULL
           ORDER BY relation_id FOR UPDATE SKIP LOCKED) AS free
     WHERE l.id = free.id

@@ -20,12 +20,8 @@ FIGURES = {
     "transport": (r"bare aiohttp\D+[\d,]+",),
     "pull": (r"raw COPY\D+\d+ orders/s", r"first load over HTTP\D+\d+ orders/s", r"re-pull over HTTP\D+\d+ orders/s"),
     "million": (r"first load\D+\d+ orders/s", r"re-pull\D+\d+ orders/s", r"memory of the load\D+\d+ MB"),
-    "claims": (
-        r"claims, +\d+ settled.+ratio",
-        r"stuck on.+ratio",
-        r"beside one lane.+ratio",
-        r"one open.+all of it.+ratio",
-    ),
+    "claims": (r"claims, +\d+ settled.+ratio", r"stuck on.+ratio", r"beside one lane.+ratio"),
+    "held": (r"transaction open .+all of it.+ratio", r"transaction open .+last fifth.+ratio"),
     "deliveries": (r"bare aiohttp loop\D+\d+", r"outbox\D+\d+ deliveries/s", r"20 ms answers"),
     "commits": (
         r"bare edits of 1 client +capture on.+ratio",

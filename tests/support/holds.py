@@ -10,7 +10,7 @@ from syncd.domain.account import Account
 from syncd.policy.guard import Guard
 from syncd.policy.states import HoldStatus
 from syncd.store import Store
-from syncd.store.outbox import Sightings, carry_out, decide, set_guard, stage
+from syncd.store.outbox import Sightings, Stager, carry_out, decide, set_guard, stage
 from tests.support.claims import account_with
 from tests.support.outbox import rows
 
@@ -48,7 +48,7 @@ async def burst(store: Store, first: int, last: int, *, tag: int = 1, ago_s: flo
 async def staged(store: Store, *, most: int = 5000, sightings: Sightings | None = None) -> int:
     """Stage one batch."""
     async with store.begin() as connection:
-        return await stage(connection, most=most, sightings=sightings) or 0
+        return await stage(connection, Stager(sightings or Sightings()), most=most) or 0
 
 
 async def staged_all(store: Store, *, most: int = 5000, sightings: Sightings | None = None) -> None:

@@ -12,7 +12,6 @@ from sqlalchemy import text
 from syncd.outbound.leases import Lease, Leases
 from syncd.policy import fold as folding
 from syncd.policy.fold import Entry, Landing, Plan, RepeatSafe
-from syncd.policy.lowwater import WHOLE, LowWater, Mark
 from syncd.store import Connection, outbox_bind, outbox_claim, outbox_settle, outbox_stage
 from tests.support.crashing.danger import Danger
 from tests.support.defects.planting import Defect, in_class, in_sql, instead, together
@@ -51,22 +50,6 @@ def _fold_across_barriers(sound: Callable[..., Plan]) -> Callable[..., Plan]:
         return msgspec.structs.replace(plan, steps=tuple(steps))
 
     return fold
-
-
-def _drain_by_id(sound: Callable[..., Any]) -> Callable[..., Any]:
-    """What is above the last id of a database is asked for, and nothing else."""
-    last = dict[str, int]()
-
-    async def stage(connection: Connection, start: Mark = WHOLE, **named: Any) -> int | None:
-        database = str((await connection.exec_driver_sql("SELECT current_database()")).scalar_one())
-        highest = (await connection.exec_driver_sql("SELECT max(id) FROM syncd.captures")).scalar_one()
-        above = max(start.capture_id, last.get(database, 0) + 1)
-        staged: int | None = await sound(connection, start._replace(capture_id=above), **named)
-        if staged is not None and highest is not None:
-            last[database] = max(last.get(database, 0), highest)
-        return staged
-
-    return stage
 
 
 # One transaction for each step ---------------------------------------------------------------------------------------
@@ -161,10 +144,6 @@ def _take_unread(sound: Callable[..., Any]) -> Callable[..., Any]:
     return take
 
 
-def _never_whole(_: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda self, now: self.mark
-
-
 _CRASHES = "tests/process/test_crash_points.py::test_a_drainer_may_die_before_and_after_each_of_its_messages"
 _SETTLE = "tests/store/test_outbox_settle.py::"
 _STAGE = "tests/store/test_outbox_stage.py::"
@@ -228,12 +207,6 @@ LANES: dict[str, Defect] = {
         "The claim reads beyond the cursor alone: what waits there for a person is never met again.",
         _LEFT + "test_what_is_parked_behind_the_cursor_keeps_its_facet",
         in_sql(outbox_claim, "_ENTRIES", (r"AND seq <= l\.acked_seq", "AND false")),
-    ),
-    "drained_by_id": Defect(
-        "The stager asks for captures above the last id that it saw: what commits late is never seen.",
-        _STAGE + "test_a_change_that_commits_late_is_staged_late_and_not_lost",
-        instead(outbox_stage, "stage", _drain_by_id),
-        seeds=(10, 5, 3, 4, 9, 21),
     ),
     "folded_across_a_barrier": Defect(
         "Changes before and after a subscription become one call, as if it were not between them.",
@@ -300,17 +273,5 @@ LANES: dict[str, Defect] = {
             in_sql(outbox_claim, "_DUE", (r"id BETWEEN r\.lane_id AND r\.lane_id", "id = r.lane_id")),
             in_sql(outbox_settle, "_LOCK", (r"l\.id BETWEEN g\.lane_id AND g\.lane_id", "l.id = g.lane_id")),
         ),
-    ),
-    "mark_never_left": Defect(
-        "The low-water mark is a cursor: nothing ever looks below it again.",
-        "tests/store/test_outbox_lowwater.py::"
-        "test_a_lane_that_is_woken_below_the_mark_is_claimed_after_the_next_whole_look",
-        in_class(LowWater, "reads_from", _never_whole),
-    ),
-    "mark_ignored": Defect(
-        "The stager walks over all that a held transaction keeps: it reads from the start whatever the mark says.",
-        "tests/store/test_outbox_lowwater.py::"
-        "test_a_capture_that_commits_below_the_mark_is_staged_after_the_next_whole_look",
-        in_sql(outbox_stage, "_STAGE", (r"id >= :capture_id", "id >= 0 * CAST(:capture_id AS bigint)")),
     ),
 }
