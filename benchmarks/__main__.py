@@ -22,7 +22,7 @@ from syncd.store.embedded import EmbeddedPostgres, default_data_dir
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 SERVER = "SYNCD_TEST_SERVER"
-NAMES = ("transport", "pull", "million", "deliveries", "claims", "commits", "latency")
+NAMES = ("transport", "pull", "million", "deliveries", "claims", "held", "commits", "latency")
 BY_NAME_ALONE = ("dlt_load",)  # it installs something
 STRICT = "--strict"
 

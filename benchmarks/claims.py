@@ -1,8 +1,7 @@
-"""What must not slow the outbox down: old entries, stuck ones, one endless lane, a transaction that stays open.
+"""What must not slow the outbox down: old entries, stuck ones, one endless lane (and an open transaction: ``held``).
 
 Each figure is a ratio of two measurements of one run, with the burden and without, in databases of their own. Rounds
-alternate and the medians count, so that a busy machine disturbs both alike (what lasts, an open transaction, is
-measured between two measurements without it). The CRM is a wire that answers in no time
+alternate and the medians count, so that a busy machine disturbs both alike. The CRM is a wire that answers in no time
 (or after a few milliseconds where waiting is the point): what is measured is the outbox alone. Sizes are arguments.
 Needs a Postgres server whose role may create databases: ``SYNCD_TEST_SERVER``.
 """
@@ -138,9 +137,9 @@ class Ground:
 
 
 @asynccontextmanager
-async def ground(relations: int) -> AsyncIterator[Ground]:
+async def ground(relations: int, server_url: str | None = None) -> AsyncIterator[Ground]:
     """Yield a database of our own, and drop it."""
-    server_url = os.environ["SYNCD_TEST_SERVER"]
+    server_url = server_url or os.environ["SYNCD_TEST_SERVER"]
     name = f"syncd_bench_{uuid.uuid4().hex[:8]}"
     admin = Store.open(server_url, pool_size=1)
     try:
@@ -286,78 +285,11 @@ def _fare(measured: tuple[float, ...]) -> str:
     return f"{rate:8.0f} deliveries/s, waited p50 {half:6.2f} s, p99 {most:6.2f} s"
 
 
-@dataclass(slots=True)
-class Live:
-    """A daemon at work."""
-
-    ground: Ground
-    wire: Wire = field(default_factory=Wire)
-    captured: int = 0
-
-    async def turns(self, lanes: int, seconds: float) -> list[float]:
-        """Keep its outbox fed for a while, in turns that end with an empty one; return deliveries a second of each."""
-        found: list[float] = []
-        started = time.perf_counter()
-        while not found or time.perf_counter() - started < seconds:
-            began, sent = time.perf_counter(), len(self.wire.sent)
-            await self.ground.capture(1, lanes, tag=self.captured)  # never the same tag: nothing folds
-            self.captured += lanes
-            await self.wire.until(self.captured)
-            found.append((len(self.wire.sent) - sent) / (time.perf_counter() - began))
-        return found
-
-
-async def held(given: argparse.Namespace) -> None:
-    """Live deliveries a second while somebody's transaction stays open, against the same daemon before and after.
-
-    Not against another database beside it: a transaction that has written keeps the dead rows of every database of its
-    server, because the snapshots of all of them begin at it.
-    """
-    async with ground(given.lanes) as place:
-        live, stop = Live(place), asyncio.Event()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(place.drainer(live.wire).run(stop))
-            without = await live.turns(given.lanes, given.seconds / 2)
-            async with somebody(place):
-                during = await live.turns(given.lanes, given.seconds)
-            await vacuumed(place)
-            without += await live.turns(given.lanes, given.seconds / 2)
-            stop.set()
-    most = median(without)
-    for name, part in (("all of it", during), ("last fifth", during[-max(1, len(during) // 5) :])):
-        rate = median(part)
-        print(
-            f"live, one open {given.seconds:.0f} s, {name:10s} {rate:8.0f} deliveries/s, none open {most:8.0f}"
-            f"   ratio {rate / most:.2f}"
-        )
-        tell(f"live, a transaction open {given.seconds:.0f} s, {name}", rate, most, 0.9 if part is during else None)
-
-
-@asynccontextmanager
-async def somebody(ground: Ground) -> AsyncIterator[None]:
-    """Hold a transaction open that has read and has edited: the one keeps what is deleted, the other has a low id."""
-    async with ground.store.engine.connect() as connection:
-        await connection.execution_options(isolation_level="REPEATABLE READ")
-        # It is an application's, not ours.
-        await connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-        await connection.execute(text("SELECT count(*) FROM crm.relations"))
-        await connection.execute(CAPTURE, ground.captures(1, 1))
-        yield
-        await connection.rollback()
-
-
-async def vacuumed(ground: Ground) -> None:
-    """Do what autovacuum would do within a minute of the transaction's end."""
-    async with ground.store.reading() as connection:
-        for table in ("captures", "lanes", "ready", "entries"):
-            await connection.execute(text(f"VACUUM syncd.{table}"))
-
-
 def tell(what: str, beside: float, without: float, target: float | None = None, unit: str = "deliveries/s") -> None:
     note(Figure(what, f"{beside:.0f} {unit}", f"{without:.0f} without", beside / without, target))
 
 
-SCENES = {"settled": settled, "stuck": stuck, "wide": wide, "held": held}
+SCENES = {"settled": settled, "stuck": stuck, "wide": wide}
 
 
 async def measure(given: argparse.Namespace) -> None:
@@ -372,13 +304,12 @@ def main() -> None:
     parser.add_argument("--settled", type=int, default=5_000_000, help="settled entries")
     parser.add_argument("--stuck", type=int, default=100_000, help="stuck entries, 20 to a lane")
     parser.add_argument("--wide", type=int, default=50_000, help="entries of the one long lane")
-    parser.add_argument("--seconds", type=float, default=60, help="how long a transaction stays open")
     parser.add_argument("--lanes", type=int, default=2000, help="live lanes")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--short", action="store_true", help="small sizes: shows that it works, measures little")
     given = parser.parse_args()
     if given.short:
-        given.settled, given.stuck, given.wide, given.seconds, given.lanes, given.rounds = 2000, 400, 400, 1.0, 50, 1
+        given.settled, given.stuck, given.wide, given.lanes, given.rounds = 2000, 400, 400, 50, 1
     asyncio.run(measure(given))
 
 
