@@ -180,6 +180,9 @@ def _why(wait: PlannedWait) -> str:
             return "is held" if wait.hold_id is None else f"is held by hold {wait.hold_id}: approve or reject it"
         case "landing":
             return f"waits until {_time(wait)}: an earlier call that was in doubt may still land"
+        case "address":
+            whom = "another change" if wait.awaits is None else _named(wait.awaits)
+            return f"waits for {whom}: until then another relation has the address in the CRM"
         case "behind":
             return "waits its turn" if wait.behind is None else f"waits behind {_named(wait.behind)}"
         case "refused":
@@ -227,6 +230,7 @@ def _foot(plan: Plan) -> Iterator[Text]:
 
 _REASONS = {
     "back_off": "backing off",
+    "address": "for an address that another relation has yet",
     "behind": "behind another",
     "landing": "until a call in doubt cannot land any more",
     "refused": "to be refused unsent",

@@ -121,6 +121,7 @@ def _wait(made: LaneCourse, wait: Wait, names: Names, notes: Mapping[int, EntryN
         entry=EntryMark.of(entry),
         why=made.why(wait),
         behind=None if wait.behind is None else EntryMark.of(wait.behind),
+        awaits=None if wait.awaits is None else EntryMark.other(wait.awaits),
         until=wait.until,
         hold_id=None if note is None else note.hold_id,
         attempts=entry.attempts,

@@ -15,15 +15,21 @@ from syncd.store.outbox_foresee import ForeseenHold
 
 @dataclass(frozen=True, slots=True)
 class EntryMark:
-    """Which entry: its number, or the capture's if it is not staged yet; ``seq`` is its place in its lane."""
+    """Which entry: its number, or the capture's if it is not staged yet; ``seq`` is its place in its lane, where it is
+    one of the lane at hand."""
 
     entry: int | None
     capture: int | None
-    seq: int
+    seq: int | None
 
     @classmethod
     def of(cls, entry: Entry) -> EntryMark:
         return cls(entry.id, None, entry.seq) if entry.id > 0 else cls(None, -entry.id, entry.seq)
+
+    @classmethod
+    def other(cls, id_: int) -> EntryMark:
+        """Name an entry of another lane, or a capture by its negative number."""
+        return cls(id_, None, None) if id_ > 0 else cls(None, -id_, None)
 
 
 @dataclass(slots=True)
@@ -63,7 +69,7 @@ class PlannedCall:
 @dataclass(frozen=True, slots=True)
 class PlannedWait:
     """One change that is not sent now. ``why`` is a value of ``policy.waits.Why`` or ``refused``: it would be refused
-    without a request; ``error`` has the reason."""
+    without a request; ``error`` has the reason. ``awaits``: the change of another relation that leaves the address."""
 
     operation: str
     turn: str | None
@@ -71,6 +77,7 @@ class PlannedWait:
     entry: EntryMark
     why: str
     behind: EntryMark | None
+    awaits: EntryMark | None
     until: datetime | None
     hold_id: int | None
     attempts: int

@@ -11,6 +11,8 @@ folding what is left of a fold changes nothing.
   nothing is ever folded across one that is not settled: two tag changes around a subscription may mean two mails.
 * An identity entry that cannot be sent now (backing off, held, dead, parked) stops everything behind it, because a
   call to the wrong relation is worse than a late one. Every other entry stops its own facet only.
+* So does a create or an e-mail change while another lane has an older change, not delivered yet, away from the address
+  that it takes: the CRM would take the one relation for the other.
 * One thing gets past a dead identity: a later e-mail change, if the CRM refused the dead one. It supersedes it, and if
   that was the create, it is the create with the right address: whoever mends a typing error mends the relation.
 
@@ -31,7 +33,7 @@ It must never reorder two changes of one facet, and never send past an entry tha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeAlias
 
 import msgspec
@@ -43,6 +45,8 @@ from syncd.policy.states import EntryStatus
 IDENTITY = "identity"
 PROFILE = "profile"
 
+_LEAST_PATIENCE, _MOST_PATIENCE = timedelta(seconds=1), timedelta(minutes=1)
+
 _PENDING = EntryStatus.PENDING.value
 _DEAD = EntryStatus.DEAD.value
 _DIVERGED = EntryStatus.DIVERGED.value
@@ -52,7 +56,8 @@ _HELD = EntryStatus.HELD.value
 class Entry(msgspec.Struct, frozen=True, gc=False):
     """One undelivered entry. ``change`` is None when its payload cannot be read; ``fault`` says why. ``is_refused``:
     dead because the CRM said no, so that it certainly was not applied. ``reasserts``: the entry whose call may still
-    land, where this one says its facet's last value once more."""
+    land, where this one says its facet's last value once more. ``awaits``: the entry of another lane which must be
+    delivered first, because it leaves the address that this one takes."""
 
     id: int
     seq: int
@@ -67,6 +72,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     fault: str = ""
     is_refused: bool = False
     reasserts: int | None = None
+    awaits: int | None = None
 
     @property
     def is_reassertion(self) -> bool:
@@ -268,6 +274,10 @@ class _Walk:
             self._wait(entry)
             self._fence(entry)
             return not is_identity
+        if entry.awaits is not None:
+            self._look_at(self.now + _patience(entry, self.now))
+            self._fence(entry)
+            return False
         if (until := self._held_until(entry, is_identity=is_identity)) is not None:
             self._look_at(until)
             self._fence(entry)
@@ -333,6 +343,11 @@ class _Walk:
         steps = [_step(trail, self.passed) for trail in sent.values()]
         steps.sort(key=_place)
         return Plan(tuple(steps), tuple(self.broken), self.next_at, self.is_more or is_put_off, self.is_barred)
+
+
+def _patience(entry: Entry, now: datetime) -> timedelta:
+    """How long until it is asked again whether another lane is done: seldom, for what has waited for long."""
+    return min(_MOST_PATIENCE, max(_LEAST_PATIENCE, (now - entry.captured_at) / 4))
 
 
 def _is_sendable(trail: Sequence[Entry]) -> bool:

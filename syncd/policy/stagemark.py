@@ -18,8 +18,8 @@ more stages begin at the lowest than there need be. (The argument holds for a se
 What a stage has read to the end is struck from all marks: who has ended since can show nothing more. A mark is used
 when it is ``LAG_S`` old, so in the main those are left that last longer. It is noted only when the stager's transaction
 has committed, and forgotten when another server answers: one that took over or was restored may lack that commit, and
-what it staged is there again. A capture whose number was taken by hand may lie below a mark and belong to nobody who is known; the
-stage after ``MOST_S`` reads from the lowest whatever it costs.
+what it staged is there again. A capture whose number was taken by hand may lie below a mark and belong to nobody who is
+known; the stage after ``MOST_S`` reads from the lowest whatever it costs.
 """
 
 from __future__ import annotations

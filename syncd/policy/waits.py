@@ -24,16 +24,19 @@ class Why(StrEnum):
     PARKED = "parked"  # nobody can tell whether it was applied: a person decides
     DIVERGED = "diverged"  # the CRM said yes and shows something else: a person decides
     LANDING = "landing"  # a call that was in doubt may still land, and this one must not be in its way
+    ADDRESS = "address"  # another relation must have given up the address that this one takes
     BEHIND = "behind"  # another entry must be settled first
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """``behind`` is the entry that must be settled first, ``until`` when it will be over, if that is the reason."""
+    """``behind`` is the entry that must be settled first, ``until`` when it will be over, if that is the reason;
+    ``awaits`` is the entry of another lane that leaves an address (negative: a capture)."""
 
     entry: Entry
     why: Why
     behind: Entry | None = None
     until: datetime | None = None
+    awaits: int | None = None
 
 
 _OWN = {
@@ -69,5 +72,7 @@ def _wait(entry: Entry, blocker: Entry | None, now: datetime, landing: Landing) 
         return Wait(entry, Why.BEHIND, blocker)
     if entry.next_attempt_at is not None and entry.next_attempt_at > now:
         return Wait(entry, Why.BACK_OFF, until=entry.next_attempt_at)
+    if entry.awaits is not None:
+        return Wait(entry, Why.ADDRESS, awaits=entry.awaits)
     until = landing.keeps_until(entry.facet)
     return Wait(entry, Why.BEHIND) if until is None else Wait(entry, Why.LANDING, until=until)

@@ -26,6 +26,7 @@ from syncd.policy.lowwater import WHOLE, Mark
 from syncd.policy.rounds import WIDER
 from syncd.store import outbox_reassert
 from syncd.store.engine import Connection
+from syncd.store.outbox_address import note_addresses
 from syncd.store.outbox_doubt import doubt, marked
 from syncd.store.outbox_landing import NOTHING, Late, expect, expected
 from syncd.store.outbox_standing import stood
@@ -218,6 +219,7 @@ async def read_entries(connection: Connection, cursors: Mapping[int, int], windo
                 reasserts,
             )
         )
+    await note_addresses(connection, entries.values())
     return entries
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import text
 from syncd.domain.ids import AccountId
 from syncd.policy.fold import ALL_HAS_LANDED, Entry, Landing, RepeatSafe
 from syncd.store.engine import Connection, Store
+from syncd.store.outbox_address import note_addresses
 from syncd.store.outbox_apply import changes_alone
 from syncd.store.outbox_claim import decoded, read_entries
 from syncd.store.outbox_doubt import doubtful, marked
@@ -199,9 +200,11 @@ async def waiting_lanes(
     async for batch in found.partitions(_BATCH):
         entries = await read_entries(connection, {row.lane_id: 0 for row in batch if row.lane_id is not None}, WHOLE)
         captures = await _read_captures(connection, account_id, [row for row in batch if row.is_captured])
+        numbered = {row.relation_id: _numbered(captures.get(row.relation_id, []), row.tail_seq) for row in batch}
+        await note_addresses(connection, numbered.values())
         for row in batch:
             staged, late = _doubted(entries.get(row.lane_id, []), row, is_repeat_safe, lands_s)
-            captured = _numbered(captures.get(row.relation_id, []), row.tail_seq)
+            captured = numbered[row.relation_id]
             yield _lane(row, staged, captured, expected(row, late, now))
 
 

@@ -1,5 +1,7 @@
 """Fold: which calls a lane needs now, case by case. The laws over all cases are in tests/properties."""
 
+from datetime import timedelta
+
 import pytest
 
 from syncd.domain.changes import LocalChange
@@ -352,6 +354,22 @@ def test_a_later_barrier_supersedes_a_diverged_one_of_its_facet(older: LocalChan
     """Once the later one is delivered, nobody needs to look at what the earlier came to."""
     made = plan(entry(1, older, "diverged"), entry(2, newer))
     assert [e.seq for e in made.steps[0].superseded] == [1]
+
+
+@pytest.mark.parametrize("taker", [create("a@x.example"), email("a@x.example")])
+def test_what_takes_an_address_that_another_lane_leaves_keeps_all_behind_it(taker: LocalChange) -> None:
+    """The CRM would take the one relation for the other; what stands before it is about the relation as it is."""
+    made = plan(entry(1, add(1)), entry(2, taker, awaits=7), entry(3, add(2)))
+    assert sent(made) == [add(1)]
+    assert made.is_barred
+    assert made.next_at is not None
+
+
+def test_who_waits_for_another_lane_for_long_asks_seldom() -> None:
+    """It may wait for a person; at first it waits for a call, which takes a moment."""
+    ages = [timedelta(seconds=seconds) for seconds in (0, 40, 9999)]
+    found = [(plan(entry(1, create(), awaits=7, captured_at=NOW - age)).next_at or NOW) - NOW for age in ages]
+    assert found == [timedelta(seconds=1), timedelta(seconds=10), timedelta(minutes=1)]
 
 
 def test_an_empty_lane_has_an_idle_plan() -> None:

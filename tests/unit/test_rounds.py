@@ -110,6 +110,12 @@ def test_each_waiting_entry_has_its_reason() -> None:
     ]
 
 
+def test_what_another_relation_keeps_waiting_says_for_which_entry() -> None:
+    """That is where to look; what is behind it waits for it as ever."""
+    found = waits([entry(1, email("x@x.example"), awaits=7), entry(2, add())], NOW, ALL_HAS_LANDED)
+    assert [(wait.why, wait.awaits) for wait in found] == [(Why.ADDRESS, 7), (Why.BEHIND, None)]
+
+
 def test_what_a_late_call_keeps_waiting_says_until_when() -> None:
     """Nobody has to do anything about it."""
     left = [entry(1, profile(first_name="A")), entry(2, email("x@x.example")), entry(3, email("y@x.example"))]

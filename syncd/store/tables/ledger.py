@@ -149,6 +149,14 @@ entries = Table(
     Index("entries_unproven_idx", "relation_id", postgresql_where=text("prove_until IS NOT NULL")),
     Index("entries_prove_at_idx", "account_id", "prove_at", postgresql_where=text("prove_at IS NOT NULL")),
     Index(
+        "entries_leaving_idx",
+        "account_id",
+        text("lower(payload ->> 'old')"),
+        postgresql_where=text(
+            "operation = 'change_email' AND status IN ('pending', 'held', 'dead', 'parked', 'diverged')"
+        ),
+    ),
+    Index(
         "entries_undelivered_idx",
         "lane_id",
         "seq",

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from syncd.outbound.leases import Lease, Leases
 from syncd.policy import fold as folding
 from syncd.policy.fold import Entry, Landing, Plan, RepeatSafe
-from syncd.store import Connection, outbox_bind, outbox_claim, outbox_settle, outbox_stage
+from syncd.store import Connection, outbox_address, outbox_bind, outbox_claim, outbox_settle, outbox_stage
 from tests.support.crashing.danger import Danger
 from tests.support.defects.planting import Defect, in_class, in_sql, instead, together
 
@@ -50,6 +50,13 @@ def _fold_across_barriers(sound: Callable[..., Plan]) -> Callable[..., Plan]:
         return msgspec.structs.replace(plan, steps=tuple(steps))
 
     return fold
+
+
+def _note_nothing(_: Callable[..., Any]) -> Callable[..., Any]:
+    async def note_addresses(*_: Any) -> None:
+        return
+
+    return note_addresses
 
 
 # One transaction for each step ---------------------------------------------------------------------------------------
@@ -213,6 +220,12 @@ LANES: dict[str, Defect] = {
         "tests/unit/test_fold.py::test_nothing_is_folded_across_a_barrier_that_waits",
         instead(folding, "fold", _fold_across_barriers),
         seeds=(5, 2, 14, 20, 22),
+    ),
+    "address_taken_early": Defect(
+        "A relation takes an address while another one has it in the CRM: the one is written over the other.",
+        "tests/pipelines/test_drain_addresses.py::"
+        "test_a_new_relation_under_an_address_that_another_one_left_waits_for_it",
+        instead(outbox_address, "note_addresses", _note_nothing),
     ),
     "busy_lane_first": Defect(
         "The claim takes the lane that was woken last, so that a busy one starves those that wait.",
