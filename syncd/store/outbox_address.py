@@ -3,10 +3,11 @@
 The CRM finds a relation by its e-mail address. Locally one relation may leave an address and another may take it a
 moment later; these are two lanes, and each is in order by itself alone. Were the second sent first, the CRM would find
 the first relation under the address and write the one's data over the other's. So a create, or a change to an address,
-waits for every older change away from it that is not delivered, also for one that waits for a person: skipping that
-says that the CRM shall keep it as it is.
+waits for every older change away from it that is not delivered, also for one that waits for a person. Once that is
+skipped nothing is waited for: whoever skips must see to it that the CRM has the address with nobody else.
 
-Only older ones are waited for, so two relations never wait for each other.
+Only older ones are waited for. Two lanes can still wait for each other where a refused change is to be superseded by a
+later one of its lane; both are told by ``syncd plan``, and skipping the refused one ends it.
 """
 
 from __future__ import annotations
@@ -21,17 +22,23 @@ from syncd.policy.states import EntryStatus
 from syncd.store.engine import Connection
 
 _TAKES = "lower(coalesce(w.payload ->> 'new', w.payload ->> 'email'))"
-_LEAVES = "operation = 'change_email' AND status IN ('pending', 'held', 'dead', 'parked', 'diverged')"
+# What only says a delivered address once more has left the old one already. Waiting for it, two lanes could wait for
+# each other for ever, because it goes out with the newest change of its own lane.
+_LEAVES = (
+    "operation = 'change_email' AND status IN ('pending', 'held', 'dead', 'parked', 'diverged') AND reasserts IS NULL"
+)
 
+# OFFSET 0: or the order would be served by walking back through all entries. (Captured edits are gathered once.)
 _LEFT_LAST = text(
     f"""
     SELECT w.id, older.id AS awaits
     FROM syncd.entries w
     CROSS JOIN LATERAL (
-        SELECT e.id FROM (SELECT * FROM syncd.entries WHERE {_LEAVES}) AS e
-        WHERE e.account_id = w.account_id AND lower(e.payload ->> 'old') = {_TAKES}
-          AND e.id < w.id AND e.lane_id <> w.lane_id
-        ORDER BY e.id DESC LIMIT 1
+        SELECT l.id
+        FROM (SELECT e.id, e.lane_id FROM (SELECT * FROM syncd.entries WHERE {_LEAVES}) AS e
+              WHERE e.account_id = w.account_id AND lower(e.payload ->> 'old') = {_TAKES} OFFSET 0) AS l
+        WHERE l.id < w.id AND l.lane_id <> w.lane_id
+        ORDER BY l.id DESC LIMIT 1
     ) AS older
     WHERE w.id = ANY (CAST(:ids AS bigint[]))
     """
@@ -40,18 +47,23 @@ _LEFT_LAST = text(
 # What is captured only stands behind all that is staged.
 _LEFT_LAST_OF_CAPTURES = text(
     f"""
+    WITH leaving AS MATERIALIZED (
+        SELECT id, account_id, relation_id, lower(payload ->> 'old') AS address
+        FROM syncd.captures WHERE operation = 'change_email'
+    )
     SELECT w.id, coalesce(captured.id, staged.id) AS awaits
     FROM syncd.captures w
     LEFT JOIN LATERAL (
-        SELECT -c.id AS id FROM syncd.captures c
-        WHERE c.operation = 'change_email' AND c.account_id = w.account_id
-          AND lower(c.payload ->> 'old') = {_TAKES} AND c.id < w.id AND c.relation_id <> w.relation_id
+        SELECT -c.id AS id FROM leaving c
+        WHERE c.account_id = w.account_id AND c.address = {_TAKES} AND c.id < w.id AND c.relation_id <> w.relation_id
         ORDER BY c.id DESC LIMIT 1
     ) AS captured ON true
     LEFT JOIN LATERAL (
-        SELECT e.id FROM (SELECT * FROM syncd.entries WHERE {_LEAVES}) AS e
-        WHERE e.account_id = w.account_id AND lower(e.payload ->> 'old') = {_TAKES} AND e.relation_id <> w.relation_id
-        ORDER BY e.id DESC LIMIT 1
+        SELECT l.id
+        FROM (SELECT e.id, e.relation_id FROM (SELECT * FROM syncd.entries WHERE {_LEAVES}) AS e
+              WHERE e.account_id = w.account_id AND lower(e.payload ->> 'old') = {_TAKES} OFFSET 0) AS l
+        WHERE l.relation_id <> w.relation_id
+        ORDER BY l.id DESC LIMIT 1
     ) AS staged ON true
     WHERE w.id = ANY (CAST(:ids AS bigint[])) AND coalesce(captured.id, staged.id) IS NOT NULL
     """

@@ -52,6 +52,23 @@ async def test_two_relations_may_exchange_their_addresses(store: Store) -> None:
         assert (_email(c, one.id), _email(c, two.id)) == (before[1], before[0])
 
 
+async def test_an_address_that_is_said_once_more_keeps_nobody_waiting(store: Store) -> None:
+    """After a lost answer it is said again; the relation has moved all the same, and so may those behind it."""
+    async with circle(store) as c:
+        one, two, *_ = c.sandbox.world.relations.values()
+        before = (one.email, two.email)
+        c.sandbox.faults.add("lost_answer", operation="relation_email", times=1)
+        await _moved(c, one.id, "between@x.example")
+        await c.drain()
+        assert [entry["reasserts"] is not None for entry in await c.entries()] == [False, True]
+        await _moved(c, two.id, before[0])
+        await _moved(c, one.id, before[1])
+        for _ in range(3):
+            await c.drain()
+            await c.wake()
+        assert (_email(c, one.id), _email(c, two.id)) == (before[1], before[0])
+
+
 async def test_a_change_that_waits_for_a_person_keeps_its_address_from_others(store: Store) -> None:
     """As long as nobody has decided, the address is the one relation's in the CRM. Everything else goes on."""
     async with circle(store) as c:
