@@ -274,10 +274,6 @@ class _Walk:
             self._wait(entry)
             self._fence(entry)
             return not is_identity
-        if entry.awaits is not None:
-            self._look_at(self.now + _patience(entry, self.now))
-            self._fence(entry)
-            return False
         if (until := self._held_until(entry, is_identity=is_identity)) is not None:
             self._look_at(until)
             self._fence(entry)
@@ -289,8 +285,11 @@ class _Walk:
         return False
 
     def _held_until(self, entry: Entry, *, is_identity: bool) -> datetime | None:
-        """How long a barrier waits for what may still land: itself, or for the profile edit that stands before it. That
-        one has not failed, so it is not passed as a failing facet is: a mail may tell the name."""
+        """How long a barrier waits for another lane, or for what may still land: itself, or for the profile edit that
+        stands before it. That one has not failed, so it is not passed as a failing facet is: a mail may tell the name.
+        """
+        if entry.awaits is not None:
+            return self.now + _patience(entry, self.now)
         if is_identity and self.landing.profile_until is not None and not self._makes(entry):
             return self.landing.profile_until
         return self.landing.address_until if _is_sendable(self.trails.get(PROFILE, ())) else None

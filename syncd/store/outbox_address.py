@@ -12,7 +12,7 @@ later one of its lane; both are told by ``syncd plan``, and skipping the refused
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 import msgspec
 from sqlalchemy import text
@@ -28,61 +28,63 @@ _LEAVES = (
     "operation = 'change_email' AND status IN ('pending', 'held', 'dead', 'parked', 'diverged') AND reasserts IS NULL"
 )
 
-# OFFSET 0: or the order would be served by walking back through all entries. (Captured edits are gathered once.)
+# Fenced by OFFSET 0: or their order would be served by walking back through all entries.
+_LEAVERS = f"""
+    (SELECT e.id, e.lane_id, e.relation_id FROM syncd.entries e
+     WHERE {_LEAVES} AND e.account_id = w.account_id AND lower(e.payload ->> 'old') = {_TAKES} OFFSET 0)
+"""
+
 _LEFT_LAST = text(
     f"""
     SELECT w.id, older.id AS awaits
     FROM syncd.entries w
     CROSS JOIN LATERAL (
-        SELECT l.id
-        FROM (SELECT e.id, e.lane_id FROM (SELECT * FROM syncd.entries WHERE {_LEAVES}) AS e
-              WHERE e.account_id = w.account_id AND lower(e.payload ->> 'old') = {_TAKES} OFFSET 0) AS l
-        WHERE l.id < w.id AND l.lane_id <> w.lane_id
+        SELECT l.id FROM {_LEAVERS} AS l WHERE l.id < w.id AND l.lane_id <> w.lane_id
         ORDER BY l.id DESC LIMIT 1
     ) AS older
     WHERE w.id = ANY (CAST(:ids AS bigint[]))
     """
 )
 
-# What is captured only stands behind all that is staged.
+# What is captured only stands behind all that is staged. Such changes are gathered once.
 _LEFT_LAST_OF_CAPTURES = text(
     f"""
     WITH leaving AS MATERIALIZED (
         SELECT id, account_id, relation_id, lower(payload ->> 'old') AS address
         FROM syncd.captures WHERE operation = 'change_email'
     )
-    SELECT w.id, coalesce(captured.id, staged.id) AS awaits
-    FROM syncd.captures w
+    SELECT -w.id AS id, coalesce(captured.id, staged.id) AS awaits
+    FROM unnest(CAST(:ids AS bigint[])) AS asked (id) JOIN syncd.captures w ON w.id = -asked.id
     LEFT JOIN LATERAL (
         SELECT -c.id AS id FROM leaving c
         WHERE c.account_id = w.account_id AND c.address = {_TAKES} AND c.id < w.id AND c.relation_id <> w.relation_id
         ORDER BY c.id DESC LIMIT 1
     ) AS captured ON true
     LEFT JOIN LATERAL (
-        SELECT l.id
-        FROM (SELECT e.id, e.relation_id FROM (SELECT * FROM syncd.entries WHERE {_LEAVES}) AS e
-              WHERE e.account_id = w.account_id AND lower(e.payload ->> 'old') = {_TAKES} OFFSET 0) AS l
-        WHERE l.relation_id <> w.relation_id
-        ORDER BY l.id DESC LIMIT 1
+        SELECT l.id FROM {_LEAVERS} AS l WHERE l.relation_id <> w.relation_id ORDER BY l.id DESC LIMIT 1
     ) AS staged ON true
-    WHERE w.id = ANY (CAST(:ids AS bigint[])) AND coalesce(captured.id, staged.id) IS NOT NULL
+    WHERE coalesce(captured.id, staged.id) IS NOT NULL
     """
 )
 
 
-async def note_addresses(connection: Connection, lanes: Iterable[list[Entry]]) -> None:
-    """Note in each entry that takes an address for which entry of another lane it waits. Few entries do."""
-    takers = [
-        (entry, trail, place)
-        for trail in lanes
-        for place, entry in enumerate(trail)
-        if entry.facet == IDENTITY and entry.status == EntryStatus.PENDING and not entry.is_reassertion
-    ]
-    for statement, sign in ((_LEFT_LAST, 1), (_LEFT_LAST_OF_CAPTURES, -1)):
-        ids = [entry.id * sign for entry, _, _ in takers if entry.id * sign > 0]
-        if not ids:
-            continue
-        awaits = {row.id * sign: row.awaits for row in await connection.execute(statement, {"ids": ids})}
-        for entry, trail, place in takers:
-            if entry.id in awaits:
-                trail[place] = msgspec.structs.replace(entry, awaits=awaits[entry.id])
+async def note_addresses(connection: Connection, lanes: Collection[list[Entry]], *, are_captured: bool = False) -> None:
+    """Note in each entry that takes an address for which entry of another lane it waits. Few entries do.
+
+    ``are_captured``: these are not staged yet, and have the negative numbers of their captures.
+    """
+    ids = [entry.id for trail in lanes for entry in trail if _may_take(entry)]
+    if not ids:
+        return
+    statement = _LEFT_LAST_OF_CAPTURES if are_captured else _LEFT_LAST
+    awaits = {row.id: row.awaits for row in await connection.execute(statement, {"ids": ids})}
+    if awaits:
+        for trail in lanes:
+            trail[:] = [
+                msgspec.structs.replace(entry, awaits=awaits[entry.id]) if entry.id in awaits else entry
+                for entry in trail
+            ]
+
+
+def _may_take(entry: Entry) -> bool:
+    return entry.facet == IDENTITY and entry.status == EntryStatus.PENDING and not entry.is_reassertion

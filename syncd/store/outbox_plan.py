@@ -201,7 +201,7 @@ async def waiting_lanes(
         entries = await read_entries(connection, {row.lane_id: 0 for row in batch if row.lane_id is not None}, WHOLE)
         captures = await _read_captures(connection, account_id, [row for row in batch if row.is_captured])
         numbered = {row.relation_id: _numbered(captures.get(row.relation_id, []), row.tail_seq) for row in batch}
-        await note_addresses(connection, numbered.values())
+        await note_addresses(connection, numbered.values(), are_captured=True)
         for row in batch:
             staged, late = _doubted(entries.get(row.lane_id, []), row, is_repeat_safe, lands_s)
             captured = numbered[row.relation_id]

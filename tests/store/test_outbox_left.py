@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from syncd.policy.states import ENTRY_TRANSITIONS, EntryStatus
-from syncd.store import Connection, Store
+from syncd.store import Store
 from syncd.store.outbox import retry_entry, stage
 from syncd.store.outbox_claim import _DUE, _ENTRIES
 from tests.support.claims import (
@@ -25,6 +24,7 @@ from tests.support.claims import (
 )
 from tests.support.lanes import add, email, remove, sent
 from tests.support.outbox import rows, run_sql
+from tests.support.pages import pages
 
 OPEN = (EntryStatus.PENDING, EntryStatus.HELD)
 
@@ -129,19 +129,12 @@ async def test_a_lane_is_found_at_its_newest_version_while_a_transaction_stays_o
         async with store.begin() as connection:
             await stage(connection)
             asked = {"account_id": account.id, "ready_at": lane["ready_at"], "most": 200}
-            pages = await _touched(connection, _DUE.text, asked)
-    assert pages < 200 * 6, pages
+            touched = await pages(connection, _DUE.text, asked)
+    assert touched < 200 * 6, touched
 
 
 async def _pages(store: Store, lane_id: int, acked: int) -> int:
     """Return how many pages the read of one lane touches, where a drainer reads it: behind its staging."""
     async with store.begin() as connection:
         await stage(connection)
-        return await _touched(connection, _ENTRIES.text, {"lane_ids": [lane_id], "acked": [acked], "window": 100})
-
-
-async def _touched(connection: Connection, statement: str, asked: dict[str, Any]) -> int:
-    plan = await connection.execute(text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"), asked)
-    found = plan.scalar_one()
-    top = (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]
-    return int(top["Shared Hit Blocks"] + top["Shared Read Blocks"])
+        return await pages(connection, _ENTRIES.text, {"lane_ids": [lane_id], "acked": [acked], "window": 100})

@@ -15,6 +15,7 @@ from syncd.store.outbox import Terms, claim, stage
 from tests.support.claims import account_with, changed, claimed_one, delivered, lane_of, settled
 from tests.support.lanes import add, is_repeat_safe
 from tests.support.outbox import rows, run_sql, stage_all
+from tests.support.pages import pages
 
 CAPTURE = "INSERT INTO syncd.captures (account_id, relation_id, operation, facet, payload) VALUES "
 TAG = """'add_tag', 'tag:1', '{"tag_id": 1, "tag_remote_id": "1", "tag_name": "tag 1"}')"""
@@ -136,14 +137,11 @@ async def _pages(store: Store, mark: Mark) -> int:
     """Return how many pages a search for a due lane touches."""
     async with store.begin() as connection:
         await plan_by_index(connection)
-        plan = await connection.execute(
-            text(
-                "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT lane_id FROM syncd.ready "
-                f"WHERE account_id = 1 AND ready_at >= '{mark.ready_at.isoformat()}' ORDER BY ready_at LIMIT 1"
-            )
+        search = (
+            "SELECT lane_id FROM syncd.ready "
+            f"WHERE account_id = 1 AND ready_at >= '{mark.ready_at.isoformat()}' ORDER BY ready_at LIMIT 1"
         )
-        top = plan.scalar_one()[0]["Plan"]
-    return int(top["Shared Hit Blocks"] + top["Shared Read Blocks"])
+        return await pages(connection, search)
 
 
 async def test_a_large_batch_is_staged_whatever_the_planner_believes(store: Store) -> None:

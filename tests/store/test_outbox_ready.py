@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from syncd.store.outbox_claim import take
 from tests.support.claims import account_with, changed, claimed, claimed_one, delivered, failed, lane_of, settled
 from tests.support.lanes import add, is_repeat_safe
 from tests.support.outbox import rows, run_sql
+from tests.support.pages import explained, touched
 from tests.support.ready import unkept
 
 # Five hundred versions of each lane.
@@ -207,12 +207,9 @@ async def _pages(store: Store, account: Account) -> int:
 async def _explained(store: Store, statement: str, binds: dict[str, Any]) -> int:
     async with store.begin() as connection:
         await connection.execute(text("SELECT set_config('enable_seqscan', 'off', true)"))
-        told = (
-            await connection.execute(text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"), binds)
-        ).scalar_one()
-        plan = (json.loads(told) if isinstance(told, str) else told)[0]["Plan"]
+        plan = await explained(connection, statement, binds)
         assert plan["Actual Rows"] == 2, plan
-        return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+        return touched(plan)
 
 
 async def _read_of_ready(store: Store, statement: str) -> int:

@@ -15,6 +15,7 @@ from syncd.store.outbox import Stager, stage
 from tests.support.claims import account_with
 from tests.support.locks import until_blocked
 from tests.support.outbox import rows, run_sql
+from tests.support.pages import pages
 
 RENAME = "UPDATE crm.relations SET first_name = '{}' WHERE id = {}"
 
@@ -224,9 +225,5 @@ async def _pages(store: Store, mark: StageMark) -> int:
     """Return how many pages a stage from a mark touches that finds nothing."""
     async with store.begin() as connection:
         await plan_by_index(connection)
-        plan = await connection.execute(
-            text("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + outbox_stage._STAGE.format(most=5000)),
-            {"capture_id": mark.capture_id, "open_xacts": [str(xact) for xact in mark.open_xacts]},
-        )
-        top = plan.scalar_one()[0]["Plan"]
-    return int(top["Shared Hit Blocks"] + top["Shared Read Blocks"])
+        begin = {"capture_id": mark.capture_id, "open_xacts": [str(xact) for xact in mark.open_xacts]}
+        return await pages(connection, outbox_stage._STAGE.format(most=5000), begin)

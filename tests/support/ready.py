@@ -14,6 +14,14 @@ UNKEPT = """
 """
 
 
+# A lane without its key, or a key without its lane.
+UNKEYED = """
+    (SELECT id, account_id, relation_id FROM syncd.lanes EXCEPT SELECT * FROM syncd.lane_keys)
+    UNION ALL
+    (SELECT * FROM syncd.lane_keys EXCEPT SELECT id, account_id, relation_id FROM syncd.lanes)
+"""
+
+
 async def unkept(store: Store) -> list[dict[str, object]]:
     """Return where the times differ."""
     return await rows(store, UNKEPT)
@@ -21,5 +29,4 @@ async def unkept(store: Store) -> list[dict[str, object]]:
 
 async def unkeyed(store: Store) -> list[dict[str, object]]:
     """Return where the keys differ."""
-    lanes, keys = "SELECT id, account_id, relation_id FROM syncd.lanes", "SELECT * FROM syncd.lane_keys"
-    return await rows(store, f"(({lanes} EXCEPT {keys}) UNION ALL ({keys} EXCEPT {lanes}))")
+    return await rows(store, UNKEYED)

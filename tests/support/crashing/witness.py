@@ -13,6 +13,7 @@ import asyncpg
 
 from syncd.sandbox import Effect, RequestLine, Sandbox
 from tests.support.crashing.story import ADMINISTRATION, PROFILE, Edit, Fact, Person, expected, facts, numbers
+from tests.support.ready import UNKEYED
 
 _ONCE = {"list_subscribe", "list_gdpr_subscribe", "list_unsubscribe", "subscription_end", "field_create"}
 _APPLIED = {"answered", "lost_answer"}
@@ -164,7 +165,7 @@ async def ledger(connection: asyncpg.Connection) -> list[str]:
     return [f"{row['n']} {row['what']}" for row in await connection.fetch(_LEDGER) if row["n"]]
 
 
-_LEDGER = """
+_LEDGER = f"""
     SELECT 'captures are not staged' AS what, count(*) AS n FROM syncd.captures
     UNION ALL
     SELECT 'entries are ' || status, count(*) FROM syncd.entries
@@ -183,11 +184,7 @@ _LEDGER = """
         (SELECT account_id, ready_at, lane_id FROM syncd.ready EXCEPT SELECT account_id, ready_at, id FROM syncd.lanes)
     ) AS apart
     UNION ALL
-    SELECT 'lanes and their keys differ', count(*) FROM (
-        (SELECT id, account_id, relation_id FROM syncd.lanes EXCEPT SELECT * FROM syncd.lane_keys)
-        UNION ALL
-        (SELECT * FROM syncd.lane_keys EXCEPT SELECT id, account_id, relation_id FROM syncd.lanes)
-    ) AS apart
+    SELECT 'lanes and their keys differ', count(*) FROM ({UNKEYED}) AS apart
     UNION ALL
     SELECT 'lanes are not dense', count(*) FROM syncd.lanes l
     WHERE tail_seq <> (SELECT count(*) FROM syncd.entries e WHERE e.lane_id = l.id)
