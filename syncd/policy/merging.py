@@ -5,7 +5,7 @@ Decides the words of the folded call only; whether entries may be folded at all 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from syncd.domain.changes import (
     AddTag,
@@ -59,6 +59,12 @@ def readdressed(refused: Sequence[LocalChange | None], last: LocalChange) -> Loc
     if create is None or not isinstance(last, ChangeEmail):
         return last
     return CreateRelation(email=last.new, profile=create.profile)
+
+
+def without(edit: UpdateProfile, columns: Collection[str]) -> UpdateProfile:
+    """Return what a profile edit says of all other columns."""
+    old = {name: value for name, value in edit.old.items() if name not in columns}
+    return UpdateProfile(old=old, new={name: value for name, value in edit.new.items() if name not in columns})
 
 
 def _merged_profile(edits: Sequence[UpdateProfile]) -> UpdateProfile:

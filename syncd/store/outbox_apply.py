@@ -20,6 +20,7 @@ from syncd.store.engine import Connection
 from syncd.store.outbox_claim import ClaimedLane, Terms, look_back, read_entries, read_relations, take
 from syncd.store.outbox_doubt import doubt
 from syncd.store.outbox_landing import NOTHING, expect, expected
+from syncd.store.outbox_overtaken import leave_out_overtaken
 
 _WHOLE = 1_000_000_000
 
@@ -87,6 +88,7 @@ async def claim_planned(
         return Moved("a drainer is sending it at this moment")
     entries = await read_entries(connection, {lane.id: 0}, _WHOLE)
     late = await doubt(connection, [lane], entries, terms.is_repeat_safe, terms.lands_s)
+    await leave_out_overtaken(connection, entries)
     own = changes_alone(entries.get(lane.id, ()))
     moved = await _moved(connection, account_id, lane, own, sought)
     if isinstance(moved, Moved):

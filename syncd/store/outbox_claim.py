@@ -29,6 +29,7 @@ from syncd.store.engine import Connection
 from syncd.store.outbox_address import note_addresses
 from syncd.store.outbox_doubt import doubt, marked
 from syncd.store.outbox_landing import NOTHING, Late, expect, expected
+from syncd.store.outbox_overtaken import leave_out_overtaken
 from syncd.store.outbox_standing import stood
 from syncd.store.refusal import was_refused
 
@@ -162,6 +163,7 @@ async def claim(connection: Connection, account_id: AccountId, terms: Terms, *, 
     entries = await read_entries(connection, {lane.id: lane.acked_seq for lane in due}, terms.window)
     late = await _doubt(connection, due, entries, terms)
     await outbox_reassert.bring_up(connection, entries, now)
+    await leave_out_overtaken(connection, entries)
     plans = {lane.id: _plan(lane, entries.get(lane.id, ()), terms, late) for lane in due}
     windows = await _widen(connection, due, entries, plans, terms, late)
     relations = await read_relations(connection, (lane.relation_id for lane in due))
@@ -278,6 +280,7 @@ async def _widen(
         cursors = {lane.id: lane.acked_seq for lane in due if lane.id in narrow}
         wider = await read_entries(connection, cursors, window)
         await outbox_reassert.bring_up(connection, wider, now)
+        await leave_out_overtaken(connection, wider)
         for lane_id, read in wider.items():
             entries[lane_id], plans[lane_id] = read, _plan(lanes[lane_id], read, terms, late)
             if len(read) < window:

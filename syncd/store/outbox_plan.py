@@ -22,6 +22,7 @@ from syncd.store.outbox_apply import changes_alone
 from syncd.store.outbox_claim import decoded, read_entries
 from syncd.store.outbox_doubt import doubtful, marked
 from syncd.store.outbox_landing import NOTHING, Late, expected, late_of
+from syncd.store.outbox_overtaken import leave_out_overtaken
 
 WHOLE = 1_000_000_000
 _BATCH = 500
@@ -199,6 +200,7 @@ async def waiting_lanes(
     found = await connection.stream(_LANES, {"account_id": account_id, "email": email})
     async for batch in found.partitions(_BATCH):
         entries = await read_entries(connection, {row.lane_id: 0 for row in batch if row.lane_id is not None}, WHOLE)
+        await leave_out_overtaken(connection, entries)
         captures = await _read_captures(connection, account_id, [row for row in batch if row.is_captured])
         numbered = {row.relation_id: _numbered(captures.get(row.relation_id, []), row.tail_seq) for row in batch}
         await note_addresses(connection, numbered.values(), are_captured=True)

@@ -250,3 +250,26 @@ async def test_behind_a_refused_call_that_no_later_one_makes_moot_everything_wai
         await _unsubscribe(c, who, listing, 2)
         report = await c.drain()
         assert (report.pending, report.blocked) == (0, 2)
+
+
+async def test_a_retry_takes_no_older_value_along_over_a_newer_one(store: Store) -> None:
+    """The CRM refuses a first name with the last name in its call, and the note behind them; so the next first name
+    passes all three. A person may retry the last name: the older first name, merged with it, must not go out again."""
+    async with circle(store) as c:
+        who, listing = next(iter(c.sandbox.world.relations)), next(iter(c.sandbox.world.lists))
+        for operation in ("relation_upsert", "list_unsubscribe"):
+            c.sandbox.faults.add("status", status=400, operation=operation)
+        await c.edit("UPDATE crm.relations SET first_name = 'Fenna' WHERE id = :who", who=who)
+        await c.edit("UPDATE crm.relations SET last_name = 'Vos' WHERE id = :who", who=who)
+        await _unsubscribe(c, who, listing, 1)
+        await c.edit("UPDATE crm.relations SET first_name = 'Chris' WHERE id = :who", who=who)
+        await c.drain()
+        (refused,) = await rows(
+            store, "SELECT id FROM syncd.entries WHERE status = 'dead' AND payload -> 'new' ? 'last_name'"
+        )
+        async with store.begin() as connection:
+            await retry_entry(connection, refused["id"])
+        await c.drain()
+        found = c.sandbox.world.relations[who]
+        assert (found.first_name, found.last_name) == ("Chris", "Vos")
+        assert [each["status"] for each in await c.entries()] == ["superseded", "verified", "dead", "verified"]
