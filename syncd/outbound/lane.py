@@ -309,7 +309,9 @@ class _LaneWork:
         if result.is_uncertain:
             self._expect(step)
         if result.status is not EntryStatus.PENDING:
-            self._give_up_with(step, status, told)
+            self._give_up_with(step, status, told, is_uncertain=is_uncertain or carrier.is_uncertain)
+        elif result.is_uncertain:
+            self._doubt_with(step)
         if result.status is EntryStatus.PARKED:
             self._settlement.incidents.append(parked(carrier.id, carrier.operation, carrier.facet))
             if self._desk.line.provider.readable(step.change) is not Readable.NEVER:
@@ -332,16 +334,21 @@ class _LaneWork:
             may_land_late=talk.has_written and talk.status in _GATEWAY,
         )
 
-    def _give_up_with(self, step: Step, status: str, reason: str) -> None:
+    def _doubt_with(self, step: Step) -> None:
+        """What is merged into a call that may have been applied may have been applied with it."""
+        for entry in step.superseded if keeps_all(step.change) else ():
+            if entry.status == _PENDING and not entry.is_reassertion:
+                self._put(EntrySettlement(entry.seq, _PENDING, False, None, True))
+
+    def _give_up_with(self, step: Step, status: str, reason: str, *, is_uncertain: bool) -> None:
         """A value that was never sent is moot; columns that were merged stay dead, so that a later edit takes them."""
         for entry in step.superseded:
             if entry.status != _PENDING:
                 continue
             if entry.is_reassertion:  # what was delivered before is not undone by what was not
                 self._settlement.is_more = True
-                continue
-            if keeps_all(step.change):
-                self._put(EntrySettlement(entry.seq, status, False, None, False, reason))
+            elif keeps_all(step.change):
+                self._put(EntrySettlement(entry.seq, status, False, None, is_uncertain, reason))
             else:
                 self._put(EntrySettlement(entry.seq, _SUPERSEDED, False, superseded_by=step.carrier.id))
         self._block(step.carrier, reason)

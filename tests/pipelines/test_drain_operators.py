@@ -273,3 +273,27 @@ async def test_a_retry_takes_no_older_value_along_over_a_newer_one(store: Store)
         found = c.sandbox.world.relations[who]
         assert (found.first_name, found.last_name) == ("Chris", "Vos")
         assert [each["status"] for each in await c.entries()] == ["superseded", "verified", "dead", "verified"]
+
+
+@pytest.mark.parametrize("tries", [1, 2])
+async def test_what_was_merged_into_a_call_in_doubt_is_in_doubt_with_it(store: Store, tries: int) -> None:
+    """The answer to a call with both names was lost, and so the first name may be there. To retry the one before it
+    now would be to say an older value after a newer one."""
+    async with circle(store) as c:
+        who, listing = next(iter(c.sandbox.world.relations)), next(iter(c.sandbox.world.lists))
+        for operation in ("relation_upsert", "list_unsubscribe"):
+            c.sandbox.faults.add("status", status=400, operation=operation)
+        await c.edit("UPDATE crm.relations SET first_name = 'Fenna' WHERE id = :who", who=who)
+        await _unsubscribe(c, who, listing, 1)
+        await c.drain()
+        await c.edit("UPDATE crm.relations SET first_name = 'Chris' WHERE id = :who", who=who)
+        await c.edit("UPDATE crm.relations SET last_name = 'Vos' WHERE id = :who", who=who)
+        c.sandbox.faults.add("lost_answer", operation="relation_upsert", times=1)
+        if tries == 2:
+            c.sandbox.faults.add("status", status=400, operation="relation_upsert")
+        await c.drain(max_attempts=tries)
+        fenna, _, *merged = await c.entries()
+        assert [(each["status"], each["is_uncertain"]) for each in merged] == [("dead", True)] * 2
+        with pytest.raises(UserError, match="may have been applied"):
+            async with store.begin() as connection:
+                await retry_entry(connection, fenna["id"])
