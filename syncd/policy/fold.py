@@ -6,7 +6,8 @@ folding what is left of a fold changes nothing.
 
 * Per facet the last value wins: set_field, add or remove of a tag, join or leave of a group. Profile edits merge.
 * A dead entry of such a facet is superseded by a later value; alone it blocks nothing but itself. A dead profile edit
-  lends its columns to the later edit, so that nothing an application wrote is forgotten.
+  lends its columns to the later edit, so that nothing an application wrote is forgotten; those that something later
+  has said meanwhile are left out before an entry comes here.
 * A **barrier** is an identity change (create, e-mail change) or a call that is not repeat-safe. It is sent alone, and
   nothing is ever folded across one that is not settled: two tag changes around a subscription may mean two mails.
 * An identity entry that cannot be sent now (backing off, held, dead, parked) stops everything behind it, because a
@@ -308,10 +309,15 @@ class _Walk:
         self.next_at = instant if self.next_at is None else min(self.next_at, instant)
 
     def _fence(self, entry: Entry) -> None:
-        """Let calls that are planned go out as they are; what is dead on this side stays on this side. A reassertion is
-        on no side: a newer change of its facet, wherever it stands, supersedes it or keeps it waiting."""
+        """Let calls that are planned go out as they are; what is dead on this side stays on this side. What is pending
+        keeps its facet, also where it waits for a person. A reassertion is on no side: a newer change of its facet,
+        wherever it stands, supersedes it or keeps it waiting."""
+        self.closed.update(
+            facet
+            for facet, trail in self.trails.items()
+            if any(e.status == _PENDING and not e.is_reassertion for e in trail)
+        )
         self.trails = {facet: _upto_pending(trail) for facet, trail in self.trails.items() if _is_sendable(trail)}
-        self.closed.update(facet for facet, trail in self.trails.items() if not all(e.is_reassertion for e in trail))
         self.closed.add(entry.facet)
 
     def _is_due(self, entry: Entry) -> bool:

@@ -151,6 +151,15 @@ def test_a_dead_entry_behind_a_retried_one_stays_dead() -> None:
     assert made.steps[0].superseded == ()
 
 
+@pytest.mark.parametrize("barrier", ["parked", "dead"])
+def test_what_waits_for_a_person_is_not_overtaken_beyond_a_barrier(barrier: str) -> None:
+    """A gender that was retried waits until a person has decided about the name behind it, which may have been applied.
+    Were the next gender sent meanwhile, this one would follow it."""
+    waiting = (entry(1, profile(gender="M")), entry(2, profile(first_name="B"), "dead", is_uncertain=True))
+    made = plan(*waiting, entry(3, subscribe(), barrier), entry(4, profile(gender="F")), entry(5, add()))
+    assert sent(made) == [add()]
+
+
 @pytest.mark.parametrize("status", ["parked", "held"])
 def test_a_parked_or_held_entry_blocks_its_facet_until_a_person_decides(status: str) -> None:
     """Nobody knows what the CRM holds; a later value of that facet must not be sent over it."""
