@@ -1,9 +1,9 @@
 """The drainers of a faulty world, and what befalls them: killed, stalled past their lease, cut off from Postgres.
 
 A hand is a drainer, as a task of this process or as a process of its own. It can be killed as SIGKILL does (nothing is
-settled, nothing given back), and stalled: a process by SIGSTOP, a task by a door before the database that stays shut
-until its lease is over. ``dropped`` names the relations whose lanes a hand held when that happened; ``found``
-the entries that a person skipped, because the CRM had them.
+settled, nothing given back), and stalled as soon as it has a lane: a process by SIGSTOP, a task by a door before the
+database that stays shut until its lease is over. ``dropped`` names the relations whose lanes a hand held when that
+happened; ``found`` the entries that a person skipped, because the CRM had them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from sqlalchemy import text
@@ -30,6 +31,7 @@ from tests.support.outbox import Circle, rows
 from tests.support.world_drainer import argument
 
 GRACE_S = 20.0
+SEIZE_TRIES = 200
 
 
 @dataclass(slots=True)
@@ -44,10 +46,22 @@ class Ground:
     fenced: int = 0
     found: set[int] = field(default_factory=set)
 
-    async def note_held(self, worker: str) -> None:
-        """Note whose lanes a worker holds now; -1 stands for the account's own lane."""
+    async def note_held(self, worker: str) -> bool:
+        """Note whose lanes a worker holds now, and tell whether there are any; -1 stands for the account's own lane."""
         sql = "SELECT coalesce(relation_id, -1) AS who FROM syncd.lanes WHERE claimed_by = :worker"
-        self.dropped |= {row["who"] for row in await rows(self.circle.store, sql, worker=worker)}
+        held = {row["who"] for row in await rows(self.circle.store, sql, worker=worker)}
+        self.dropped |= held
+        return bool(held)
+
+    async def seize(self, worker: str, stop: Callable[[], None], go: Callable[[], None]) -> None:
+        """Stop a worker that has a lane: whoever has none can lose none. If it gets none any more, stop it as it is."""
+        for _ in range(SEIZE_TRIES):
+            stop()
+            if await self.note_held(worker):
+                return
+            go()
+            await asyncio.sleep(0.005)
+        stop()
 
 
 class Hand(Protocol):
@@ -134,7 +148,7 @@ class TaskHand:
         await self._ground.note_held(self._drainer._worker)
 
     async def stall(self, seconds: float) -> None:
-        self._door.shut()
+        await self._ground.seize(self._drainer._worker, self._door.shut, self._door.open)
         for _ in range(10):
             await asyncio.sleep(seconds / 10)
             await self._ground.note_held(self._drainer._worker)
@@ -221,8 +235,8 @@ class ProcessHand:
         await self._ground.note_held(self.worker)
 
     async def stall(self, seconds: float) -> None:
-        self.process.send_signal(signal.SIGSTOP)
-        await self._ground.note_held(self.worker)
+        stop, go = (partial(self.process.send_signal, number) for number in (signal.SIGSTOP, signal.SIGCONT))
+        await self._ground.seize(self.worker, stop, go)
         await asyncio.sleep(seconds)
         self.process.send_signal(signal.SIGCONT)
 
