@@ -28,7 +28,7 @@ from syncd.store.outbox import (
     list_entries,
     retry_entry,
     show_entry,
-    skip_entry,
+    skip_entries,
 )
 from syncd.store.schema import require_current
 
@@ -144,11 +144,7 @@ def skip(entry_ids: tuple[int, ...], actor: str, reason: str | None, as_json: bo
     window_s = settle_window_s(settings)
 
     async def skip_all(connection: Connection) -> list[int]:
-        return [
-            entry_id
-            for entry_id in sorted(entry_ids)
-            if await skip_entry(connection, entry_id, actor=actor, reason=reason, settle_window_s=window_s)
-        ]
+        return await skip_entries(connection, entry_ids, actor=actor, reason=reason, settle_window_s=window_s)
 
     in_hand = session.run(lambda: _read(settings, skip_all))
     _done("skipped", entry_ids, as_json)

@@ -15,6 +15,8 @@ from typing import TypeAlias
 
 import msgspec
 
+IDENTITY, PROFILE = "identity", "profile"
+
 
 class CreateRelation(msgspec.Struct, frozen=True, tag="create_relation", tag_field="operation"):
     """A row inserted into crm.relations. ``profile`` holds the non-null profile columns by name."""
@@ -155,9 +157,9 @@ def facet_of(change: LocalChange) -> str:
     """Return the facet that a change speaks about; the SQL triggers compute the same text."""
     match change:
         case CreateRelation() | ChangeEmail():
-            return "identity"
+            return IDENTITY
         case UpdateProfile():
-            return "profile"
+            return PROFILE
         case AddTag() | RemoveTag():
             return f"tag:{change.tag_id}"
         case SetField():

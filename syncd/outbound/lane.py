@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from syncd.domain.changes import operation_of
+from syncd.domain.changes import IDENTITY, ChangeEmail, operation_of
 from syncd.log import redact
 from syncd.outbound.converse import Line, Talk, converse, is_the_crms
 from syncd.outbound.intents import Intents
 from syncd.outbound.leases import Lease
 from syncd.outbound.limits import DrainLimits
 from syncd.outbound.presuming import overwriting, parts, presumed, yielding
-from syncd.policy.fold import IDENTITY, Entry, Step, watermark
+from syncd.policy.fold import Entry, Step, watermark
 from syncd.policy.merging import keeps_all
 from syncd.policy.outcome import Circumstances, Ending, verdict
 from syncd.policy.proof import Showing, Sight
@@ -98,24 +98,7 @@ def untouched(lease: Lease) -> LaneResult:
 
 
 def _empty(lane: ClaimedLane, *, is_more: bool) -> LaneSettlement:
-    return LaneSettlement(
-        lane.lane_id,
-        lane.relation_id,
-        lane.epoch,
-        lane.seen_seq,
-        0,
-        is_more=is_more,
-        delivered=[],
-        entries=[],
-        attempts=[],
-        history=[],
-        reassertions=[],
-        awaiting=[],
-        read_back=[],
-        incidents=[],
-        at_rest=[],
-        contests=[],
-    )
+    return LaneSettlement(lane.lane_id, lane.relation_id, lane.epoch, lane.seen_seq, 0, is_more=is_more)
 
 
 class _LaneWork:
@@ -158,6 +141,7 @@ class _LaneWork:
             since=step.carrier.captured_at,
             agreed=presumed(step, desk.limits.owners),
             stood_at=lane.stood_at,
+            others=(*lane.others, *step.carrier.others),
         )
         deadline = min(desk.line.clock.monotonic() + desk.limits.conversation_s, self._lease.until)
         talk = await converse(desk.line, step.change, target, deadline, lambda request: self._may_go(step, request))
@@ -239,6 +223,7 @@ class _LaneWork:
             if entry.status == _DIVERGED:
                 settlement.at_rest.append(entry.id)
         settlement.is_delivered = True
+        settlement.moved += [entry.id for entry in parts(step) if isinstance(entry.change, ChangeEmail)]
         if outcome.proof is not Proof.VERIFIED:
             self._await_proof(carrier, outcome)
         self._reassert_later(step)
@@ -311,7 +296,9 @@ class _LaneWork:
         if result.status is not EntryStatus.PENDING:
             self._give_up_with(step, status, told, is_uncertain=is_uncertain or carrier.is_uncertain)
         elif result.is_uncertain:
-            self._doubt_with(step)
+            self._doubt_with(step, delay_s)
+        if isinstance(carrier.change, ChangeEmail) and result.status is EntryStatus.DEAD:
+            self._settlement.moved.append(carrier.id)
         if result.status is EntryStatus.PARKED:
             self._settlement.incidents.append(parked(carrier.id, carrier.operation, carrier.facet))
             if self._desk.line.provider.readable(step.change) is not Readable.NEVER:
@@ -334,22 +321,26 @@ class _LaneWork:
             may_land_late=talk.has_written and talk.status in _GATEWAY,
         )
 
-    def _doubt_with(self, step: Step) -> None:
-        """What is merged into a call that may have been applied may have been applied with it."""
+    def _doubt_with(self, step: Step, delay_s: float | None) -> None:
+        """What is merged into a call that may have been applied may have been applied with it, also what only lent it
+        its columns."""
         for entry in step.superseded if keeps_all(step.change) else ():
-            if entry.status == _PENDING and not entry.is_reassertion:
-                self._put(EntrySettlement(entry.seq, _PENDING, False, None, True))
+            if not entry.is_reassertion and entry.status != _DIVERGED:
+                delay = delay_s if entry.status == _PENDING else None
+                self._put(EntrySettlement(entry.seq, entry.status, False, delay, True))
 
     def _give_up_with(self, step: Step, status: str, reason: str, *, is_uncertain: bool) -> None:
-        """A value that was never sent is moot; columns that were merged stay dead, so that a later edit takes them."""
+        """A value that was never sent is moot; columns that were merged stay dead, so that a later edit takes them. An
+        e-mail change that was passed, because it waits for another lane, is as it was."""
         for entry in step.superseded:
-            if entry.status != _PENDING:
-                continue
+            is_pending = entry.status == _PENDING
             if entry.is_reassertion:  # what was delivered before is not undone by what was not
-                self._settlement.is_more = True
+                self._settlement.is_more = self._settlement.is_more or is_pending
             elif keeps_all(step.change):
-                self._put(EntrySettlement(entry.seq, status, False, None, is_uncertain, reason))
-            else:
+                if is_pending or (is_uncertain and entry.status == _DEAD):
+                    told = reason if is_pending else None
+                    self._put(EntrySettlement(entry.seq, status, False, None, is_uncertain, told))
+            elif is_pending and not step.is_barrier:
                 self._put(EntrySettlement(entry.seq, _SUPERSEDED, False, superseded_by=step.carrier.id))
         self._block(step.carrier, reason)
 

@@ -112,7 +112,7 @@ class Planner:
 
         def refusal(step: Step, is_bound: bool) -> str | None:
             remote_id = lane.remote_id or (_TO_COME if is_bound else None)
-            target = Target(remote_id, lane.email, None, step.carrier.is_uncertain)
+            target = Target(remote_id, lane.email, is_repeat=step.carrier.is_uncertain, others=step.carrier.others)
             rehearsed[step.carrier.seq] = rehearse(self._provider, step.change, target)
             return rehearsed[step.carrier.seq].refusal
 

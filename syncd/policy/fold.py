@@ -15,7 +15,9 @@ folding what is left of a fold changes nothing.
 * So does a create or an e-mail change while another lane has an older change, not delivered yet, away from the address
   that it takes: the CRM would take the one relation for the other.
 * One thing gets past a dead identity: a later e-mail change, if the CRM refused the dead one. It supersedes it, and if
-  that was the create, it is the create with the right address: whoever mends a typing error mends the relation.
+  that was the create, it is the create with the right address: whoever mends a typing error mends the relation. In the
+  same way it gets past an e-mail change that waits for another lane, or lanes could wait in a circle whatever is done.
+  Once it may have been applied what it has passed stays passed: sent after it, that would undo it.
 
 * A **reassertion** (``policy.reassertion``) repeats what its facet was delivered last, once its settle window is over.
   Until then it is as good as not there. Then it stands before everything that is not delivered yet, so that any newer
@@ -34,19 +36,15 @@ It must never reorder two changes of one facet, and never send past an entry tha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TypeAlias
 
 import msgspec
 
-from syncd.domain.changes import CreateRelation, LocalChange
+from syncd.domain.changes import IDENTITY, PROFILE, ChangeEmail, CreateRelation, LocalChange
+from syncd.policy.landing import ALL_HAS_LANDED, Landing
 from syncd.policy.merging import is_last_wins, merged, readdressed, says
 from syncd.policy.states import EntryStatus
-
-IDENTITY = "identity"
-PROFILE = "profile"
-
-_LEAST_PATIENCE, _MOST_PATIENCE = timedelta(seconds=1), timedelta(minutes=1)
 
 _PENDING = EntryStatus.PENDING.value
 _DEAD = EntryStatus.DEAD.value
@@ -58,7 +56,10 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """One undelivered entry. ``change`` is None when its payload cannot be read; ``fault`` says why. ``is_refused``:
     dead because the CRM said no, so that it certainly was not applied. ``reasserts``: the entry whose call may still
     land, where this one says its facet's last value once more. ``awaits``: the entry of another lane which must be
-    delivered first, because it leaves the address that this one takes."""
+    delivered first, because it leaves the address that this one takes; looked at again at ``awaits_until``, should
+    nobody have said that it is. ``others``: remote ids of relations that may have that address in the CRM, though they
+    have left it here. ``moves_on``: an e-mail change stands behind all that was read of the lane; ``has_moved_on``: one
+    that may have been applied (``policy.passing``)."""
 
     id: int
     seq: int
@@ -74,10 +75,25 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     is_refused: bool = False
     reasserts: int | None = None
     awaits: int | None = None
+    awaits_until: datetime | None = None
+    others: tuple[str, ...] = ()
+    moves_on: bool = False
+    has_moved_on: bool = False
 
     @property
     def is_reassertion(self) -> bool:
         return self.reasserts is not None
+
+    @property
+    def moves(self) -> bool:
+        """Whether it is an e-mail change that may go out now or later, and supersede what it passes."""
+        return self.status == _PENDING and self.reasserts is None and isinstance(self.change, ChangeEmail)
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether it is an e-mail change that may have been applied."""
+        is_change = self.reasserts is None and isinstance(self.change, ChangeEmail)
+        return is_change and self.is_uncertain and self.status != _DIVERGED
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
@@ -122,22 +138,6 @@ class Plan(msgspec.Struct, frozen=True):
         return not self.steps and not self.broken
 
 
-class Landing(msgspec.Struct, frozen=True, gc=False):
-    """How long a call of a lane, delivered since or not, may still land that finds by address (``profile_until``: a
-    profile edit, a create), and one that changes it (``address_until``). None: no longer."""
-
-    profile_until: datetime | None = None
-    address_until: datetime | None = None
-
-    def keeps_until(self, facet: str) -> datetime | None:
-        """Return how long what may still land keeps a call of this facet waiting."""
-        if facet == PROFILE:
-            return self.address_until
-        return self.profile_until if facet == IDENTITY else None
-
-
-ALL_HAS_LANDED = Landing()
-
 RepeatSafe: TypeAlias = Callable[[LocalChange], bool]
 
 
@@ -149,24 +149,18 @@ def fold(
     for entry in entries:
         if entry.reasserts is not None:
             walk.recall(entry)
-        elif entry.is_uncertain and entry.status != _DIVERGED:
+            continue
+        if entry.is_uncertain and entry.status != _DIVERGED:
             walk.doubted[entry.facet] = entry.id
+        if entry.moves:
+            walk.moves_upto = entry.seq
+        if entry.has_moved:
+            walk.has_moved_upto = entry.seq
     for entry in entries:
         if entry.reasserts is None and not walk.take(entry):
             walk.is_barred = True
             break
     return walk.plan(entries[-1].seq if entries else 0)
-
-
-def may_land(profile_until: datetime | None, address_until: datetime | None, now: datetime) -> Landing:
-    """Return what may still land now, of what a lane has been told."""
-    if profile_until is None and address_until is None:
-        return ALL_HAS_LANDED
-    return Landing(_yet(profile_until, now), _yet(address_until, now))
-
-
-def _yet(until: datetime | None, now: datetime) -> datetime | None:
-    return until if until is not None and until > now else None
 
 
 def watermark(entries: Sequence[Entry], settled: frozenset[int] | set[int], tail_seq: int) -> int:
@@ -183,17 +177,21 @@ def watermark(entries: Sequence[Entry], settled: frozenset[int] | set[int], tail
 class _Walk:
     """One pass over a lane. A facet's trail is its entries so far that a call of this plan may settle. ``passed`` are
     entries of barrier facets that a later barrier of their facet supersedes. ``doubted``: the newest entry of a facet
-    that may have been applied and is not delivered, wherever it stands."""
+    that may have been applied and is not delivered, wherever it stands. An e-mail change stands at ``moves_upto``, and
+    one that may have been applied at ``has_moved_upto``, none of either behind it. ``refused`` are identity entries
+    that an e-mail change behind them supersedes."""
 
     __slots__ = (
         "barrier",
         "broken",
         "closed",
         "doubted",
+        "has_moved_upto",
         "is_barred",
         "is_more",
         "is_repeat_safe",
         "landing",
+        "moves_upto",
         "next_at",
         "now",
         "passed",
@@ -208,6 +206,7 @@ class _Walk:
         self.trails: dict[str, list[Entry]] = {}
         self.closed: set[str] = set()
         self.doubted: dict[str, int] = {}
+        self.moves_upto = self.has_moved_upto = 0
         self.refused: list[Entry] = []
         self.passed: list[Entry] = []
         self.broken: list[Entry] = []
@@ -228,7 +227,7 @@ class _Walk:
 
     def take(self, entry: Entry) -> bool:
         """Take the next entry in order; return False when nothing behind it may be looked at."""
-        if entry.facet == IDENTITY and entry.status == _DEAD and entry.is_refused:
+        if entry.facet == IDENTITY and ((entry.status == _DEAD and entry.is_refused) or self._is_passed(entry)):
             self.refused.append(entry)
             return True
         if self.refused and entry.facet != IDENTITY:
@@ -244,6 +243,16 @@ class _Walk:
         else:
             self.closed.add(entry.facet)
         return True
+
+    def _is_passed(self, entry: Entry) -> bool:
+        """Whether a later e-mail change may supersede this one, which waits for another lane, or perhaps has done so. A
+        create is never passed: what has been sent in its place must not be forgotten."""
+        if not entry.moves or entry.is_uncertain:
+            return False
+        if entry.awaits is not None and (entry.moves_on or entry.seq < self.moves_upto):
+            self._look_at(entry.awaits_until or self.now)
+            return True
+        return entry.has_moved_on or entry.seq < self.has_moved_upto
 
     def _take_pending(self, entry: Entry) -> None:
         if entry.next_attempt_at is not None and entry.next_attempt_at > self.now:
@@ -290,7 +299,8 @@ class _Walk:
         stands before it. That one has not failed, so it is not passed as a failing facet is: a mail may tell the name.
         """
         if entry.awaits is not None:
-            return self.now + _patience(entry, self.now)
+            self.is_more = self.is_more or any(self._may_send(trail) for trail in self.trails.values())
+            return entry.awaits_until or self.now
         if is_identity and self.landing.profile_until is not None and not self._makes(entry):
             return self.landing.profile_until
         return self.landing.address_until if _is_sendable(self.trails.get(PROFILE, ())) else None
@@ -346,13 +356,8 @@ class _Walk:
         sent = {facet: trail for facet, trail in self.trails.items() if self._may_send(trail)}
         is_put_off = IDENTITY in sent and sent.pop(PROFILE, None) is not None
         steps = [_step(trail, self.passed) for trail in sent.values()]
-        steps.sort(key=_place)
+        steps.sort(key=lambda step: step.carrier.seq)
         return Plan(tuple(steps), tuple(self.broken), self.next_at, self.is_more or is_put_off, self.is_barred)
-
-
-def _patience(entry: Entry, now: datetime) -> timedelta:
-    """How long until it is asked again whether another lane is done: seldom, for what has waited for long."""
-    return min(_MOST_PATIENCE, max(_LEAST_PATIENCE, (now - entry.captured_at) / 4))
 
 
 def _is_sendable(trail: Sequence[Entry]) -> bool:
@@ -376,10 +381,6 @@ def _upto_pending(trail: list[Entry]) -> list[Entry]:
     while trail[-1].status != _PENDING:
         trail.pop()
     return trail
-
-
-def _place(step: Step) -> int:
-    return step.carrier.seq
 
 
 def _step(trail: list[Entry], passed: Sequence[Entry]) -> Step:

@@ -54,11 +54,17 @@ def merged(changes: Sequence[LocalChange]) -> LocalChange:
 
 
 def readdressed(refused: Sequence[LocalChange | None], last: LocalChange) -> LocalChange:
-    """Return the identity change to send after refused ones: a refused create under the address that ``last`` gives."""
-    create = next((change for change in refused if isinstance(change, CreateRelation)), None)
-    if create is None or not isinstance(last, ChangeEmail):
+    """Return the identity change to send after ones that were not applied: a create under the address that ``last``
+    gives, or the change from the address that the first of them left. A relation without an id is found by that."""
+    if not isinstance(last, ChangeEmail):
         return last
-    return CreateRelation(email=last.new, profile=create.profile)
+    for change in refused:
+        match change:
+            case CreateRelation():
+                return CreateRelation(email=last.new, profile=change.profile)
+            case ChangeEmail():
+                return ChangeEmail(old=change.old, new=last.new)
+    return last
 
 
 def without(edit: UpdateProfile, columns: Collection[str]) -> UpdateProfile:

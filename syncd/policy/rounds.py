@@ -15,8 +15,11 @@ from typing import TypeAlias
 
 import msgspec
 
-from syncd.policy.fold import ALL_HAS_LANDED, IDENTITY, Entry, Landing, Plan, RepeatSafe, Step, fold
+from syncd.domain.changes import IDENTITY
+from syncd.policy.fold import Entry, Plan, RepeatSafe, Step, fold
+from syncd.policy.landing import ALL_HAS_LANDED, Landing
 from syncd.policy.merging import keeps_all
+from syncd.policy.passing import part
 from syncd.policy.states import EntryStatus
 
 _PENDING = EntryStatus.PENDING.value
@@ -54,15 +57,15 @@ def next_round(
     The first ``window`` undelivered entries; where those hold nothing to send and more could, so many times as many;
     and of what is found there, no more steps than one window.
     """
-    size, read = window, tuple(entries[:window])
+    size, read = window, part(entries, window)
     plan = fold(read, is_repeat_safe, now, landing)
     while plan.is_idle and not plan.is_barred and len(read) >= size:
         size *= WIDER
-        read = tuple(entries[:size])
+        read = part(entries, size)
         plan = fold(read, is_repeat_safe, now, landing)
         if len(plan.steps) > window:
             last = plan.steps[window - 1].carrier.seq
-            read = tuple(entry for entry in read if entry.seq <= last)
+            read = part(entries, sum(entry.seq <= last for entry in read))
             return Round(fold(read, is_repeat_safe, now, landing), read, True)
     return Round(plan, read, len(read) >= size)
 
@@ -101,7 +104,7 @@ def left_after(entries: Sequence[Entry], plan: Plan, refused: Collection[int] = 
             settled.update(entry.seq for entry in step.superseded)
             continue
         dead.add(step.carrier.seq)
-        pending = {entry.seq for entry in step.superseded if entry.status == _PENDING}
+        pending = {entry.seq for entry in step.superseded if entry.status == _PENDING and not step.is_barrier}
         (dead if keeps_all(step.change) else settled).update(pending)
     return tuple(_buried(entry) if entry.seq in dead else entry for entry in entries if entry.seq not in settled)
 

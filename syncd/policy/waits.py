@@ -11,7 +11,9 @@ from enum import StrEnum
 
 import msgspec
 
-from syncd.policy.fold import IDENTITY, Entry, Landing
+from syncd.domain.changes import IDENTITY
+from syncd.policy.fold import Entry
+from syncd.policy.landing import Landing
 from syncd.policy.states import EntryStatus
 
 
@@ -53,8 +55,9 @@ def waits(left: Sequence[Entry], now: datetime, landing: Landing) -> tuple[Wait,
     found: list[Wait] = []
     identity: Entry | None = None
     facets: dict[str, Entry] = {}
+    moved = next((entry for entry in reversed(left) if _may_have_moved(entry)), None)
     for entry in left:
-        wait = _wait(entry, identity or facets.get(entry.facet), now, landing)
+        wait = _wait(entry, _blocker(entry, identity or facets.get(entry.facet), moved), now, landing)
         found.append(wait)
         if wait.why is Why.DIVERGED:
             continue
@@ -62,6 +65,21 @@ def waits(left: Sequence[Entry], now: datetime, landing: Landing) -> tuple[Wait,
             identity = identity or entry
         facets.setdefault(entry.facet, entry)
     return tuple(found)
+
+
+def _blocker(entry: Entry, first: Entry | None, moved: Entry | None) -> Entry | None:
+    """An e-mail change supersedes what the CRM refused: that is not what it waits for. It does wait for a later one
+    that has passed it and may have been applied (``moved``)."""
+    if entry.operation != "change_email" or entry.is_reassertion:
+        return first
+    if moved is not None and moved.seq > entry.seq:
+        return moved
+    return None if first is not None and first.is_refused else first
+
+
+def _may_have_moved(entry: Entry) -> bool:
+    is_told = entry.operation == "change_email" and not entry.is_reassertion and entry.is_uncertain
+    return is_told and entry.status != EntryStatus.DIVERGED
 
 
 def _wait(entry: Entry, blocker: Entry | None, now: datetime, landing: Landing) -> Wait:

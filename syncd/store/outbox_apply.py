@@ -16,8 +16,9 @@ from sqlalchemy import CursorResult, text
 
 from syncd.domain.ids import AccountId
 from syncd.policy.fold import Entry, Plan, fold
+from syncd.policy.passing import part
 from syncd.store.engine import Connection
-from syncd.store.outbox_claim import ClaimedLane, Terms, look_back, read_entries, read_relations, take
+from syncd.store.outbox_claim import ClaimedLane, Terms, look_about, read_entries, read_relations, take
 from syncd.store.outbox_doubt import doubt
 from syncd.store.outbox_landing import NOTHING, expect, expected
 from syncd.store.outbox_overtaken import leave_out_overtaken
@@ -93,7 +94,8 @@ async def claim_planned(
     moved = await _moved(connection, account_id, lane, own, sought)
     if isinstance(moved, Moved):
         return moved
-    within = tuple(entry for entry in entries.get(lane.id, ()) if entry.seq <= sought.reach)
+    whole = entries.get(lane.id, [])
+    within = part(whole, sum(entry.seq <= sought.reach for entry in whole))
     # As of when the plan was made: nothing that waited then is sent now, and what waits since keeps it from being sent.
     landing = expected(lane, late.get(lane.id, NOTHING), sought.made_at)
     plan = fold(changes_alone(within), terms.is_repeat_safe, sought.made_at, landing)
@@ -111,7 +113,7 @@ async def claim_planned(
         remote_id=moved.remote_id,
         email=moved.email,
     )
-    (claimed,) = await look_back(connection, [claimed])
+    (claimed,) = await look_about(connection, account_id, [claimed])
     taken = await take(connection, [claimed], {lane.id: lane.place}, terms)
     await expect(connection, late)
     return taken[0] if taken else Locked()

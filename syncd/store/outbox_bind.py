@@ -182,9 +182,14 @@ def _pairs(lanes: Sequence[LaneSettlement]) -> dict[str, object]:
 
 
 def _waiting(settlement: LaneSettlement, reason: str) -> LaneSettlement:
-    """The create was delivered but cannot be bound: it is asked again later, reading back first."""
+    """The create was delivered but cannot be bound: it is asked again later, reading back first. What it superseded
+    stays as it is, a refused create as well: its address was never the relation's."""
+    delivered = [
+        EntrySettlement(seq, EntryStatus.PENDING.value, False, BLOCKED_S, True, reason)
+        for seq, _ in settlement.delivered
+    ]
+    entries = [*delivered, *(e for e in settlement.entries if e.status != EntryStatus.SUPERSEDED.value)]
     seqs = [seq for seq, _ in settlement.delivered] + [e.seq for e in settlement.entries]
-    entries = [EntrySettlement(seq, EntryStatus.PENDING.value, False, BLOCKED_S, True, reason) for seq in seqs]
     return msgspec.structs.replace(
         settlement,
         acked_seq=min(seqs) - 1,
@@ -203,4 +208,5 @@ def _waiting(settlement: LaneSettlement, reason: str) -> LaneSettlement:
         incidents=[],
         at_rest=[],
         contests=[],
+        moved=[],
     )

@@ -19,14 +19,14 @@ from typing import Any
 import msgspec
 from sqlalchemy import text
 
-from syncd.domain.changes import LocalChange, decode_change
+from syncd.domain.changes import ChangeEmail, CreateRelation, LocalChange, decode_change
 from syncd.domain.ids import AccountId
 from syncd.policy.fold import Entry, Plan, RepeatSafe, fold, watermark
 from syncd.policy.lowwater import WHOLE, Mark
 from syncd.policy.rounds import WIDER
 from syncd.store import outbox_reassert
 from syncd.store.engine import Connection
-from syncd.store.outbox_address import note_addresses
+from syncd.store.outbox_address import find_others, note_addresses, tell_of_moves
 from syncd.store.outbox_doubt import doubt, marked
 from syncd.store.outbox_landing import NOTHING, Late, expect, expected
 from syncd.store.outbox_overtaken import leave_out_overtaken
@@ -38,7 +38,8 @@ class ClaimedLane(msgspec.Struct, frozen=True):
     """One lane under our lease. ``seen_seq`` is the tail that ``entries`` reach; the relation is as read with them.
 
     ``now`` is the database's time of the claim: back-offs and ages are measured by it. ``stood_at`` is set where a list
-    call is to be read back before which the relation may have stood so already (``outbox_standing``).
+    call is to be read back before which the relation may have stood so already (``outbox_standing``). ``others`` are
+    not this relation, though the CRM may have them under an address by which it is to be found (``outbox_address``).
     """
 
     lane_id: int
@@ -51,6 +52,7 @@ class ClaimedLane(msgspec.Struct, frozen=True):
     remote_id: str | None = None
     email: str | None = None
     stood_at: datetime | None = None
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +166,13 @@ async def claim(connection: Connection, account_id: AccountId, terms: Terms, *, 
     late = await _doubt(connection, due, entries, terms)
     await outbox_reassert.bring_up(connection, entries, now)
     await leave_out_overtaken(connection, entries)
+    await tell_of_moves(connection, entries, terms.window)
     plans = {lane.id: _plan(lane, entries.get(lane.id, ()), terms, late) for lane in due}
     windows = await _widen(connection, due, entries, plans, terms, late)
     relations = await read_relations(connection, (lane.relation_id for lane in due))
     lanes = tuple(_claimed(lane, entries.get(lane.id, []), plans[lane.id], windows, relations) for lane in due)
     places = {lane.id: lane.place for lane in due}
-    found = await look_back(connection, [lane for lane in lanes if not lane.plan.is_idle])
+    found = await look_about(connection, account_id, [lane for lane in lanes if not lane.plan.is_idle])
     taken = await take(connection, found, places, terms)
     await _leave(connection, [lane for lane in lanes if lane.plan.is_idle], places)
     await expect(connection, late)  # last: it moves the lanes from their places
@@ -281,6 +284,7 @@ async def _widen(
         wider = await read_entries(connection, cursors, window)
         await outbox_reassert.bring_up(connection, wider, now)
         await leave_out_overtaken(connection, wider)
+        await tell_of_moves(connection, wider, window)
         for lane_id, read in wider.items():
             entries[lane_id], plans[lane_id] = read, _plan(lanes[lane_id], read, terms, late)
             if len(read) < window:
@@ -321,18 +325,35 @@ def _claimed(
     )
 
 
-async def look_back(connection: Connection, lanes: Sequence[ClaimedLane]) -> tuple[ClaimedLane, ...]:
-    """Add what was known before a call in doubt was begun; few lanes are about to send one."""
+async def look_about(
+    connection: Connection, account_id: AccountId, lanes: Sequence[ClaimedLane]
+) -> tuple[ClaimedLane, ...]:
+    """Add what was known before a call in doubt was begun, and who else may have the address by which a relation is to
+    be found; few lanes are about to need either."""
     doubtful_ids = {
         lane.lane_id: lane.plan.steps[0].carrier.id
         for lane in lanes
         if lane.plan.steps and lane.plan.steps[0].is_once and lane.plan.steps[0].carrier.is_uncertain
     }
     found = await stood(connection, list(doubtful_ids.values()))
-    if not found:
+    sought = {lane.lane_id: addresses for lane in lanes if (addresses := _sought_by(lane))}
+    others = await find_others(connection, account_id, sought)
+    if not (found or others):
         return tuple(lanes)
     replace = msgspec.structs.replace
-    return tuple(replace(lane, stood_at=found.get(doubtful_ids.get(lane.lane_id, 0))) for lane in lanes)
+    return tuple(
+        replace(lane, stood_at=found.get(doubtful_ids.get(lane.lane_id, 0)), others=tuple(others.get(lane.lane_id, ())))
+        for lane in lanes
+    )
+
+
+def _sought_by(lane: ClaimedLane) -> list[str]:
+    """Return the addresses by which a relation without a remote id is looked for; a create looks for nobody."""
+    first = lane.plan.steps[0].change if lane.plan.steps else None
+    if lane.remote_id is not None or first is None or isinstance(first, CreateRelation):
+        return []
+    old = first.old if isinstance(first, ChangeEmail) else None
+    return [address.lower() for address in (lane.email, old) if address]
 
 
 async def take(

@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 from sqlalchemy import text
 
-from syncd.policy.fold import IDENTITY, Entry, RepeatSafe
+from syncd.domain.changes import IDENTITY, PROFILE
+from syncd.policy.fold import Entry, RepeatSafe
 from syncd.store.engine import Connection
 from syncd.store.outbox_landing import Late, late_of
 
@@ -55,17 +56,18 @@ async def doubt(
 
 def doubtful(entries: Sequence[Entry], upto: int | None, is_repeat_safe: RepeatSafe) -> list[Entry]:
     """Return the entries that a dropped claim with this intent may have sent: a barrier alone, or
-    else anything up to the intent that is no barrier; none while the intent says that nothing had begun. One that was
-    in doubt before is in doubt anew: this try may land as well."""
+    else anything up to the intent that is no barrier, with the dead profile edits that may have lent it their columns;
+    none while the intent says that nothing had begun. One that was in doubt before is in doubt anew: this try may land
+    as well."""
     if upto is None or upto < 0:
         return []
     is_alone = any(entry.seq == upto and _is_barrier(entry, is_repeat_safe) for entry in entries)
-    return [
-        entry
-        for entry in entries
-        if entry.status == "pending"
-        and (entry.seq == upto if is_alone else entry.seq <= upto and not _is_barrier(entry, is_repeat_safe))
-    ]
+    if is_alone:
+        return [entry for entry in entries if entry.seq == upto and entry.status == "pending"]
+    sent = [e for e in entries if e.status == "pending" and e.seq <= upto and not _is_barrier(e, is_repeat_safe)]
+    edited = max((entry.seq for entry in sent if entry.facet == PROFILE), default=0)
+    lent = [entry for entry in entries if entry.status == "dead" and entry.facet == PROFILE and entry.seq < edited]
+    return [*lent, *sent]
 
 
 def marked(entries: Sequence[Entry], doubted: Iterable[Entry]) -> list[Entry]:

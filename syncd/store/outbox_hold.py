@@ -24,6 +24,7 @@ from syncd.policy.states import HoldStatus
 from syncd.store.decisions import Decision, record
 from syncd.store.engine import Connection, Store
 from syncd.store.incidents import close_incidents, open_incidents
+from syncd.store.outbox_address import wake_takers
 from syncd.store.outbox_summary import count_members
 
 _FIND = text("SELECT id FROM syncd.holds WHERE account_id = :account_id AND status = 'open'")
@@ -248,4 +249,6 @@ async def _follow(connection: Connection, hold_id: int, status: HoldStatus, lane
     await connection.execute(verdict, {"ids": [entry.id for entry in held]})
     facets = {"moved_lanes": [entry.lane_id for entry in held], "facets": [entry.facet for entry in held]}
     await connection.execute(_WAKE, {"lane_ids": lane_ids, **facets})
+    if status is HoldStatus.REJECTED:
+        await wake_takers(connection, [entry.id for entry in held])
     return len(held)

@@ -1,8 +1,8 @@
 """Landing: until when a call of a lane whose fate is unknown may still reach the CRM.
 
 A lane says it, and not an entry: what was tried may by now be delivered, folded into another, dead or given up, and may
-stand anywhere in the lane. Two kinds matter (``policy.fold.Landing``): what finds a relation by its address, and what
-changes the address. A create is of the first kind; it does not wait for its own.
+stand anywhere in the lane. Two kinds matter (``policy.landing.Landing``): what finds a relation by its address, and
+what changes the address. A create is of the first kind; it does not wait for its own.
 
 Whoever writes down a doubt writes this in the same transaction, under the lane's lock.
 """
@@ -17,7 +17,8 @@ import msgspec
 from sqlalchemy import text
 
 from syncd.domain.changes import ChangeEmail, CreateRelation, LocalChange, UpdateProfile
-from syncd.policy.fold import Entry, Landing, may_land
+from syncd.policy.fold import Entry
+from syncd.policy.landing import Landing, may_land
 from syncd.store.engine import Connection
 
 

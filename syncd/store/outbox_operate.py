@@ -16,6 +16,7 @@ Every decision is recorded with who took it and why, in the same transaction.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import text
@@ -27,6 +28,7 @@ from syncd.store import account_states
 from syncd.store.accounts import account_ids
 from syncd.store.decisions import Decision, record
 from syncd.store.engine import Connection
+from syncd.store.outbox_address import wake_takers
 from syncd.store.outbox_claim import decoded
 from syncd.store.outbox_incidents import close_for_entries
 from syncd.store.outbox_reassert import remember, was_said_again
@@ -36,6 +38,13 @@ SETTLE_WINDOW_S = 180.0
 
 _FIND = text("SELECT lane_id FROM syncd.entries WHERE id = :entry_id")
 _LOCK = text("SELECT id FROM syncd.lanes WHERE id = :lane_id FOR UPDATE")
+_LOCK_ALL = text(
+    """
+    SELECT id FROM syncd.lanes
+    WHERE id IN (SELECT lane_id FROM syncd.entries WHERE id = ANY (CAST(:entry_ids AS bigint[])))
+    ORDER BY relation_id FOR UPDATE
+    """
+)
 _READ = text(
     """
     SELECT e.id, e.account_id, e.lane_id, e.seq, e.facet, e.status, e.reasserts IS NOT NULL AS is_again,
@@ -143,6 +152,32 @@ async def retry_entry(
     await record(connection, Decision(AccountId(entry.account_id), verb, actor, reason, entry_id=entry_id))
 
 
+async def skip_entries(
+    connection: Connection,
+    entry_ids: Collection[int],
+    *,
+    actor: str = "unknown",
+    reason: str | None = None,
+    settle_window_s: float = SETTLE_WINDOW_S,
+) -> list[int]:
+    """Give up entries that are not delivered, all or none; what waits behind them goes on.
+
+    Returns those that a worker had in hand: they may reach, or have reached, the CRM all the same. What may is
+    remembered: a value of its facet that is delivered within ``settle_window_s`` (0: none) is said once more after
+    them; what a worker has in hand may begin until its lease is over, and is remembered for so much longer. Raises
+    UserError when one is settled, or when an older change of its facet is not: that one could be sent after this one.
+
+    Their lanes are locked before anything else and in the order in which all others lock them, and who waits for an
+    address is woken last.
+    """
+    await connection.execute(_LOCK_ALL, {"entry_ids": list(entry_ids)})
+    in_hand = [
+        entry_id for entry_id in sorted(entry_ids) if await _skip(connection, entry_id, actor, reason, settle_window_s)
+    ]
+    await wake_takers(connection, entry_ids)
+    return in_hand
+
+
 async def skip_entry(
     connection: Connection,
     entry_id: int,
@@ -151,13 +186,11 @@ async def skip_entry(
     reason: str | None = None,
     settle_window_s: float = SETTLE_WINDOW_S,
 ) -> bool:
-    """Give up an entry that is not delivered; what waits behind it goes on.
+    """Give up one entry, as ``skip_entries`` does; return whether a worker had it in hand."""
+    return bool(await skip_entries(connection, [entry_id], actor=actor, reason=reason, settle_window_s=settle_window_s))
 
-    Returns whether a worker had it in hand: then it may reach, or have reached, the CRM all the same. What may is
-    remembered: a value of its facet that is delivered within ``settle_window_s`` (0: none) is said once more after
-    them; what a worker has in hand may begin until its lease is over, and is remembered for so much longer. Raises
-    UserError when it is settled, or when an older change of its facet is not: that one could be sent after this one.
-    """
+
+async def _skip(connection: Connection, entry_id: int, actor: str, reason: str | None, settle_window_s: float) -> bool:
     entry = await _lock(connection, entry_id)
     if not may_move(EntryStatus(entry.status), EntryStatus.SKIPPED):
         raise UserError(f"entry {entry_id} is {entry.status} already; there is nothing to skip")

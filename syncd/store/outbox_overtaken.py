@@ -13,7 +13,7 @@ the deliveries themselves, which are kept for as long as an older edit of their 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 from sqlalchemy import text
@@ -53,12 +53,22 @@ async def leave_out_overtaken(connection: Connection, entries: Mapping[int, list
     asked = {"lane_ids": list(firsts), "firsts": list(firsts.values())}
     for row in await connection.execute(_SAID, asked):
         said.setdefault(row.lane_id, {})[row.name] = row.seq
-    for lane_id, columns in said.items():
+    for lane_id in firsts:
+        columns = _later(said.get(lane_id, {}), entries[lane_id])
         entries[lane_id][:] = [_left(entry, columns) for entry in entries[lane_id]]
 
 
 def _lenders(trail: list[Entry]) -> Iterator[int]:
     return (entry.seq for entry in trail if entry.status in _LENDS and isinstance(entry.change, UpdateProfile))
+
+
+def _later(said: Mapping[str, int], trail: Sequence[Entry]) -> Mapping[str, int]:
+    """Add what is in doubt as far as the caller knows: a plan writes no doubt down."""
+    found = dict(said)
+    for entry in trail:
+        if entry.is_uncertain and not entry.is_reassertion and isinstance(entry.change, UpdateProfile):
+            found |= {name: max(entry.seq, found.get(name, 0)) for name in entry.change.new}
+    return found
 
 
 def _left(entry: Entry, said: Mapping[str, int]) -> Entry:

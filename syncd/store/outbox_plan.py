@@ -15,7 +15,8 @@ from typing import Any
 from sqlalchemy import text
 
 from syncd.domain.ids import AccountId
-from syncd.policy.fold import ALL_HAS_LANDED, Entry, Landing, RepeatSafe
+from syncd.policy.fold import Entry, RepeatSafe
+from syncd.policy.landing import ALL_HAS_LANDED, Landing
 from syncd.store.engine import Connection, Store
 from syncd.store.outbox_address import note_addresses
 from syncd.store.outbox_apply import changes_alone
@@ -200,12 +201,12 @@ async def waiting_lanes(
     found = await connection.stream(_LANES, {"account_id": account_id, "email": email})
     async for batch in found.partitions(_BATCH):
         entries = await read_entries(connection, {row.lane_id: 0 for row in batch if row.lane_id is not None}, WHOLE)
-        await leave_out_overtaken(connection, entries)
         captures = await _read_captures(connection, account_id, [row for row in batch if row.is_captured])
         numbered = {row.relation_id: _numbered(captures.get(row.relation_id, []), row.tail_seq) for row in batch}
         await note_addresses(connection, numbered.values(), are_captured=True)
         for row in batch:
             staged, late = _doubted(entries.get(row.lane_id, []), row, is_repeat_safe, lands_s)
+            await leave_out_overtaken(connection, {row.lane_id: staged})
             captured = numbered[row.relation_id]
             yield _lane(row, staged, captured, expected(row, late, now))
 

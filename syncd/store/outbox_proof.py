@@ -24,6 +24,7 @@ from syncd.domain.changes import LocalChange
 from syncd.policy.proof import Showing, Sight, still_expected
 from syncd.store.engine import Connection
 from syncd.store.incidents import open_incidents
+from syncd.store.outbox_address import wake_takers
 from syncd.store.outbox_awaited import Awaited, Reading, decoded
 from syncd.store.outbox_history import history_of
 from syncd.store.outbox_incidents import close_for_entries, diverged
@@ -92,6 +93,17 @@ _SUPERSEDE = text(
     UPDATE syncd.entries e SET status = 'superseded', superseded_by = i.newer, prove_until = NULL, prove_at = NULL
     FROM unnest(CAST(:ids AS bigint[]), CAST(:newer AS bigint[])) AS i (id, newer)
     WHERE e.id = i.id AND e.status = 'diverged'
+    """
+)
+
+_PASSED = text(
+    """
+    UPDATE syncd.entries e SET status = 'superseded', superseded_by = later.id, settled_at = now()
+    FROM syncd.entries later
+    WHERE later.id = ANY (CAST(:ids AS bigint[])) AND later.operation = 'change_email'
+      AND e.lane_id = later.lane_id AND e.seq < later.seq AND e.facet = 'identity' AND e.reasserts IS NULL
+      AND e.status IN ('pending', 'dead', 'diverged')
+    RETURNING e.id
     """
 )
 
@@ -228,11 +240,23 @@ async def _verify(connection: Connection, reading: Reading, shown: Mapping[int, 
     doubtful = [shown[one] for one in ids if shown[one].status != "accepted"]
     if doubtful:
         await close_for_entries(connection, [entry.id for entry in doubtful])
+        await wake_takers(connection, [entry.id for entry in doubtful])
     parked = [entry for entry in doubtful if entry.status == "parked"]
     if parked:
+        await _settle_before(connection, [entry.id for entry in parked])
         await connection.execute(_WAKE, {"ids": [entry.lane_id for entry in parked]})
         await _record_history(connection, reading, parked)
     return ids
+
+
+async def _settle_before(connection: Connection, ids: Sequence[int]) -> None:
+    """An e-mail change that turns out to be applied supersedes what it has passed, as its delivery would have done:
+    sent after it, that would undo it; and as the base of the next change, it would make our own address a stranger's.
+    """
+    passed = list((await connection.execute(_PASSED, {"ids": list(ids)})).scalars())
+    if passed:
+        await close_for_entries(connection, passed)
+        await wake_takers(connection, passed)
 
 
 async def _record_history(connection: Connection, reading: Reading, found: Sequence[Awaited]) -> None:

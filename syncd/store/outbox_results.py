@@ -67,7 +67,8 @@ class LaneSettlement(msgspec.Struct, gc=False):
     ``incidents`` are opened, those about the entries ``at_rest`` closed.
     ``again_at`` and ``after_s`` say when to look again, whichever is sooner; ``is_more`` says at once. A lane that
     grew since it was read is looked at at once whatever this says. ``reassertions`` are appended to it.
-    ``contests`` are written down as conflicts. ``late`` is what of it may still land.
+    ``contests`` are written down as conflicts. ``late`` is what of it may still land. ``moved`` are the ids of e-mail
+    changes that are on their way no more: who waits for their old addresses is woken.
     """
 
     lane_id: int
@@ -92,6 +93,7 @@ class LaneSettlement(msgspec.Struct, gc=False):
     incidents: list[Incident] = []
     at_rest: list[int] = []
     contests: list[Contest] = []
+    moved: list[int] = []
     late: Late = Late()
 
 

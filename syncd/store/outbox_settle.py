@@ -18,6 +18,7 @@ from syncd.store import outbox_contest, outbox_incidents, outbox_landing, outbox
 from syncd.store.bulk import copy_rows
 from syncd.store.by_index import plan_by_index
 from syncd.store.engine import Connection
+from syncd.store.outbox_address import wake_takers
 from syncd.store.outbox_bind import bind
 from syncd.store.outbox_results import LaneSettlement, Settled
 
@@ -70,9 +71,10 @@ _ENTRIES = text(
         attempts = e.attempts + s.tried,
         next_attempt_at = now() + make_interval(secs => s.delay_s),
         is_uncertain = e.is_uncertain OR s.uncertain,
-        error = CASE WHEN s.status = 'superseded' THEN e.error ELSE s.error END,
+        error = CASE WHEN s.status = 'superseded' OR (s.status = e.status AND s.error IS NULL) THEN e.error
+                     ELSE s.error END,
         superseded_by = s.superseded_by,
-        settled_at = CASE WHEN s.status = 'pending' THEN NULL ELSE now() END
+        settled_at = CASE WHEN s.status = 'pending' THEN NULL WHEN s.status = e.status THEN e.settled_at ELSE now() END
     FROM unnest(
         CAST(:lane_ids AS bigint[]), CAST(:seqs AS bigint[]), CAST(:statuses AS text[]), CAST(:tried AS integer[]),
         CAST(:delays AS double precision[]), CAST(:uncertain AS boolean[]), CAST(:errors AS text[]),
@@ -141,6 +143,7 @@ async def settle(
     await _record_history(connection, account_id, kept)
     await outbox_incidents.note(connection, account_id, kept)
     await outbox_contest.note(connection, account_id, kept)
+    await wake_takers(connection, [entry_id for s in kept for entry_id in s.moved])
     fenced = bound.fenced.union(s.lane_id for s in ready if (s.lane_id, s.epoch) not in alive)
     return Settled(fenced, bound.deferred)
 

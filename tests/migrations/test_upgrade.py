@@ -43,7 +43,7 @@ NEXT_REVISION = '''
 from alembic import op
 
 revision = "9998"
-down_revision = "0007"
+down_revision = "0008"
 
 def upgrade() -> None:
     op.execute("ALTER TABLE crm.relations ADD COLUMN nickname text")

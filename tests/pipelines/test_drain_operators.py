@@ -22,7 +22,7 @@ from syncd.domain.errors import UserError
 from syncd.policy.guard import Guard
 from syncd.policy.states import HoldStatus
 from syncd.store import Store
-from syncd.store.outbox import decide, pause_accounts, resume_accounts, retry_entry, skip_entry
+from syncd.store.outbox import Terms, claim, decide, pause_accounts, resume_accounts, retry_entry, skip_entry, stage
 from tests.support.hearing import End, HearingTransport, disorder
 from tests.support.holds import carried_out, decided, holds
 from tests.support.outbox import QUICK, Circle, circle, rows
@@ -273,6 +273,45 @@ async def test_a_retry_takes_no_older_value_along_over_a_newer_one(store: Store)
         found = c.sandbox.world.relations[who]
         assert (found.first_name, found.last_name) == ("Chris", "Vos")
         assert [each["status"] for each in await c.entries()] == ["superseded", "verified", "dead", "verified"]
+
+
+@pytest.mark.parametrize("tries", [1, 9])
+async def test_what_a_refused_edit_lent_to_a_call_in_doubt_is_in_doubt_with_it(store: Store, tries: int) -> None:
+    """The second first name was refused, and went out with the last name all the same: the answer to that was lost."""
+    async with circle(store) as c:
+        who = next(iter(c.sandbox.world.relations))
+        for name in ("Fenna", "Chris"):
+            c.sandbox.faults.add("status", status=400, operation="relation_upsert", times=1)
+            await c.edit("UPDATE crm.relations SET first_name = :name WHERE id = :who", name=name, who=who)
+            await c.drain()
+        c.sandbox.faults.add("lost_answer", operation="relation_upsert", times=1)
+        await c.edit("UPDATE crm.relations SET last_name = 'Vos' WHERE id = :who", who=who)
+        await c.drain(max_attempts=tries, backoff_s=1e6, backoff_max_s=1e6)
+        fenna, chris, vos = await c.entries()
+        assert c.sandbox.world.relations[who].first_name == "Chris"
+        assert (chris["status"], chris["is_uncertain"], vos["is_uncertain"]) == ("dead", True, True)
+        assert "400" in chris["error"], "it still says why it was refused"
+        with pytest.raises(UserError, match="may have been applied"):
+            async with store.begin() as connection:
+                await retry_entry(connection, fenna["id"])
+
+
+async def test_what_a_refused_edit_may_have_lent_to_a_dropped_call_is_in_doubt_with_it(store: Store) -> None:
+    """Who had it in hand is gone, and nobody knows whether anything went out."""
+    async with circle(store) as c:
+        who = next(iter(c.sandbox.world.relations))
+        c.sandbox.faults.add("status", status=400, operation="relation_upsert", times=1)
+        await c.edit("UPDATE crm.relations SET first_name = 'Chris' WHERE id = :who", who=who)
+        await c.drain()
+        await c.edit("UPDATE crm.relations SET last_name = 'Vos' WHERE id = :who", who=who)
+        terms = Terms("gone", 0.0, 100, lambda _: True, lands_s=60.0)
+        async with store.begin() as connection:
+            await stage(connection)
+            assert len((await claim(connection, c.account.id, terms, most=1)).lanes) == 1
+        async with store.begin() as connection:
+            await stage(connection)
+            (again,) = (await claim(connection, c.account.id, terms, most=1)).lanes
+        assert [entry.is_uncertain for entry in again.entries] == [True, True]
 
 
 @pytest.mark.parametrize("tries", [1, 2])

@@ -33,7 +33,8 @@ from syncd.domain.changes import (
     UpdateProfile,
     facet_of,
 )
-from syncd.policy.fold import Entry, Landing, Plan, fold
+from syncd.policy.fold import Entry, Plan, fold
+from syncd.policy.landing import Landing
 from syncd.policy.reassertion import brought_up, reassertion
 from tests.support import lanes as build
 from tests.support.lanes import LATER, NOW, entry, is_repeat_safe

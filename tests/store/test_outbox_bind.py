@@ -2,11 +2,12 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from syncd.domain.account import Account
 from syncd.store import Store
-from syncd.store.outbox import stage
+from syncd.store.outbox import AttemptRow, stage
 from syncd.store.outbox_landing import Late
 from syncd.store.twins import LINKS, POINTERS
 from tests.support.claims import (
@@ -17,10 +18,11 @@ from tests.support.claims import (
     delivered,
     entry_of,
     expire,
+    failed,
     lane_of,
     settled,
 )
-from tests.support.lanes import add, create
+from tests.support.lanes import NOW, add, create, email, sent
 from tests.support.outbox import remote_sql, rows, run_sql, stage_all
 
 
@@ -145,6 +147,28 @@ async def test_a_twin_with_undelivered_changes_makes_the_create_wait(store: Stor
     await settled(store, account, delivered(await claimed_one(store, account), bind_remote_id="77"))
     assert (await _relation(store, 1))["remote_id"] == "77"
     assert (await lane_of(store, 1))["block_reason"] is None
+
+
+async def test_a_refused_create_that_a_later_address_carries_is_not_revived_when_it_cannot_be_bound(
+    store: Store,
+) -> None:
+    """It waits for its twin: sent again, it is the create under the later address, and never under the refused one."""
+    account = await account_with(store, 1, unbound=1)
+    await changed(store, account, 2, create("bad"))
+    lane = await claimed_one(store, account)
+    no = failed(lane, "dead")
+    no.attempts = [AttemptRow(lane.entries[0].id, "create_relation", NOW, 0.1, 1, 400, "rejected", "")]
+    await settled(store, account, no)
+    await changed(store, account, 2, email("good@x.example", "bad"))
+    await changed(store, account, 1, add())  # the twin has something that is not delivered
+    await run_sql(store, "UPDATE syncd.lanes SET ready_at = 'infinity' WHERE relation_id = 1")
+    lane = await claimed_one(store, account)
+    await settled(store, account, msgspec.structs.replace(delivered(lane), bind_remote_id="1"))
+    told = await rows(store, "SELECT status, is_uncertain FROM syncd.entries WHERE relation_id = 2 ORDER BY seq")
+    assert [tuple(one.values()) for one in told] == [("dead", False), ("pending", True)]
+    await run_sql(store, "UPDATE syncd.entries SET next_attempt_at = NULL")
+    await run_sql(store, "UPDATE syncd.lanes SET ready_at = now() WHERE relation_id = 2")
+    assert sent((await claimed_one(store, account)).plan) == [create("good@x.example")]
 
 
 async def test_a_create_in_doubt_that_waits_for_its_twin_is_not_kept_waiting_by_itself(store: Store) -> None:

@@ -69,6 +69,20 @@ async def test_a_later_edit_does_not_take_along_what_was_overtaken(store: Store)
     assert await _next(store, account) == [profile(last_name="Vos")]
 
 
+async def test_a_plan_leaves_out_what_a_dropped_claim_may_have_said(store: Store) -> None:
+    """The plan does not write the doubt down, and must not lend what the next claim will not."""
+    account = await account_with(store)
+    await _passed(store, account, profile(first_name="Fenna"), profile(gender="F"), newer=profile(last_name="Vos"))
+    await changed(store, account, 1, profile(first_name="Chris"))
+    await claimed_one(store, account)  # and dropped
+    await _retry(store, 2)
+    await run_sql(store, "UPDATE syncd.lanes SET ready_at = now() - interval '1 s', claimed_by = 'gone'")
+    async with store.begin() as connection:
+        (planned,) = [lane async for lane in waiting_lanes(connection, account.id, is_repeat_safe, NOW)]
+    drained = await claimed_one(store, account)
+    assert [entry.change for entry in planned.entries] == [entry.change for entry in drained.entries]
+
+
 async def test_what_nothing_later_has_said_is_lent_all_the_same(store: Store) -> None:
     """The application wrote it, and it was delivered by nobody."""
     account = await account_with(store)

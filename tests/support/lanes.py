@@ -23,7 +23,8 @@ from syncd.domain.changes import (
     facet_of,
     operation_of,
 )
-from syncd.policy.fold import ALL_HAS_LANDED, Entry, Landing, Plan, fold
+from syncd.policy.fold import Entry, Plan, fold
+from syncd.policy.landing import ALL_HAS_LANDED, Landing
 
 NOW = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)

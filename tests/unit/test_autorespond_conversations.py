@@ -49,6 +49,39 @@ def test_create_binds_the_id_that_the_answer_shows():
     assert held.outcome == Delivered(Proof.VERIFIED, "7")
 
 
+@pytest.mark.parametrize(
+    ("change", "remote_id", "before"),
+    [
+        (CreateRelation("a@b.nl", {"first_name": "Jan"}), None, []),
+        (ChangeEmail("old@b.nl", "a@b.nl"), "9", []),
+        (ChangeEmail("old@b.nl", "a@b.nl"), None, [answer("null", 404)]),
+    ],
+)
+def test_an_address_that_one_of_the_others_has_is_not_taken(change, remote_id, before):
+    """The CRM finds by address: the one relation's data would be written over the other's."""
+    held = hold(CRM, change, replace(target(remote_id), others=("7", "8")), *before, RELATION)
+    assert set(held.operations) == {"relation_by_email"}
+    assert isinstance(held.outcome, Rejected)
+    assert held.outcome.is_ours
+
+
+@pytest.mark.parametrize("change", [UpdateProfile({}, {"first_name": "Jan"}), AddTag(1, "1", "VIP")])
+def test_a_relation_that_is_looked_for_by_its_address_is_none_of_the_others(change):
+    """What is known of it is the address alone, and the CRM may have that on somebody else."""
+    held = hold(CRM, change, replace(target(None), others=("7",)), RELATION)
+    assert held.operations == ["relation_by_email"]
+    assert isinstance(held.outcome, Rejected)
+
+
+def test_an_address_that_none_of_the_others_has_any_more_is_taken():
+    """Somebody has seen to it in the CRM, or the relation is gone there."""
+    taker = replace(target("9"), others=("8",))
+    held = hold(CRM, ChangeEmail("old@b.nl", "a@b.nl"), taker, answer("null", 404), "TRUE")
+    assert held.operations == ["relation_by_email", "relation_email"]
+    made = hold(CRM, CreateRelation("a@b.nl", {}), replace(NEW, others=("8",)), answer("null", 404), RELATION)
+    assert made.operations == ["relation_by_email", "relation_upsert"]
+
+
 def test_create_is_no_more_than_accepted_where_the_answer_shows_less():
     """type and customer are never returned, so nothing can prove them."""
     held = hold(CRM, CreateRelation("a@b.nl", {"customer": "true", "type": "K"}), NEW, RELATION)

@@ -1,11 +1,11 @@
 """Fold: which calls a lane needs now, case by case. The laws over all cases are in tests/properties."""
 
-from datetime import timedelta
-
 import pytest
+from msgspec.structs import replace
 
 from syncd.domain.changes import LocalChange
-from syncd.policy.fold import Entry, Landing, fold, watermark
+from syncd.policy.fold import Entry, fold, watermark
+from syncd.policy.landing import Landing
 from tests.support.lanes import (
     EARLIER,
     LATER,
@@ -374,11 +374,51 @@ def test_what_takes_an_address_that_another_lane_leaves_keeps_all_behind_it(take
     assert made.next_at is not None
 
 
-def test_who_waits_for_another_lane_for_long_asks_seldom() -> None:
-    """It may wait for a person; at first it waits for a call, which takes a moment."""
-    ages = [timedelta(seconds=seconds) for seconds in (0, 40, 9999)]
-    found = [(plan(entry(1, create(), awaits=7, captured_at=NOW - age)).next_at or NOW) - NOW for age in ages]
-    assert found == [timedelta(seconds=1), timedelta(seconds=10), timedelta(minutes=1)]
+def test_who_waits_for_another_lane_is_looked_at_when_the_store_says() -> None:
+    """A back-off of an hour there is no reason to ask every minute here."""
+    assert plan(entry(1, create(), awaits=7, awaits_until=LATER)).next_at == LATER
+
+
+def test_a_lane_that_sends_before_what_waits_is_looked_at_again_at_once() -> None:
+    """The wait may be over by the time those calls are settled, and nobody wakes a lane that is being sent."""
+    assert plan(entry(1, add()), entry(2, email("a@x.example"), awaits=7)).is_more
+    assert not plan(entry(2, email("a@x.example"), awaits=7)).is_more
+
+
+def test_an_email_change_that_waits_for_another_lane_is_superseded_by_a_later_one() -> None:
+    """Else two lanes could wait in a circle, and no address that a person gives would end it."""
+    waiting = entry(1, email("a@x.example"), awaits=7)
+    made = plan(waiting, entry(2, add()), entry(3, email("b@x.example")))
+    assert sent(made) == [email("b@x.example")]
+    assert [e.seq for e in made.steps[0].superseded] == [1]
+    assert made.is_more
+    both = plan(replace(waiting, awaits_until=EARLIER), entry(3, email("b@x.example"), awaits=8, awaits_until=LATER))
+    assert sent(both) == []
+    assert both.next_at == EARLIER
+
+
+def test_a_part_of_a_lane_goes_by_what_it_is_told_of_the_rest() -> None:
+    """What waits as a whole is not read on; what a later address frees, or has passed, is."""
+    waiting, free = entry(1, email("a@x.example"), awaits=7), entry(1, email("a@x.example"))
+    assert plan(replace(waiting, moves_on=True)).is_barred is False
+    assert sent(plan(replace(free, moves_on=True))) == [email("a@x.example")]
+    passed = plan(replace(free, has_moved_on=True))
+    assert (sent(passed), passed.is_barred) == ([], False)
+
+
+def test_a_create_that_waits_for_another_lane_is_passed_by_nothing() -> None:
+    """It would be forgotten that it was sent under another address, and be sent once more when its wait is over."""
+    assert sent(plan(entry(1, create(), awaits=7), entry(2, email("b@x.example")))) == []
+
+
+@pytest.mark.parametrize("status", ["pending", "dead", "parked"])
+def test_what_was_passed_stays_passed_once_the_later_change_may_have_been_applied(status: str) -> None:
+    """Sent after it, the older address would undo the newer; behind a refused create, it would make a relation more."""
+    refused, older = entry(1, create(), "dead", is_refused=True), entry(2, email("a@x.example"))
+    tried = entry(3, email("b@x.example"), status, is_uncertain=True, attempts=1)
+    made = plan(refused, older, tried)
+    assert sent(made) == ([create("b@x.example")] if status == "pending" else [])
+    assert sent(plan(older, entry(3, email("b@x.example"), attempts=1))) == [email("a@x.example")]
 
 
 def test_an_empty_lane_has_an_idle_plan() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from syncd.policy.fold import ALL_HAS_LANDED, Entry, Landing, Step
+from syncd.policy.fold import Entry, Step
+from syncd.policy.landing import ALL_HAS_LANDED, Landing
 from syncd.policy.rounds import Course, course, next_round
 from syncd.policy.waits import Why, waits
 from tests.support.lanes import (
@@ -74,6 +75,22 @@ def test_refused_profile_edits_all_die_and_a_refused_value_supersedes_what_it_re
     assert [(e.seq, e.status) for e in edits.left] == [(1, "dead"), (2, "dead")]
     tags = _course(lane(add(), remove()), refused=frozenset({2}))
     assert [(e.seq, e.status) for e in tags.left] == [(2, "dead")]
+
+
+def test_a_later_address_beyond_what_one_claim_reads_is_planned_as_the_claim_sends_it() -> None:
+    """The claim is told of it, and reads on; once it may have been applied, what it passed is not sent any more."""
+    between = [entry(seq, profile(first_name=f"N{seq}")) for seq in range(2, 6)]
+    waiting = entry(1, email("a@x.example"), awaits=7)
+    made = _course([waiting, *between, entry(6, email("b@x.example"))], window=2)
+    assert _sent(made)[0] == [6]
+    parked = entry(6, email("b@x.example"), "parked", is_uncertain=True)
+    assert _sent(_course([entry(1, email("a@x.example")), *between, parked], window=2)) == []
+
+
+def test_an_address_that_is_refused_unsent_leaves_the_one_that_it_passed() -> None:
+    """That one waits for another relation, and is sent when it may."""
+    made = _course([entry(1, email("a@x.example"), awaits=7), entry(2, email("b@x.example"))], refused=frozenset({2}))
+    assert [(e.seq, e.status) for e in made.left] == [(1, "pending"), (2, "dead")]
 
 
 def test_an_unreadable_entry_is_buried_and_the_rest_goes_on() -> None:

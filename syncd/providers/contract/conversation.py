@@ -45,6 +45,8 @@ class Target(msgspec.Struct, frozen=True):
     it moves, None where nothing is to be compared: a conversation that can tell cheaply what the CRM has says what it
     overwrites, and sends nothing where a field that gives way has moved. ``stood_at`` is set on a repeat, where the
     relation may have been as the change wants it before it was ever sent: the last time at which it may have become so.
+    ``others`` are remote ids of relations that the CRM may have under an address which the change takes, or by which
+    the relation is to be found, though the mirror has them under another: what an address leads to is none of them.
     """
 
     remote_id: str | None
@@ -54,3 +56,4 @@ class Target(msgspec.Struct, frozen=True):
     since: datetime | None = None
     agreed: Agreed | None = None
     stood_at: datetime | None = None
+    others: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from syncd.store.erasure.ledger import count, take_turn
 from syncd.store.erasure.person import Bearer
 from syncd.store.erasure.rows import Goal, tell
 from syncd.store.erasure.waiting import Busy, impatient
+from syncd.store.outbox_address import wake_takers
 
 _ALONE = text("SELECT pg_advisory_xact_lock(hashtextextended('syncd.stage', 0))")
 _LANE = text("""
@@ -88,6 +89,7 @@ async def erase_relation(store: Store, goal: Goal, bearer: Bearer, *, may_drop: 
         if outbox.undelivered and not may_drop:
             raise UserError(refusal(outbox.undelivered))
         values["entries"] = list(outbox.ids or ())
+        await wake_takers(connection, values["entries"])
         gone = {table: (await connection.execute(text(step), values)).rowcount for table, step in STEPS.items()}
         await tell(connection, "relations", "delete", [(bearer.account_id, bearer.relation_id, None)])
         await count(connection, goal.erasure_id, before, gone)

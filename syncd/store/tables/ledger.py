@@ -153,7 +153,21 @@ entries = Table(
         "account_id",
         text("lower(payload ->> 'old')"),
         postgresql_where=text(
-            "operation = 'change_email' AND status IN ('pending', 'held', 'dead', 'parked', 'diverged')"
+            "operation = 'change_email' AND status IN ('pending', 'held', 'dead', 'parked', 'diverged', 'skipped')"
+        ),
+    ),
+    Index(
+        "entries_taking_idx",
+        "account_id",
+        text("lower(coalesce(payload ->> 'new', payload ->> 'email'))"),
+        postgresql_where=text("facet = 'identity' AND status = 'pending'"),
+    ),
+    Index(
+        "entries_moves_idx",
+        "lane_id",
+        "seq",
+        postgresql_where=text(
+            "operation = 'change_email' AND status IN ('pending', 'held', 'dead', 'parked', 'diverged', 'skipped')"
         ),
     ),
     Index(

@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import text
 
 from syncd.outbound import lane
-from syncd.policy import fold, outcome
-from syncd.policy.fold import Landing
+from syncd.policy import fold, landing, outcome
+from syncd.policy.landing import Landing
 from syncd.policy.outcome import Circumstances, Ending, Verdict
 from syncd.policy.states import EntryStatus
 from syncd.store import (
@@ -122,12 +122,12 @@ DOUBT: dict[str, Defect] = {
     "moved_under_a_late_call": Defect(
         "An address is changed while a call that finds by the old one may still land: it makes a second relation.",
         _LATE + "test_an_address_does_not_change_under_a_call_that_may_still_land",
-        instead(fold, "may_land", _landed(profile=True)),
+        instead(landing, "may_land", _landed(profile=True)),
     ),
     "edited_under_a_late_address": Defect(
         "A profile is edited while its address may still change between the look at it and the edit.",
         _LATE + "test_a_profile_is_not_edited_while_its_address_may_still_change",
-        instead(fold, "may_land", _landed(address=True)),
+        instead(landing, "may_land", _landed(address=True)),
     ),
     "held_edit_passed": Defect(
         "A barrier passes a profile edit that waits for an address: a mail goes out with the old name.",

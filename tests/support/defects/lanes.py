@@ -11,7 +11,8 @@ from sqlalchemy import text
 
 from syncd.outbound.leases import Lease, Leases
 from syncd.policy import fold as folding
-from syncd.policy.fold import Entry, Landing, Plan, RepeatSafe
+from syncd.policy.fold import Entry, Plan, RepeatSafe
+from syncd.policy.landing import Landing
 from syncd.store import (
     Connection,
     outbox_address,
@@ -165,6 +166,8 @@ _STAGE = "tests/store/test_outbox_stage.py::"
 _CLAIM = "tests/store/test_outbox_claim.py::"
 _LEFT = "tests/store/test_outbox_left.py::"
 _READY = "tests/store/test_outbox_ready.py::"
+_ADDRESSES = "tests/pipelines/test_drain_addresses.py::"
+_GIVEN_UP = "tests/pipelines/test_drain_addresses_given_up.py::"
 
 LANES: dict[str, Defect] = {
     "epoch_unchecked": Defect(
@@ -231,9 +234,18 @@ LANES: dict[str, Defect] = {
     ),
     "address_taken_early": Defect(
         "A relation takes an address while another one has it in the CRM: the one is written over the other.",
-        "tests/pipelines/test_drain_addresses.py::"
-        "test_a_new_relation_under_an_address_that_another_one_left_waits_for_it",
+        _ADDRESSES + "test_a_new_relation_under_an_address_that_another_one_left_waits_for_it",
         instead(outbox_address, "note_addresses", _do_nothing),
+    ),
+    "address_given_up_taken": Defect(
+        "Once a change of an address is given up, whoever takes the address is sent onto the relation that has it.",
+        _GIVEN_UP + "test_an_address_whose_leaving_was_given_up_is_not_taken_from_who_has_it",
+        in_sql(outbox_address, "_FATES", (r"CASE WHEN l\.is_over THEN r\.remote_id END", "CAST(NULL AS text)")),
+    ),
+    "takers_not_woken": Defect(
+        "Whoever waits for an address is left to look again by itself.",
+        _ADDRESSES + "test_who_waits_is_sent_right_after_the_other_one",
+        instead(outbox_address, "wake_takers", _do_nothing),
     ),
     "overtaken_lent": Defect(
         "A dead profile edit lends a later one all its columns, also those that were delivered in a newer edit.",

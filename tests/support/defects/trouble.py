@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from syncd.domain.changes import IDENTITY
 from syncd.outbound import lane
 from syncd.outbound.pace import Pace
 from syncd.policy import fold as folding
 from syncd.policy import outcome
 from syncd.policy.breaker import Breaker
-from syncd.policy.fold import IDENTITY, Entry, Plan
+from syncd.policy.fold import Entry, Plan
 from syncd.policy.limiter import Concurrency
 from syncd.policy.outcome import Circumstances, Ending, Verdict
 from syncd.policy.states import EntryStatus

@@ -6,7 +6,7 @@ case. Tags and groups cannot be created through this API, so one that is missing
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from syncd.domain.records import Relation
@@ -16,6 +16,11 @@ from syncd.providers.contract import Outcome, Rejected, Target
 
 NO_ADDRESS = Rejected("the relation has neither a remote id nor an e-mail address, so the CRM cannot be told whom")
 NO_RELATION = Rejected("the CRM knows no relation with this e-mail address; create it there or retry its creation")
+ANOTHERS = Rejected(
+    "the CRM has this address on another relation, which left it here by a change that was not delivered; give that "
+    "relation another address, here or in the CRM, and retry this one",
+    is_ours=True,
+)
 OTHER_RELATION = Rejected("asked for one e-mail address, the CRM answered with a relation of another one")
 
 
@@ -33,7 +38,7 @@ def whom(dialogue: Dialogue, target: Target) -> Asking[Whom | Outcome]:
         return Whom(target.remote_id)
     if not target.email:
         return NO_ADDRESS
-    found = yield from relation_by_email(dialogue, target.email)
+    found = yield from relation_by_email(dialogue, target.email, target.others)
     if not isinstance(found, Found):
         return found
     if found.first is None:
@@ -41,11 +46,14 @@ def whom(dialogue: Dialogue, target: Target) -> Asking[Whom | Outcome]:
     return Whom(found.first.remote_id, learned=found.first.remote_id)
 
 
-def relation_by_email(dialogue: Dialogue, email: str) -> Asking[Found | Outcome]:
-    """Look a relation up by address; an answer about another address is refused, never bound."""
+def relation_by_email(dialogue: Dialogue, email: str, others: Collection[str] = ()) -> Asking[Found | Outcome]:
+    """Look a relation up by address; an answer about another address, or one of the others, is refused, never bound."""
     found = yield from dialogue.read_one("relation_by_email", decode.RELATION, email=email)
-    if isinstance(found, Found) and found.first is not None and not is_same_address(found.first, email):
-        return OTHER_RELATION
+    if isinstance(found, Found) and found.first is not None:
+        if not is_same_address(found.first, email):
+            return OTHER_RELATION
+        if str(found.first.remote_id) in others:
+            return ANOTHERS
     return found
 
 

@@ -50,7 +50,8 @@ def create(dialogue: Dialogue, change: CreateRelation, target: Target) -> Conver
     """Upsert by the new address and learn the id; a relation that is known already is edited instead.
 
     On a repeat, look first: a relation that has all of it needs no second upsert. Look first, too, where names would be
-    overwritten: the address may have become known to the CRM while nobody here could know.
+    overwritten: the address may have become known to the CRM while nobody here could know; and where the address may be
+    another relation's still.
     """
     profile = {name: value for name, value in change.profile.items() if value is not None}
     if target.remote_id is not None:
@@ -59,8 +60,8 @@ def create(dialogue: Dialogue, change: CreateRelation, target: Target) -> Conver
     if isinstance(sent, Rejected):
         return sent
     clashes: tuple[Conflict, ...] = ()
-    if target.is_repeat or (target.agreed is not None and sent):
-        found = yield from relation_by_email(dialogue, change.email)
+    if target.is_repeat or target.others or (target.agreed is not None and sent):
+        found = yield from relation_by_email(dialogue, change.email, target.others)
         if not isinstance(found, Found):
             return undecided(found) if target.is_repeat else found
         if found.first is not None and (seen := _proved(found.first, sent)).proof is Proof.VERIFIED:
@@ -130,6 +131,10 @@ def change_email(dialogue: Dialogue, change: ChangeEmail, target: Target) -> Con
             return Delivered(Proof.VERIFIED, learned, "an earlier try had arrived")
         if has_address is not False:
             return undecided(has_address)
+    if target.others:
+        found = yield from relation_by_email(dialogue, change.new, target.others)
+        if not isinstance(found, Found):
+            return undecided(found) if target.is_repeat else found
     clashes = yield from _moved_address(dialogue, who, change, target)
     if not isinstance(clashes, tuple):
         return clashes
@@ -169,7 +174,7 @@ def _present(dialogue: Dialogue, target: Target) -> Asking[Relation | Outcome]:
         found = yield from relation_by_id(dialogue, target.remote_id)
         missing = _GONE
     elif target.email:
-        found = yield from relation_by_email(dialogue, target.email)
+        found = yield from relation_by_email(dialogue, target.email, target.others)
         missing = NO_RELATION
     else:
         return NO_ADDRESS
@@ -186,7 +191,7 @@ def _whose_address(dialogue: Dialogue, change: ChangeEmail, target: Target) -> A
     for email in (change.old, change.new):
         if not email:
             continue
-        found = yield from relation_by_email(dialogue, email)
+        found = yield from relation_by_email(dialogue, email, target.others)
         if not isinstance(found, Found):
             return found
         if found.first is not None:
