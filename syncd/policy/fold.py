@@ -43,7 +43,7 @@ import msgspec
 
 from syncd.domain.changes import IDENTITY, PROFILE, ChangeEmail, CreateRelation, LocalChange
 from syncd.policy.landing import ALL_HAS_LANDED, Landing
-from syncd.policy.merging import is_last_wins, merged, readdressed, says
+from syncd.policy.merging import is_last_wins, merged, overlaps, readdressed, says
 from syncd.policy.states import EntryStatus
 
 _PENDING = EntryStatus.PENDING.value
@@ -91,9 +91,9 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def has_moved(self) -> bool:
-        """Whether it is an e-mail change that may have been applied."""
+        """Whether it is an e-mail change that may have been applied: its last answer tells, if that was a no."""
         is_change = self.reasserts is None and isinstance(self.change, ChangeEmail)
-        return is_change and self.is_uncertain and self.status != _DIVERGED
+        return is_change and self.is_uncertain and self.status != _DIVERGED and not self.is_refused
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
@@ -361,19 +361,15 @@ class _Walk:
 
 
 def _is_sendable(trail: Sequence[Entry]) -> bool:
-    """Whether something is pending that no newer entry stands behind which was given up and may have been applied. A
-    reassertion says what was delivered after the entry that it is about: no older one is newer than that, nor is one
-    that was delivered and is shown otherwise."""
+    """Whether something is pending that no newer entry stands behind which was given up and may have been applied, of
+    profile edits in a column of it. A reassertion says what was delivered after the entry that it is about: no older
+    one is newer than that, nor is one that was delivered and is shown otherwise."""
     root = (trail[0].reasserts or 0) if trail else 0
-    is_overtaken = False
-    for entry in reversed(trail):
-        if entry.status == _PENDING:
-            return entry.is_reassertion or not is_overtaken
-        if entry.is_uncertain and entry.id > root:
-            if entry.status != _DIVERGED:
-                return False
-            is_overtaken = True
-    return False
+    last = max((place for place, entry in enumerate(trail) if entry.status == _PENDING), default=-1)
+    said = [entry.change for entry in trail[: last + 1]]
+    newer = [e for e in trail[last + 1 :] if e.is_uncertain and e.id > root and overlaps(said, e.change)]
+    is_overtaken = bool(newer) and not trail[last].is_reassertion
+    return last >= 0 and not is_overtaken and all(entry.status == _DIVERGED for entry in newer)
 
 
 def _upto_pending(trail: list[Entry]) -> list[Entry]:

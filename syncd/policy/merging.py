@@ -39,6 +39,14 @@ def says(last: LocalChange, older: LocalChange | None) -> bool:
     return older is not None and not isinstance(older, CreateRelation)
 
 
+def overlaps(earlier: Sequence[LocalChange | None], later: LocalChange | None) -> bool:
+    """Tell whether a change speaks of what one of these says: a profile edit only if both name a column."""
+    return any(
+        not isinstance(one, UpdateProfile) or not isinstance(later, UpdateProfile) or one.new.keys() & later.new.keys()
+        for one in earlier
+    )
+
+
 def merged(changes: Sequence[LocalChange]) -> LocalChange:
     """Return the one change that does what these, all of one facet and in order, do together."""
     last = changes[-1]

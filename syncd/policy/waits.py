@@ -55,7 +55,7 @@ def waits(left: Sequence[Entry], now: datetime, landing: Landing) -> tuple[Wait,
     found: list[Wait] = []
     identity: Entry | None = None
     facets: dict[str, Entry] = {}
-    moved = next((entry for entry in reversed(left) if _may_have_moved(entry)), None)
+    moved = next((entry for entry in reversed(left) if entry.has_moved), None)
     for entry in left:
         wait = _wait(entry, _blocker(entry, identity or facets.get(entry.facet), moved), now, landing)
         found.append(wait)
@@ -75,11 +75,6 @@ def _blocker(entry: Entry, first: Entry | None, moved: Entry | None) -> Entry | 
     if moved is not None and moved.seq > entry.seq:
         return moved
     return None if first is not None and first.is_refused else first
-
-
-def _may_have_moved(entry: Entry) -> bool:
-    is_told = entry.operation == "change_email" and not entry.is_reassertion and entry.is_uncertain
-    return is_told and entry.status != EntryStatus.DIVERGED
 
 
 def _wait(entry: Entry, blocker: Entry | None, now: datetime, landing: Landing) -> Wait:

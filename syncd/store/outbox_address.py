@@ -32,6 +32,7 @@ from syncd.policy.fold import Entry
 from syncd.policy.passing import is_to_be_told, told
 from syncd.policy.states import EntryStatus
 from syncd.store.engine import Connection
+from syncd.store.refusal import was_refused
 
 _TAKES = "lower(coalesce(w.payload ->> 'new', w.payload ->> 'email'))"
 # What only says a delivered address once more has left the old one already. Waiting for it, two lanes could wait for
@@ -136,8 +137,9 @@ _OTHERS = text(
 )
 
 _MOVES = text(
-    """
-    SELECT g.lane_id, bool_or(e.status = 'pending') AS moves_on, bool_or(e.is_uncertain) AS has_moved_on
+    f"""
+    SELECT g.lane_id, bool_or(e.status = 'pending') AS moves_on,
+           bool_or(e.is_uncertain AND NOT {was_refused("e")}) AS has_moved_on
     FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:lasts AS bigint[])) AS g (lane_id, last)
     JOIN syncd.entries e ON e.lane_id = g.lane_id AND e.seq > g.last
     WHERE e.operation = 'change_email' AND e.status IN ('pending', 'dead', 'parked') AND e.reasserts IS NULL

@@ -192,7 +192,7 @@ def _waiting(settlement: LaneSettlement, reason: str) -> LaneSettlement:
     seqs = [seq for seq, _ in settlement.delivered] + [e.seq for e in settlement.entries]
     return msgspec.structs.replace(
         settlement,
-        acked_seq=min(seqs) - 1,
+        acked_seq=min(settlement.acked_seq, min(seqs) - 1),
         is_more=False,
         after_s=BLOCKED_S,
         is_failed=True,

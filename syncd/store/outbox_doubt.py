@@ -66,8 +66,10 @@ def doubtful(entries: Sequence[Entry], upto: int | None, is_repeat_safe: RepeatS
         return [entry for entry in entries if entry.seq == upto and entry.status == "pending"]
     sent = [e for e in entries if e.status == "pending" and e.seq <= upto and not _is_barrier(e, is_repeat_safe)]
     edited = max((entry.seq for entry in sent if entry.facet == PROFILE), default=0)
-    lent = [entry for entry in entries if entry.status == "dead" and entry.facet == PROFILE and entry.seq < edited]
-    return [*lent, *sent]
+    barred = [e.seq for e in entries if e.seq < edited and e.status != "diverged" and _is_barrier(e, is_repeat_safe)]
+    since = max(barred, default=0)
+    lent = [e for e in entries if e.status == "dead" and e.facet == PROFILE and since < e.seq < edited]
+    return [*(entry for entry in lent if not entry.is_reassertion), *sent]
 
 
 def marked(entries: Sequence[Entry], doubted: Iterable[Entry]) -> list[Entry]:

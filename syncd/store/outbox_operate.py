@@ -172,7 +172,9 @@ async def skip_entries(
     """
     await connection.execute(_LOCK_ALL, {"entry_ids": list(entry_ids)})
     in_hand = [
-        entry_id for entry_id in sorted(entry_ids) if await _skip(connection, entry_id, actor, reason, settle_window_s)
+        entry_id
+        for entry_id in sorted(set(entry_ids))
+        if await _skip(connection, entry_id, actor, reason, settle_window_s)
     ]
     await wake_takers(connection, entry_ids)
     return in_hand

@@ -96,18 +96,32 @@ _SUPERSEDE = text(
     """
 )
 
+# What an e-mail change that may have been applied has passed is locked before that one is believed to be: who holds it
+# is not waited for.
 _PASSED = text(
     """
-    UPDATE syncd.entries e SET status = 'superseded', superseded_by = later.id, settled_at = now()
-    FROM syncd.entries later
+    SELECT later.id AS later, e.id FROM syncd.entries later
+    JOIN syncd.entries e ON e.lane_id = later.lane_id AND e.seq < later.seq
     WHERE later.id = ANY (CAST(:ids AS bigint[])) AND later.operation = 'change_email'
-      AND e.lane_id = later.lane_id AND e.seq < later.seq AND e.facet = 'identity' AND e.reasserts IS NULL
-      AND e.status IN ('pending', 'dead', 'diverged')
-    RETURNING e.id
+      AND e.facet = 'identity' AND e.reasserts IS NULL AND e.status IN ('pending', 'dead', 'diverged')
+    """
+)
+_LOCK = text(
+    """
+    SELECT id FROM syncd.entries WHERE id = ANY (CAST(:ids AS bigint[])) AND status IN ('pending', 'dead', 'diverged')
+    ORDER BY id FOR UPDATE SKIP LOCKED
+    """
+)
+_SETTLE_PASSED = text(
+    """
+    UPDATE syncd.entries e
+    SET status = 'superseded', superseded_by = p.later, settled_at = now(), prove_until = NULL, prove_at = NULL
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:later AS bigint[])) AS p (id, later)
+    WHERE e.id = p.id
     """
 )
 
-# What waited behind a parked entry may go: an unheld lane is looked at at once, a held one when its holder is done.
+# What waited behind a parked entry may go: an unheld lane is looked at at once, a held one at its next change.
 _WAKE = text(
     """
     UPDATE syncd.lanes l SET ready_at = clock_timestamp(), failures = 0, block_reason = NULL
@@ -235,7 +249,8 @@ async def _let_rest(connection: Connection, moot: Sequence[tuple[Awaited, int]])
 async def _verify(connection: Connection, reading: Reading, shown: Mapping[int, Awaited]) -> tuple[int, ...]:
     if not shown:
         return ()
-    values = {"ids": list(shown), "run_id": reading.run_id}
+    passed = await _lock_passed(connection, [one for one, entry in shown.items() if entry.status == "parked"])
+    values = {"ids": [one for one in shown if passed.get(one, ()) is not None], "run_id": reading.run_id}
     ids = tuple((await connection.execute(_VERIFY, values)).scalars())
     doubtful = [shown[one] for one in ids if shown[one].status != "accepted"]
     if doubtful:
@@ -243,20 +258,34 @@ async def _verify(connection: Connection, reading: Reading, shown: Mapping[int, 
         await wake_takers(connection, [entry.id for entry in doubtful])
     parked = [entry for entry in doubtful if entry.status == "parked"]
     if parked:
-        await _settle_before(connection, [entry.id for entry in parked])
+        await _settle_passed(connection, {entry.id: passed.get(entry.id) or () for entry in parked})
         await connection.execute(_WAKE, {"ids": [entry.lane_id for entry in parked]})
         await _record_history(connection, reading, parked)
     return ids
 
 
-async def _settle_before(connection: Connection, ids: Sequence[int]) -> None:
+async def _lock_passed(connection: Connection, parked: Sequence[int]) -> dict[int, Sequence[int] | None]:
+    """Lock what e-mail changes have passed; return it by the change, None where somebody else has it in hand."""
+    passed: dict[int, list[int]] = {}
+    for later, earlier in await connection.execute(_PASSED, {"ids": list(parked)}) if parked else ():
+        passed.setdefault(later, []).append(earlier)
+    if not passed:
+        return {}
+    wanted = [one for earlier in passed.values() for one in earlier]
+    locked = set((await connection.execute(_LOCK, {"ids": wanted})).scalars())
+    return {later: earlier if locked.issuperset(earlier) else None for later, earlier in passed.items()}
+
+
+async def _settle_passed(connection: Connection, passed: Mapping[int, Sequence[int]]) -> None:
     """An e-mail change that turns out to be applied supersedes what it has passed, as its delivery would have done:
     sent after it, that would undo it; and as the base of the next change, it would make our own address a stranger's.
     """
-    passed = list((await connection.execute(_PASSED, {"ids": list(ids)})).scalars())
-    if passed:
-        await close_for_entries(connection, passed)
-        await wake_takers(connection, passed)
+    pairs = [(one, later) for later, earlier in passed.items() for one in earlier]
+    if pairs:
+        ids, later = (list(column) for column in zip(*pairs, strict=True))
+        await connection.execute(_SETTLE_PASSED, {"ids": ids, "later": later})
+        await close_for_entries(connection, ids)
+        await wake_takers(connection, ids)
 
 
 async def _record_history(connection: Connection, reading: Reading, found: Sequence[Awaited]) -> None:

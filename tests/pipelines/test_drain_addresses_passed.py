@@ -28,6 +28,22 @@ async def test_an_address_that_was_passed_is_never_sent_after_the_later_one_was_
         assert email_of(c, two.id) == "fresh@x.example"
 
 
+async def test_a_proof_waits_for_nobody_who_holds_what_was_passed(store: Store) -> None:
+    """A person may be skipping it: a pull that waited could wait in a circle. The next one proves it."""
+    async with circle(store) as c:
+        one, two, *_ = c.sandbox.world.relations.values()
+        await _passed_in_doubt(c, one.id, two.id)
+        (passed,) = await rows(store, "SELECT id FROM syncd.entries WHERE status = 'pending'")
+        async with store.begin() as person:
+            lock = text("SELECT 1 FROM syncd.entries WHERE id = :id FOR UPDATE")
+            await person.execute(lock, {"id": passed["id"]})
+            async with asyncio.timeout(10):
+                await c.pull("group_members")
+        assert [entry["status"] for entry in await c.entries()] == ["dead", "pending", "parked"]
+        await c.pull("group_members")
+        assert [entry["status"] for entry in await c.entries()] == ["dead", "superseded", "verified"]
+
+
 async def test_an_address_that_was_passed_stays_so_beyond_what_one_claim_reads(store: Store) -> None:
     """The later one may be there, and stands behind more entries than a claim looks at."""
     async with circle(store) as c:

@@ -62,4 +62,5 @@ def _sight(writers: list[_Writer], seen: list[_Writer], at: float) -> Sight:
 def _allowed_s(writer: _Writer, step: float, cost: float) -> float:
     if writer.commits - writer.began <= LAG_S * 0.9 - step:
         return step + cost
-    return rest_after_s(cost, is_owed=writer.number is not None) + cost + 3 * step
+    measured = cost + 1e-9  # the difference of two times, which may round up
+    return rest_after_s(measured, is_owed=writer.number is not None) + cost + 3 * step

@@ -171,6 +171,22 @@ async def test_a_refused_create_that_a_later_address_carries_is_not_revived_when
     assert sent((await claimed_one(store, account)).plan) == [create("good@x.example")]
 
 
+async def test_a_delivery_that_cannot_be_bound_passes_nothing_that_backs_off(store: Store) -> None:
+    """The cursor would go past it, and no claim would read it again."""
+    account = await account_with(store, 1, unbound=1)
+    await changed(store, account, 2, add(1))
+    await settled(store, account, failed(await claimed_one(store, account), "pending", delay_s=600.0))
+    await changed(store, account, 2, add(2))
+    await changed(store, account, 1, add())  # the twin has something that is not delivered
+    await run_sql(store, "UPDATE syncd.lanes SET ready_at = 'infinity' WHERE relation_id = 1")
+    lane = await claimed_one(store, account)
+    assert [step.carrier.seq for step in lane.plan.steps] == [2]
+    await settled(store, account, delivered(lane, bind_remote_id="1"))
+    await run_sql(store, "UPDATE syncd.entries SET next_attempt_at = NULL")
+    await run_sql(store, "UPDATE syncd.lanes SET ready_at = now() WHERE relation_id = 2")
+    assert [step.carrier.seq for step in (await claimed_one(store, account)).plan.steps] == [1, 2]
+
+
 async def test_a_create_in_doubt_that_waits_for_its_twin_is_not_kept_waiting_by_itself(store: Store) -> None:
     """The lane is told what may still land, and the settle window is far longer than the twin's changes take."""
     account = await account_with(store, 0, unbound=1)

@@ -83,6 +83,21 @@ async def test_a_plan_leaves_out_what_a_dropped_claim_may_have_said(store: Store
     assert [entry.change for entry in planned.entries] == [entry.change for entry in drained.entries]
 
 
+async def test_a_refused_edit_on_the_other_side_of_a_barrier_is_not_in_doubt_with_a_dropped_call(store: Store) -> None:
+    """It lent nothing. In doubt it would keep an older edit of another column waiting, and a value from being said once
+    more."""
+    account = await account_with(store)
+    await changed(store, account, 1, profile(last_name="Vos"))
+    await settled(store, account, failed(await claimed_one(store, account), "dead"))
+    await changed(store, account, 1, subscribe())
+    await settled(store, account, failed(await claimed_one(store, account), "parked"))
+    await changed(store, account, 1, profile(last_name="Das"))
+    assert await _next(store, account) == [profile(last_name="Das")]  # and dropped
+    await run_sql(store, "UPDATE syncd.lanes SET ready_at = now() - interval '1 s'")
+    again = await claimed_one(store, account)
+    assert [(entry.seq, entry.is_uncertain) for entry in again.entries] == [(1, False), (2, False), (3, True)]
+
+
 async def test_what_nothing_later_has_said_is_lent_all_the_same(store: Store) -> None:
     """The application wrote it, and it was delivered by nobody."""
     account = await account_with(store)

@@ -153,11 +153,19 @@ def test_a_dead_entry_behind_a_retried_one_stays_dead() -> None:
 
 @pytest.mark.parametrize("barrier", ["parked", "dead"])
 def test_what_waits_for_a_person_is_not_overtaken_beyond_a_barrier(barrier: str) -> None:
-    """A gender that was retried waits until a person has decided about the name behind it, which may have been applied.
-    Were the next gender sent meanwhile, this one would follow it."""
-    waiting = (entry(1, profile(gender="M")), entry(2, profile(first_name="B"), "dead", is_uncertain=True))
+    """A gender waits until a person has decided about the one behind it, which may have been applied. Were the next
+    gender sent meanwhile, this one would follow it."""
+    waiting = (entry(1, profile(gender="M")), entry(2, profile(gender="B"), "dead", is_uncertain=True))
     made = plan(*waiting, entry(3, subscribe(), barrier), entry(4, profile(gender="F")), entry(5, add()))
     assert sent(made) == [add()]
+
+
+def test_a_profile_edit_is_not_kept_by_one_of_other_columns_that_may_have_been_applied() -> None:
+    """Neither undoes the other; a person may retry the one, and decide about the other later."""
+    other = entry(2, profile(first_name="B"), "dead", is_uncertain=True)
+    made = plan(entry(1, profile(gender="M")), other)
+    assert sent(made) == [profile(gender="M")]
+    assert made.steps[0].superseded == ()
 
 
 @pytest.mark.parametrize("status", ["parked", "held"])
@@ -395,6 +403,12 @@ def test_an_email_change_that_waits_for_another_lane_is_superseded_by_a_later_on
     both = plan(replace(waiting, awaits_until=EARLIER), entry(3, email("b@x.example"), awaits=8, awaits_until=LATER))
     assert sent(both) == []
     assert both.next_at == EARLIER
+
+
+def test_what_was_passed_goes_out_when_the_later_change_was_refused_after_all() -> None:
+    """Its last answer tells: an earlier one was lost, and the CRM has said no since."""
+    refused = entry(2, email("b@x.example"), "dead", is_uncertain=True, is_refused=True, attempts=2)
+    assert sent(plan(entry(1, email("a@x.example")), refused)) == [email("a@x.example")]
 
 
 def test_a_part_of_a_lane_goes_by_what_it_is_told_of_the_rest() -> None:
