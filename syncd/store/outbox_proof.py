@@ -96,6 +96,15 @@ _SUPERSEDE = text(
     """
 )
 
+# A lane that a worker holds goes by the plan that it made: nobody would look at it again for what is proved meanwhile.
+# What is parked there is left to the next read.
+_FREE = text(
+    """
+    SELECT e.id FROM syncd.entries e JOIN syncd.lanes l ON l.id = e.lane_id
+    WHERE e.id = ANY (CAST(:ids AS bigint[])) AND l.claimed_by IS NULL
+    ORDER BY l.relation_id FOR UPDATE OF l SKIP LOCKED
+    """
+)
 # What an e-mail change that may have been applied has passed is locked before that one is believed to be: who holds it
 # is not waited for.
 _PASSED = text(
@@ -121,7 +130,7 @@ _SETTLE_PASSED = text(
     """
 )
 
-# What waited behind a parked entry may go: an unheld lane is looked at at once, a held one at its next change.
+# What waited behind a parked entry may go, so its lane is looked at at once.
 _WAKE = text(
     """
     UPDATE syncd.lanes l SET ready_at = clock_timestamp(), failures = 0, block_reason = NULL
@@ -249,8 +258,11 @@ async def _let_rest(connection: Connection, moot: Sequence[tuple[Awaited, int]])
 async def _verify(connection: Connection, reading: Reading, shown: Mapping[int, Awaited]) -> tuple[int, ...]:
     if not shown:
         return ()
-    passed = await _lock_passed(connection, [one for one, entry in shown.items() if entry.status == "parked"])
-    values = {"ids": [one for one in shown if passed.get(one, ()) is not None], "run_id": reading.run_id}
+    waiting = [one for one, entry in shown.items() if entry.status == "parked"]
+    free = set((await connection.execute(_FREE, {"ids": waiting})).scalars()) if waiting else set()
+    passed = await _lock_passed(connection, sorted(free))
+    held = {one for one in waiting if one not in free or passed.get(one, ()) is None}
+    values = {"ids": [one for one in shown if one not in held], "run_id": reading.run_id}
     ids = tuple((await connection.execute(_VERIFY, values)).scalars())
     doubtful = [shown[one] for one in ids if shown[one].status != "accepted"]
     if doubtful:

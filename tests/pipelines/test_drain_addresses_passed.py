@@ -11,7 +11,7 @@ from syncd.store import Store
 from syncd.store.outbox import skip_entries
 from tests.support.addresses import email_of, give_up, move, refused
 from tests.support.locks import until_blocked
-from tests.support.outbox import Circle, circle, rows
+from tests.support.outbox import Circle, circle, rows, run_sql
 from tests.support.planning import planned
 
 
@@ -42,6 +42,22 @@ async def test_a_proof_waits_for_nobody_who_holds_what_was_passed(store: Store) 
         assert [entry["status"] for entry in await c.entries()] == ["dead", "pending", "parked"]
         await c.pull("group_members")
         assert [entry["status"] for entry in await c.entries()] == ["dead", "superseded", "verified"]
+
+
+async def test_nothing_is_proved_of_a_lane_that_a_worker_holds(store: Store) -> None:
+    """The worker goes by its plan, and nobody would look again at what waits behind the parked one."""
+    async with circle(store) as c:
+        one, two, *_ = c.sandbox.world.relations.values()
+        await _passed_in_doubt(c, one.id, two.id)
+        await c.edit("INSERT INTO crm.relation_tags (relation_id, tag_id) VALUES (:id, 301)", id=two.id)
+        hold = "UPDATE syncd.lanes SET claimed_by = :by, ready_at = now() + interval '1 hour' WHERE relation_id = :id"
+        await run_sql(store, hold, by="somebody", id=two.id)
+        await c.pull("group_members")
+        assert [entry["status"] for entry in await c.entries()] == ["dead", "pending", "parked"]
+        await run_sql(store, hold, by=None, id=two.id)
+        await c.pull("group_members")
+        assert (await c.drain()).delivered == 1
+        assert [entry["status"] for entry in await c.entries()][1:3] == ["superseded", "verified"]
 
 
 async def test_an_address_that_was_passed_stays_so_beyond_what_one_claim_reads(store: Store) -> None:
