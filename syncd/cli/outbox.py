@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import click
@@ -143,9 +144,7 @@ def skip(entry_ids: tuple[int, ...], actor: str, reason: str | None, as_json: bo
 
     window_s = settle_window_s(settings)
 
-    async def skip_all(connection: Connection) -> list[int]:
-        return await skip_entries(connection, entry_ids, actor=actor, reason=reason, settle_window_s=window_s)
-
+    skip_all = partial(skip_entries, entry_ids=entry_ids, actor=actor, reason=reason, settle_window_s=window_s)
     in_hand = session.run(lambda: _read(settings, skip_all))
     _done("skipped", entry_ids, as_json)
     if in_hand and not as_json:

@@ -152,6 +152,8 @@ def fold(
             continue
         if entry.is_uncertain and entry.status != _DIVERGED:
             walk.doubted[entry.facet] = entry.id
+        if entry.facet != IDENTITY:
+            continue
         if entry.moves:
             walk.moves_upto = entry.seq
         if entry.has_moved:
@@ -286,20 +288,23 @@ class _Walk:
             return not is_identity
         if (until := self._held_until(entry, is_identity=is_identity)) is not None:
             self._look_at(until)
+            self.is_more = self.is_more or (entry.awaits is not None and self._sends_before())
             self._fence(entry)
             return False
-        if self.broken or any(self._may_send(trail) for trail in self.trails.values()):
+        if self.broken or self._sends_before():
             self.is_more = True
         else:
             self.barrier = entry
         return False
+
+    def _sends_before(self) -> bool:
+        return any(self._may_send(trail) for trail in self.trails.values())
 
     def _held_until(self, entry: Entry, *, is_identity: bool) -> datetime | None:
         """How long a barrier waits for another lane, or for what may still land: itself, or for the profile edit that
         stands before it. That one has not failed, so it is not passed as a failing facet is: a mail may tell the name.
         """
         if entry.awaits is not None:
-            self.is_more = self.is_more or any(self._may_send(trail) for trail in self.trails.values())
             return entry.awaits_until or self.now
         if is_identity and self.landing.profile_until is not None and not self._makes(entry):
             return self.landing.profile_until

@@ -42,17 +42,21 @@ _LEAVES = """
     AND reasserts IS NULL
 """
 
-# Fenced by OFFSET 0: or their order would be served by walking back through all entries.
-_LEAVERS = f"""
-    (SELECT e.id, e.lane_id, e.relation_id FROM syncd.entries e
-     WHERE {_LEAVES} AND e.account_id = w.account_id AND lower(e.payload ->> 'old') = {_TAKES} OFFSET 0)
-"""
+
+def _leavers(account: str, address: str) -> str:
+    """Return the subquery of the changes away from an address, by index: fenced by OFFSET 0, or another order would be
+    served by walking back through all entries."""
+    return f"""
+        (SELECT e.id, e.lane_id, e.seq, e.relation_id FROM syncd.entries e
+         WHERE {_LEAVES} AND e.account_id = {account} AND lower(e.payload ->> 'old') = {address} OFFSET 0)
+    """
+
 
 _LEFT = text(
     f"""
     SELECT w.id AS taker, l.id AS leaver
     FROM syncd.entries w
-    CROSS JOIN LATERAL {_LEAVERS} AS l
+    CROSS JOIN LATERAL {_leavers("w.account_id", _TAKES)} AS l
     WHERE w.id = ANY (CAST(:ids AS bigint[])) AND l.id < w.id AND l.lane_id <> w.lane_id
     """
 )
@@ -70,7 +74,7 @@ _LEFT_BY_CAPTURES = text(
         SELECT -c.id AS id, c.relation_id FROM leaving c
         WHERE c.account_id = w.account_id AND c.address = {_TAKES} AND c.id < w.id
         UNION ALL
-        SELECT s.id, s.relation_id FROM {_LEAVERS} AS s
+        SELECT s.id, s.relation_id FROM {_leavers("w.account_id", _TAKES)} AS s
     ) AS l
     WHERE l.relation_id <> w.relation_id
     """
@@ -127,10 +131,7 @@ _OTHERS = text(
     f"""
     SELECT DISTINCT g.lane_id, r.remote_id
     FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:addresses AS text[])) AS g (lane_id, address)
-    CROSS JOIN LATERAL (
-        SELECT e.lane_id, e.seq, e.relation_id FROM syncd.entries e
-        WHERE {_LEAVES} AND e.account_id = :account_id AND lower(e.payload ->> 'old') = g.address OFFSET 0
-    ) AS l
+    CROSS JOIN LATERAL {_leavers(":account_id", "g.address")} AS l
     JOIN crm.relations r ON r.id = l.relation_id
     WHERE l.lane_id <> g.lane_id AND r.remote_id IS NOT NULL AND NOT {_HAS_MOVED_ON}
     """
@@ -256,19 +257,16 @@ def _may_take(entry: Entry) -> bool:
 
 def _noted(rows: Iterable[Any]) -> Mapping[int, Mapping[str, Any]]:
     """Gather by taker: it waits for the last of several, a captured one (negative) being later than any."""
-    last: dict[int, tuple[int, datetime | None]] = {}
+    last: dict[int, tuple[int | None, datetime | None]] = {}
     others: dict[int, set[str]] = {}
     for taker, awaits, other, until in rows:
+        before, _ = last.setdefault(taker, (None, None))
         others.setdefault(taker, set()).update([other] if other else [])
-        if awaits is not None and (taker not in last or _place(awaits) > _place(last[taker][0])):
+        if awaits is not None and (before is None or _place(awaits) > _place(before)):
             last[taker] = (awaits, until)
     return {
-        taker: {
-            "awaits": last.get(taker, (None, None))[0],
-            "awaits_until": last.get(taker, (None, None))[1],
-            "others": tuple(sorted(whose)),
-        }
-        for taker, whose in others.items()
+        taker: {"awaits": awaits, "awaits_until": until, "others": tuple(sorted(others[taker]))}
+        for taker, (awaits, until) in last.items()
     }
 
 

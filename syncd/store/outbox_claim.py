@@ -164,9 +164,7 @@ async def claim(connection: Connection, account_id: AccountId, terms: Terms, *, 
     now: datetime = due[0].now
     entries = await read_entries(connection, {lane.id: lane.acked_seq for lane in due}, terms.window)
     late = await _doubt(connection, due, entries, terms)
-    await outbox_reassert.bring_up(connection, entries, now)
-    await leave_out_overtaken(connection, entries)
-    await tell_of_moves(connection, entries, terms.window)
+    await _note(connection, entries, now, terms.window)
     plans = {lane.id: _plan(lane, entries.get(lane.id, ()), terms, late) for lane in due}
     windows = await _widen(connection, due, entries, plans, terms, late)
     relations = await read_relations(connection, (lane.relation_id for lane in due))
@@ -254,6 +252,13 @@ async def _doubt(
     return late
 
 
+async def _note(connection: Connection, entries: dict[int, list[Entry]], now: datetime, window: int) -> None:
+    """Note in entries, once their doubt is written down, what else counts for their plan and does not stand in them."""
+    await outbox_reassert.bring_up(connection, entries, now)
+    await leave_out_overtaken(connection, entries)
+    await tell_of_moves(connection, entries, window)
+
+
 def _is_short(lane: Any, read: Sequence[Entry], window: int) -> bool:
     return len(read) >= window and read[-1].seq < (lane.sending_upto or 0)
 
@@ -282,9 +287,7 @@ async def _widen(
         window *= WIDER
         cursors = {lane.id: lane.acked_seq for lane in due if lane.id in narrow}
         wider = await read_entries(connection, cursors, window)
-        await outbox_reassert.bring_up(connection, wider, now)
-        await leave_out_overtaken(connection, wider)
-        await tell_of_moves(connection, wider, window)
+        await _note(connection, wider, now, window)
         for lane_id, read in wider.items():
             entries[lane_id], plans[lane_id] = read, _plan(lanes[lane_id], read, terms, late)
             if len(read) < window:

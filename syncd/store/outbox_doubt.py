@@ -65,11 +65,21 @@ def doubtful(entries: Sequence[Entry], upto: int | None, is_repeat_safe: RepeatS
     if is_alone:
         return [entry for entry in entries if entry.seq == upto and entry.status == "pending"]
     sent = [e for e in entries if e.status == "pending" and e.seq <= upto and not _is_barrier(e, is_repeat_safe)]
-    edited = max((entry.seq for entry in sent if entry.facet == PROFILE), default=0)
-    barred = [e.seq for e in entries if e.seq < edited and e.status != "diverged" and _is_barrier(e, is_repeat_safe)]
-    since = max(barred, default=0)
-    lent = [e for e in entries if e.status == "dead" and e.facet == PROFILE and since < e.seq < edited]
-    return [*(entry for entry in lent if not entry.is_reassertion), *sent]
+    return [*_lent(entries, sent, is_repeat_safe), *sent]
+
+
+def _lent(entries: Sequence[Entry], sent: Sequence[Entry], is_repeat_safe: RepeatSafe) -> list[Entry]:
+    """Return the dead profile edits before the last one that was sent, back to the last barrier."""
+    lent: list[Entry] = []
+    last = max((entry.seq for entry in sent if entry.facet == PROFILE), default=0)
+    for entry in entries:
+        if entry.seq >= last:
+            break
+        if _is_barrier(entry, is_repeat_safe) and entry.status != "diverged":
+            lent.clear()
+        elif entry.facet == PROFILE and entry.status == "dead" and not entry.is_reassertion:
+            lent.append(entry)
+    return lent
 
 
 def marked(entries: Sequence[Entry], doubted: Iterable[Entry]) -> list[Entry]:

@@ -36,9 +36,8 @@ from syncd.store.outbox_reassert import remember, was_said_again
 # What the settings say where nothing is set.
 SETTLE_WINDOW_S = 180.0
 
-_FIND = text("SELECT lane_id FROM syncd.entries WHERE id = :entry_id")
-_LOCK = text("SELECT id FROM syncd.lanes WHERE id = :lane_id FOR UPDATE")
-_LOCK_ALL = text(
+# In the order in which all others lock them.
+_LOCK = text(
     """
     SELECT id FROM syncd.lanes
     WHERE id IN (SELECT lane_id FROM syncd.entries WHERE id = ANY (CAST(:entry_ids AS bigint[])))
@@ -136,7 +135,8 @@ async def retry_entry(
 
     Raises UserError when there is nothing to retry, or when sending the older value now could undo a later one.
     """
-    entry = await _lock(connection, entry_id)
+    await _lock(connection, [entry_id])
+    entry = await _read(connection, entry_id)
     if not may_move(EntryStatus(entry.status), EntryStatus.PENDING):
         raise UserError(f"entry {entry_id} is {entry.status}; only dead, parked, diverged and held ones can be retried")
     later = (await connection.execute(_LATER, {"entry_id": entry_id})).one_or_none()
@@ -170,7 +170,7 @@ async def skip_entries(
     Their lanes are locked before anything else and in the order in which all others lock them, and who waits for an
     address is woken last.
     """
-    await connection.execute(_LOCK_ALL, {"entry_ids": list(entry_ids)})
+    await _lock(connection, entry_ids)
     in_hand = [
         entry_id
         for entry_id in sorted(set(entry_ids))
@@ -178,40 +178,6 @@ async def skip_entries(
     ]
     await wake_takers(connection, entry_ids)
     return in_hand
-
-
-async def skip_entry(
-    connection: Connection,
-    entry_id: int,
-    *,
-    actor: str = "unknown",
-    reason: str | None = None,
-    settle_window_s: float = SETTLE_WINDOW_S,
-) -> bool:
-    """Give up one entry, as ``skip_entries`` does; return whether a worker had it in hand."""
-    return bool(await skip_entries(connection, [entry_id], actor=actor, reason=reason, settle_window_s=settle_window_s))
-
-
-async def _skip(connection: Connection, entry_id: int, actor: str, reason: str | None, settle_window_s: float) -> bool:
-    entry = await _lock(connection, entry_id)
-    if not may_move(EntryStatus(entry.status), EntryStatus.SKIPPED):
-        raise UserError(f"entry {entry_id} is {entry.status} already; there is nothing to skip")
-    binds = {"lane_id": entry.lane_id, "facet": entry.facet, "seq": entry.seq}
-    earlier = (await connection.execute(_EARLIER, binds)).scalar_one_or_none()
-    if earlier is not None and not entry.is_again:
-        raise UserError(
-            f"entry {entry_id} cannot be skipped alone: entry {earlier} changed {entry.facet} before it and could be"
-            " sent after it; skip that one as well"
-        )
-    await connection.execute(_SKIP, {"entry_id": entry_id})
-    change, _ = decoded(entry.operation, entry.payload)
-    if change is not None and (entry.is_uncertain or entry.is_in_hand):
-        lease_s = entry.lease_s if entry.is_in_hand and settle_window_s > 0 else 0.0
-        await remember(connection, entry.lane_id, change, entry.root, settle_window_s + lease_s)
-    await close_for_entries(connection, [entry_id])
-    await connection.execute(_WAKE, {"lane_id": entry.lane_id})
-    await record(connection, Decision(AccountId(entry.account_id), "skip", actor, reason, entry_id=entry_id))
-    return bool(entry.is_in_hand)
 
 
 async def pause_accounts(
@@ -240,13 +206,38 @@ async def resume_accounts(
     return tuple(lifted)
 
 
-async def _lock(connection: Connection, entry_id: int) -> Any:
-    """Lock the entry's lane, then read the entry: it cannot change from here on."""
-    lane_id = (await connection.execute(_FIND, {"entry_id": entry_id})).scalar_one_or_none()
-    if lane_id is None:
+async def _skip(connection: Connection, entry_id: int, actor: str, reason: str | None, settle_window_s: float) -> bool:
+    entry = await _read(connection, entry_id)
+    if not may_move(EntryStatus(entry.status), EntryStatus.SKIPPED):
+        raise UserError(f"entry {entry_id} is {entry.status} already; there is nothing to skip")
+    binds = {"lane_id": entry.lane_id, "facet": entry.facet, "seq": entry.seq}
+    earlier = (await connection.execute(_EARLIER, binds)).scalar_one_or_none()
+    if earlier is not None and not entry.is_again:
+        raise UserError(
+            f"entry {entry_id} cannot be skipped alone: entry {earlier} changed {entry.facet} before it and could be"
+            " sent after it; skip that one as well"
+        )
+    await connection.execute(_SKIP, {"entry_id": entry_id})
+    change, _ = decoded(entry.operation, entry.payload)
+    if change is not None and (entry.is_uncertain or entry.is_in_hand):
+        lease_s = entry.lease_s if entry.is_in_hand and settle_window_s > 0 else 0.0
+        await remember(connection, entry.lane_id, change, entry.root, settle_window_s + lease_s)
+    await close_for_entries(connection, [entry_id])
+    await connection.execute(_WAKE, {"lane_id": entry.lane_id})
+    await record(connection, Decision(AccountId(entry.account_id), "skip", actor, reason, entry_id=entry_id))
+    return bool(entry.is_in_hand)
+
+
+async def _lock(connection: Connection, entry_ids: Collection[int]) -> None:
+    """Lock the lanes of these entries: they cannot change from here on."""
+    await connection.execute(_LOCK, {"entry_ids": list(entry_ids)})
+
+
+async def _read(connection: Connection, entry_id: int) -> Any:
+    entry = (await connection.execute(_READ, {"entry_id": entry_id})).one_or_none()
+    if entry is None:
         raise UserError(f"there is no entry {entry_id}; `syncd outbox list` shows what there is")
-    await connection.execute(_LOCK, {"lane_id": lane_id})
-    return (await connection.execute(_READ, {"entry_id": entry_id})).one()
+    return entry
 
 
 async def _accounts(connection: Connection, only: str | None) -> dict[str, AccountId]:

@@ -204,10 +204,9 @@ async def waiting_lanes(
         captures = await _read_captures(connection, account_id, [row for row in batch if row.is_captured])
         numbered = {row.relation_id: _numbered(captures.get(row.relation_id, []), row.tail_seq) for row in batch}
         await note_addresses(connection, numbered.values(), are_captured=True)
-        doubted = [_doubted(entries.get(row.lane_id, []), row, is_repeat_safe, lands_s) for row in batch]
-        told = zip(batch, doubted, strict=True)
-        await leave_out_overtaken(connection, {row.lane_id: staged for row, (staged, _) in told if staged})
-        for row, (staged, late) in zip(batch, doubted, strict=True):
+        told = [(row, *_doubted(entries.get(row.lane_id, []), row, is_repeat_safe, lands_s)) for row in batch]
+        await leave_out_overtaken(connection, {row.lane_id: staged for row, staged, _ in told})
+        for row, staged, late in told:
             captured = numbered[row.relation_id]
             yield _lane(row, staged, captured, expected(row, late, now))
 

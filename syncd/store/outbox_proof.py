@@ -258,11 +258,9 @@ async def _let_rest(connection: Connection, moot: Sequence[tuple[Awaited, int]])
 async def _verify(connection: Connection, reading: Reading, shown: Mapping[int, Awaited]) -> tuple[int, ...]:
     if not shown:
         return ()
-    waiting = [one for one, entry in shown.items() if entry.status == "parked"]
-    free = set((await connection.execute(_FREE, {"ids": waiting})).scalars()) if waiting else set()
-    passed = await _lock_passed(connection, sorted(free))
-    held = {one for one in waiting if one not in free or passed.get(one, ()) is None}
-    values = {"ids": [one for one in shown if one not in held], "run_id": reading.run_id}
+    passed = await _lock_parked(connection, [one for one, entry in shown.items() if entry.status == "parked"])
+    free = [one for one, entry in shown.items() if entry.status != "parked" or one in passed]
+    values = {"ids": free, "run_id": reading.run_id}
     ids = tuple((await connection.execute(_VERIFY, values)).scalars())
     doubtful = [shown[one] for one in ids if shown[one].status != "accepted"]
     if doubtful:
@@ -270,22 +268,23 @@ async def _verify(connection: Connection, reading: Reading, shown: Mapping[int, 
         await wake_takers(connection, [entry.id for entry in doubtful])
     parked = [entry for entry in doubtful if entry.status == "parked"]
     if parked:
-        await _settle_passed(connection, {entry.id: passed.get(entry.id) or () for entry in parked})
+        await _settle_passed(connection, {entry.id: passed[entry.id] for entry in parked})
         await connection.execute(_WAKE, {"ids": [entry.lane_id for entry in parked]})
         await _record_history(connection, reading, parked)
     return ids
 
 
-async def _lock_passed(connection: Connection, parked: Sequence[int]) -> dict[int, Sequence[int] | None]:
-    """Lock what e-mail changes have passed; return it by the change, None where somebody else has it in hand."""
-    passed: dict[int, list[int]] = {}
-    for later, earlier in await connection.execute(_PASSED, {"ids": list(parked)}) if parked else ():
-        passed.setdefault(later, []).append(earlier)
-    if not passed:
+async def _lock_parked(connection: Connection, ids: Sequence[int]) -> dict[int, list[int]]:
+    """Lock the lanes of parked entries and what those have passed; return by the entry what that is. An entry of which
+    somebody else holds either is not among them."""
+    if not ids:
         return {}
+    passed: dict[int, list[int]] = {one: [] for one in (await connection.execute(_FREE, {"ids": list(ids)})).scalars()}
+    for later, earlier in await connection.execute(_PASSED, {"ids": list(passed)}):
+        passed[later].append(earlier)
     wanted = [one for earlier in passed.values() for one in earlier]
-    locked = set((await connection.execute(_LOCK, {"ids": wanted})).scalars())
-    return {later: earlier if locked.issuperset(earlier) else None for later, earlier in passed.items()}
+    locked = set((await connection.execute(_LOCK, {"ids": wanted})).scalars()) if wanted else set()
+    return {later: earlier for later, earlier in passed.items() if locked.issuperset(earlier)}
 
 
 async def _settle_passed(connection: Connection, passed: Mapping[int, Sequence[int]]) -> None:

@@ -18,7 +18,6 @@ from syncd.store.outbox import (
     resume_accounts,
     retry_entry,
     show_entry,
-    skip_entry,
 )
 from tests.support.claims import (
     account_with,
@@ -34,7 +33,7 @@ from tests.support.claims import (
     settled,
 )
 from tests.support.lanes import NOW, add, create, email, field, profile, remove, sent, subscribe
-from tests.support.outbox import new_account, rows, run_sql
+from tests.support.outbox import new_account, rows, run_sql, skip_entry
 
 
 async def _retry(store: Store, entry_id: int, **given: bool) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from syncd.store import Store
-from syncd.store.outbox import skip_entry
-from tests.support.outbox import Circle, rows
+from tests.support.outbox import Circle, rows, skip_entry
 
 MOVE = "UPDATE crm.relations SET email = :email WHERE id = :id"
 MAKE = "INSERT INTO crm.relations (account_id, email, first_name) VALUES (:account_id, :email, 'Newcomer')"
@@ -21,7 +20,9 @@ async def refused(c: Circle, relation_id: int, email: str) -> int:
     c.sandbox.faults.add("status", status=400, operation="relation_email", times=1)
     await move(c, relation_id, email)
     await c.drain()
-    (dead,) = await rows(c.store, "SELECT id FROM syncd.entries WHERE status = 'dead'")
+    (dead,) = await rows(
+        c.store, "SELECT id FROM syncd.entries WHERE status = 'dead' AND relation_id = :id", id=relation_id
+    )
     return int(dead["id"])
 
 

@@ -18,9 +18,9 @@ from syncd.outbound import Drainer, DrainLimits
 from syncd.providers.autorespond import provider
 from syncd.providers.contract import Auth, Provider, ProviderOptions
 from syncd.sandbox import Sandbox, World
-from syncd.store import Store
+from syncd.store import Connection, Store
 from syncd.store.accounts import ensure_account
-from syncd.store.outbox import stage
+from syncd.store.outbox import skip_entries, stage
 from syncd.transport import Transport
 
 GUARDED = frozenset({"subscribe", "subscribe_with_consent", "unsubscribe", "end_subscription"})
@@ -60,6 +60,11 @@ async def stage_all(store: Store) -> int:
         if not staged:
             return total
         total += staged
+
+
+async def skip_entry(connection: Connection, entry_id: int, **given: Any) -> bool:
+    """Give up one entry; return whether a worker had it in hand."""
+    return bool(await skip_entries(connection, [entry_id], **given))
 
 
 @dataclass
