@@ -10,11 +10,9 @@ from syncd.cli.ending import FAILED, OK, TRY_LATER
 from syncd.cli.page import BAD, GOOD, account_option, json_option, out, print_json, table
 from syncd.cli.progress import Shown
 from syncd.domain.reports import DrainReport
-from syncd.service.accounts import AccountRuntime
 from syncd.service.oneshot import opened_runtimes
 from syncd.service.stopping import StopSignal
 from syncd.settings import AccountConfig, Settings
-from syncd.store.outbox import count_backlog
 
 
 @click.command(name="drain")
@@ -42,16 +40,11 @@ async def _drain(settings: Settings, configs: tuple[AccountConfig, ...]) -> list
     with Shown("delivering") as shown:
         async with opened_runtimes(settings, configs, shown) as runtimes, StopSignal() as stop:
             for runtime in runtimes:
-                shown.expect(await _waiting(runtime))
+                shown.expect((await runtime.drainer.backlog()).pending)
                 reports.append(await runtime.drainer.drain(stop.event))
     if stop.number is not None:
         raise session.Stopped(stop.number)
     return reports
-
-
-async def _waiting(runtime: AccountRuntime) -> int:
-    async with runtime.store.begin() as connection:
-        return (await count_backlog(connection, runtime.account.id)).pending
 
 
 def _exit_code(report: DrainReport) -> int:

@@ -37,6 +37,7 @@ from syncd.providers.contract import (
     Throttled,
     Unauthorised,
     Unknown,
+    is_repeat_safe,
 )
 from syncd.transport import Transport
 
@@ -62,7 +63,7 @@ class Line:
 
     def is_repeat_safe(self, change: LocalChange) -> bool:
         """Tell whether delivering a change twice does no more than delivering it once."""
-        return self.provider.effect(change).is_repeat_safe
+        return is_repeat_safe(self.provider, change)
 
 
 @dataclass(slots=True)

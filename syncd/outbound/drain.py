@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from syncd import interpreter
 from syncd.clock import Clock
@@ -17,9 +18,10 @@ from syncd.outbound.pace import Pace
 from syncd.outbound.shift import Post, Shift
 from syncd.outbound.tally import Tally
 from syncd.outbound.worker import worker_name
-from syncd.providers.contract import Provider
+from syncd.providers.contract import Provider, is_repeat_safe
 from syncd.store import Store
-from syncd.store.outbox import count_backlog
+from syncd.store.outbox import Backlog, count_backlog
+from syncd.store.outbox_plan import snapshot
 from syncd.transport import Transport
 
 _LIMITS = DrainLimits()
@@ -59,10 +61,14 @@ class Drainer:
         tally = Tally(self._account, self._report)
         shift = self._shift(tally, is_endless=False)
         await shift.work(stop or asyncio.Event())
-        async with self._store.begin() as connection:
-            backlog = await count_backlog(connection, self._account.id)
+        backlog = await self.backlog()
         elapsed_s = self._clock.monotonic() - started
         return tally.total(elapsed_s, backlog, shift.watch.paused)
+
+    async def backlog(self) -> Backlog:
+        """Count what is not delivered. Raises InfrastructureError when the database is out of reach."""
+        async with snapshot(self._store) as connection:
+            return await count_backlog(connection, self._account.id, partial(is_repeat_safe, self._provider))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send until stopped: what is under way is finished and settled, what is claimed beyond that is given back."""

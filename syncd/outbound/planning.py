@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from syncd.clock import Clock
 from syncd.domain.account import Account
-from syncd.domain.changes import LocalChange
 from syncd.domain.facets import Turn, turn_of
 from syncd.outbound.limits import DrainLimits
 from syncd.outbound.looking import look_at_crm
@@ -32,7 +32,7 @@ from syncd.outbound.rehearsal import Rehearsed, rehearse
 from syncd.policy.fold import Step
 from syncd.policy.rounds import course
 from syncd.policy.waits import waits
-from syncd.providers.contract import Provider, Target
+from syncd.providers.contract import Provider, Target, is_repeat_safe
 from syncd.store import Store
 from syncd.store.outbox_foresee import foresee
 from syncd.store.outbox_plan import AccountNow, WaitingLane, read_account_now, snapshot, waiting_lanes
@@ -71,6 +71,7 @@ class Planner:
         self._clock = clock
         self._account = account
         self._limits = limits
+        self._is_repeat_safe = partial(is_repeat_safe, provider)
 
     async def plan(self, wish: Wish) -> tuple[Plan, FiledPlan]:
         """Make the plan; the filed one has no lanes unless it is wished for.
@@ -102,9 +103,6 @@ class Planner:
         plan = replace(self._plan(now, totals, lanes, more, wish, reading), would_be_held=held)
         account, name = self._account, self._provider.name
         return plan, FiledPlan(FORMAT, VERSION, account.name, name, now.now, tuple(filed))
-
-    def _is_repeat_safe(self, change: LocalChange) -> bool:
-        return self._provider.effect(change).is_repeat_safe
 
     def _course(self, lane: WaitingLane, now: AccountNow) -> LaneCourse:
         """Fold the lane to its end, asking of every step whether its conversation would send anything at all."""

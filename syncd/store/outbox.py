@@ -1,5 +1,6 @@
 """The outbox: its verbs in the order in which a change meets them. Each lives in a file of its own."""
 
+from syncd.store.outbox_backlog import Backlog, count_backlog
 from syncd.store.outbox_claim import Claim, ClaimedLane, Terms, claim
 from syncd.store.outbox_contest import write_contests
 from syncd.store.outbox_guard import Sightings, set_guard
@@ -9,13 +10,11 @@ from syncd.store.outbox_lease import Renewal, already_settled, renew
 from syncd.store.outbox_operate import pause_accounts, resume_accounts, retry_entry, skip_entries
 from syncd.store.outbox_prune import Pruned, prune
 from syncd.store.outbox_read import (
-    Backlog,
     EntryStory,
     OutboxEntry,
     PastAttempt,
     ReasonGroup,
     Selection,
-    count_backlog,
     count_entries,
     group_by_reason,
     list_entries,

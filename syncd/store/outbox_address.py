@@ -21,10 +21,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from syncd.domain.changes import IDENTITY
 from syncd.domain.ids import AccountId
@@ -33,6 +33,15 @@ from syncd.policy.passing import is_to_be_told, told
 from syncd.policy.states import EntryStatus
 from syncd.store.engine import Connection
 from syncd.store.refusal import was_refused
+
+
+class Awaited(NamedTuple):
+    """An entry, and one that it waits for, of another lane."""
+
+    taker: int
+    awaits: int
+    lane_id: int
+
 
 _TAKES = "lower(coalesce(w.payload ->> 'new', w.payload ->> 'email'))"
 # What only says a delivered address once more has left the old one already. Waiting for it, two lanes could wait for
@@ -98,7 +107,7 @@ _FATES = text(
                 THEN statement_timestamp() + make_interval(secs => :asleep_s)
                 WHEN k.claimed_by IS NULL AND k.ready_at > statement_timestamp()
                 THEN LEAST(k.ready_at, statement_timestamp() + make_interval(secs => :asleep_s)) + :soon
-                ELSE statement_timestamp() + :soon END AS until
+                ELSE statement_timestamp() + :soon END AS until, l.lane_id
     FROM unnest(CAST(:takers AS bigint[]), CAST(:leavers AS bigint[])) AS p (taker, leaver)
     LEFT JOIN LATERAL (
         SELECT e.id, e.lane_id, e.seq, e.status, e.relation_id,
@@ -124,6 +133,15 @@ _FATES = text(
     ) AS awaited ON true
     LEFT JOIN syncd.lanes k ON k.id = l.lane_id
     WHERE NOT {_HAS_MOVED_ON}
+    """
+)
+
+_TAKERS = text(
+    f"""
+    SELECT DISTINCT w.lane_id FROM syncd.entries w
+    CROSS JOIN LATERAL {_leavers("w.account_id", _TAKES)} AS l
+    WHERE w.facet = 'identity' AND w.status = 'pending' AND w.account_id = :account_id AND w.reasserts IS NULL
+      AND l.id < w.id AND l.lane_id <> w.lane_id
     """
 )
 
@@ -200,16 +218,32 @@ async def note_addresses(connection: Connection, lanes: Collection[list[Entry]],
 
     ``are_captured``: these are not staged yet, and have the negative numbers of their captures.
     """
-    ids = [entry.id for trail in lanes for entry in trail if _may_take(entry)]
-    if not ids:
-        return
-    found = (await connection.execute(_LEFT_BY_CAPTURES if are_captured else _LEFT, {"ids": ids})).all()
-    if found:
-        takers, leavers = (list(column) for column in zip(*found, strict=True))
-        binds = {"takers": takers, "leavers": leavers, "soon": _SOON, "asleep_s": _ASLEEP_S}
-        noted = _noted((await connection.execute(_FATES, binds)).all())
+    if found := await _fates(connection, lanes, _LEFT_BY_CAPTURES if are_captured else _LEFT):
+        noted = _noted(found)
         for trail in lanes:
             trail[:] = [msgspec.structs.replace(entry, **noted.get(entry.id, {})) for entry in trail]
+
+
+async def find_takers(connection: Connection, account_id: AccountId) -> set[int]:
+    """Return the lanes that take an address which another has left, delivered or not."""
+    return {row.lane_id for row in await connection.execute(_TAKERS, {"account_id": account_id})}
+
+
+async def find_awaited(connection: Connection, lanes: Collection[Sequence[Entry]]) -> list[Awaited]:
+    """Return every entry that these staged ones wait for."""
+    found = await _fates(connection, lanes, _LEFT)
+    return [Awaited(row.taker, row.awaits, row.lane_id) for row in found if row.awaits is not None]
+
+
+async def _fates(connection: Connection, lanes: Collection[Sequence[Entry]], leavers: TextClause) -> Sequence[Any]:
+    """Return what became of the changes away from addresses that these entries take."""
+    ids = [entry.id for trail in lanes for entry in trail if _may_take(entry)]
+    found = (await connection.execute(leavers, {"ids": ids})).all() if ids else []
+    if not found:
+        return []
+    takers, sought = (list(column) for column in zip(*found, strict=True))
+    binds = {"takers": takers, "leavers": sought, "soon": _SOON, "asleep_s": _ASLEEP_S}
+    return (await connection.execute(_FATES, binds)).all()
 
 
 async def find_others(
@@ -259,7 +293,7 @@ def _noted(rows: Iterable[Any]) -> Mapping[int, Mapping[str, Any]]:
     """Gather by taker: it waits for the last of several, a captured one (negative) being later than any."""
     last: dict[int, tuple[int | None, datetime | None]] = {}
     others: dict[int, set[str]] = {}
-    for taker, awaits, other, until in rows:
+    for taker, awaits, other, until, _lane_id in rows:
         before, _ = last.setdefault(taker, (None, None))
         others.setdefault(taker, set()).update([other] if other else [])
         if awaits is not None and (before is None or _place(awaits) > _place(before)):

@@ -8,20 +8,8 @@ from typing import Any
 
 from sqlalchemy import CursorResult, text
 
-from syncd.domain.ids import AccountId
 from syncd.store.decisions import PastDecision, decisions_about
 from syncd.store.engine import Connection
-from syncd.store.refusal import was_refused
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """Undelivered entries of an account; ``pending`` includes captures that are not staged yet. ``reasserting`` are
-    delivered values that will be said once more: neither pending nor blocked."""
-
-    pending: int
-    blocked: int
-    reasserting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,40 +95,6 @@ class ReasonGroup:
 
 _UNDELIVERED = ("pending", "held", "dead", "parked", "diverged")
 
-# Behind a parked or held entry of its facet, or behind an identity entry that waits, a pending one waits as well; an
-# e-mail change gets past an identity that the CRM refused. One walk over each lane: asking of each entry what is in
-# front of it takes minutes where one lane has tens of thousands.
-_BACKLOG = text(
-    f"""
-    WITH undelivered AS (
-        SELECT e.lane_id, e.seq, e.facet, e.status, e.operation, e.reasserts IS NOT NULL AS is_again,
-               e.facet = 'identity' AND e.status IN ('held', 'dead', 'parked') AND e.reasserts IS NULL AS bars_all,
-               e.status = 'dead' AND e.facet <> 'identity' AND e.operation NOT IN (
-                   'add_tag', 'remove_tag', 'join_group', 'leave_group', 'set_field', 'update_profile'
-               ) AS is_in_the_way,
-               {was_refused("e")} AS is_refused
-        FROM syncd.entries e
-        WHERE e.account_id = :account_id AND e.status IN ('pending', 'held', 'dead', 'parked')
-    ), walked AS (
-        SELECT status <> 'pending'
-               OR coalesce(bool_or(bars_all AND NOT is_refused) OVER lane, false)
-               OR (operation <> 'change_email' AND coalesce(bool_or(bars_all) OVER lane, false))
-               OR coalesce(bool_or((status IN ('held', 'parked') OR is_in_the_way) AND NOT is_again) OVER same_facet,
-                           false) AS is_blocked,
-               is_again AND status = 'pending' AS is_again
-        FROM undelivered
-        WINDOW lane AS (PARTITION BY lane_id ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
-               same_facet AS (PARTITION BY lane_id, facet ORDER BY seq
-                              ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
-    )
-    SELECT count(*) FILTER (WHERE NOT is_blocked AND NOT is_again) + (SELECT count(*) FROM syncd.captures c
-                                                     WHERE c.account_id = :account_id) AS pending,
-           count(*) FILTER (WHERE is_blocked AND NOT is_again) AS blocked,
-           count(*) FILTER (WHERE is_again) AS reasserting
-    FROM walked
-    """
-)
-
 _COLUMNS = """
     SELECT e.id, e.lane_id, e.seq, a.name AS account, e.relation_id, r.email, e.operation, e.facet,
            CAST(e.payload AS text) AS payload, e.status, e.attempts, e.next_attempt_at, e.is_uncertain, e.error,
@@ -192,11 +146,6 @@ _ATTEMPTS = text(
     FROM syncd.attempts WHERE entry_id = :entry_id ORDER BY id
     """
 )
-
-
-async def count_backlog(connection: Connection, account_id: AccountId) -> Backlog:
-    """Count what an account has not delivered."""
-    return Backlog(**(await connection.execute(_BACKLOG, {"account_id": account_id})).one()._mapping)
 
 
 async def list_entries(connection: Connection, selection: Selection) -> tuple[OutboxEntry, ...]:

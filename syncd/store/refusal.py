@@ -4,9 +4,6 @@ A refused one may be superseded by a later e-mail change (``policy.fold``), a re
 address. So a create counts as refused only if it certainly was not applied: no try of it is in doubt, and each was
 answered by a no, told to wait, or never sent. A server error before the no may have made the relation all the same; to
 create it again elsewhere would make two. An e-mail change has no such twin: its last answer tells.
-
-The claim plans by this and the backlog counts by it; if they disagreed, a drain would wait for ever for what is never
-sent.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ async def test_a_change_that_waits_for_a_person_keeps_its_address_from_others(st
         await move(c, two.id, address)
         await move(c, three.id, "three@x.example")
         report = await c.drain()
-        assert (report.delivered, report.pending) == (1, 1)
+        assert (report.delivered, report.pending, report.blocked) == (1, 0, 2)
         assert (email_of(c, one.id), email_of(c, three.id)) == (address, "three@x.example")
         plan = await planned(c)
         (wait,) = [wait for lane in plan.lanes for wait in lane.waits if wait.why == "address"]
@@ -158,7 +158,7 @@ async def test_a_command_ends_where_only_a_person_can_help(store: Store) -> None
         started = time.monotonic()
         report = await c.drain(patience_s=20.0)
         assert time.monotonic() - started < 5.0
-        assert (report.delivered, report.pending) == (0, 1)
+        assert (report.delivered, report.pending, report.blocked) == (0, 0, 2)
 
 
 async def test_a_command_does_not_sit_out_another_ones_long_back_off(store: Store) -> None:
@@ -186,7 +186,7 @@ async def test_a_command_ends_where_the_other_one_stands_behind_what_a_person_mu
         report = await c.drain(patience_s=20.0)
         assert time.monotonic() - started < 5.0
         assert [entry["status"] for entry in await c.entries()] == ["parked", "pending", "pending"]
-        assert report.delivered == 0
+        assert (report.delivered, report.pending, report.blocked) == (0, 0, 3)
 
 
 async def test_lanes_that_wait_in_a_circle_are_freed_by_an_address_that_nobody_has(store: Store) -> None:

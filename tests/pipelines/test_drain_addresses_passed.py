@@ -153,6 +153,7 @@ async def test_what_was_passed_waits_for_the_later_address_that_may_be_there(sto
         await move(c, two.id, "fresh@x.example")
         await c.drain(patience_s=1.0, max_attempts=2)
         await give_up(c, dead)
-        await c.drain(patience_s=0.0)
+        report = await c.drain(patience_s=0.0)
+        assert (report.pending, report.blocked) == (0, 2)
         (lane,) = (await planned(c)).lanes
         assert [(wait.why, wait.behind is not None) for wait in lane.waits] == [("behind", True), ("parked", False)]

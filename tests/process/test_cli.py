@@ -286,6 +286,23 @@ async def test_outbox_shows_retries_and_skips(tmp_path: Path, sandbox: Sandbox, 
     assert listed.out == "Nothing to show.\n"
 
 
+async def test_who_waits_for_another_ones_decision_is_not_told_to_try_later(
+    tmp_path: Path, sandbox: Sandbox, database: str, store: Store
+) -> None:
+    """Whoever runs a drain from a script is called where only a person can help, and not made to run it again."""
+    settings = account(sandbox, database)
+    await syncd("pull", cwd=tmp_path, **settings)
+    sandbox.faults.add(Fault(kind=Kind.STATUS, operation="relation_email", status=400, times=1))
+    async with store.begin() as connection:
+        (address,) = (await connection.execute(text("SELECT email FROM crm.relations WHERE id = 1"))).one()
+        await connection.execute(text("UPDATE crm.relations SET email = 'moved@x.example' WHERE id = 1"))
+        await connection.execute(text("UPDATE crm.relations SET email = :email WHERE id = 2"), {"email": address})
+    drained = await syncd("drain", "--json", cwd=tmp_path, **settings)
+    assert drained.code == 1, drained.both
+    (report,) = drained.json()
+    assert (report["pending"], report["blocked"]) == (0, 2)
+
+
 async def test_a_doubt_is_counted_and_an_incident_is_shown(
     tmp_path: Path, sandbox: Sandbox, database: str, store: Store
 ) -> None:

@@ -14,7 +14,7 @@ from syncd.store.outbox import count_backlog
 from syncd.store.outbox_awaited import _EXPIRE, _OF_FACET, _OF_OPERATIONS, _OF_RELATIONS, _TAKE
 from syncd.store.status import read_outbox
 from tests.support.claims import account_with, changed, claimed_one, delivered, entry_of, settled
-from tests.support.lanes import add
+from tests.support.lanes import add, is_repeat_safe
 from tests.support.outbox import rows, run_sql
 
 SOON = datetime(2999, 1, 1, tzinfo=UTC)
@@ -84,7 +84,7 @@ async def test_reassertions_are_counted_apart_from_what_is_not_delivered(store: 
         "next_attempt_at = now() + interval '1 hour' WHERE seq = 1",
     )
     async with store.begin() as connection:
-        backlog = await count_backlog(connection, account.id)
+        backlog = await count_backlog(connection, account.id, is_repeat_safe)
         (status,) = await read_outbox(connection)
     assert (backlog.pending, backlog.blocked, backlog.reasserting) == (1, 0, 1)
     assert (status.pending, status.reasserting) == (1, 1)

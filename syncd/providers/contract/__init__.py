@@ -28,7 +28,7 @@ from syncd.providers.contract.outcome import (
     Unknown,
 )
 from syncd.providers.contract.paginator import Paginator, SinglePage
-from syncd.providers.contract.provider import Auth, Capability, Provider, ProviderOptions
+from syncd.providers.contract.provider import Auth, Capability, Provider, ProviderOptions, is_repeat_safe
 from syncd.providers.contract.request import Request
 from syncd.providers.contract.stream import Decoded, Peeked, Stream, StreamArguments, StreamKind
 
@@ -66,4 +66,5 @@ __all__ = [
     "Throttled",
     "Unauthorised",
     "Unknown",
+    "is_repeat_safe",
 ]

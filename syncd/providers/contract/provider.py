@@ -112,3 +112,8 @@ class Provider(Protocol):
 
     def judge_whole(self, response: Response, operation: str) -> Outcome | None:
         """As ``judge``, for an answer small enough to be read whole: None only if it is what the read should show."""
+
+
+def is_repeat_safe(provider: Provider, change: LocalChange) -> bool:
+    """Tell whether delivering a change twice does no more than delivering it once."""
+    return provider.effect(change).is_repeat_safe
