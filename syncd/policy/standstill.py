@@ -2,7 +2,7 @@
 
 A drain that ends must say which of the two is true of what it leaves: that it is tried again later, or that it waits
 for a person. Where lanes wait for each other's address, or a call in doubt keeps older changes back, no rule of thumb
-tells: whoever leaves the address may be stuck behind something himself. So it is played to its end. Back-offs are
+tells: whoever leaves the address may itself be stuck behind something. So it is played to its end. Back-offs are
 over, what may still land has landed, every call is delivered (``policy.rounds``), and what is delivered lets go
 whoever waits for it; what nobody lets go stands still.
 """

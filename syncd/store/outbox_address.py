@@ -235,17 +235,6 @@ async def find_awaited(connection: Connection, lanes: Collection[Sequence[Entry]
     return [Awaited(row.taker, row.awaits, row.lane_id) for row in found if row.awaits is not None]
 
 
-async def _fates(connection: Connection, lanes: Collection[Sequence[Entry]], leavers: TextClause) -> Sequence[Any]:
-    """Return what became of the changes away from addresses that these entries take."""
-    ids = [entry.id for trail in lanes for entry in trail if _may_take(entry)]
-    found = (await connection.execute(leavers, {"ids": ids})).all() if ids else []
-    if not found:
-        return []
-    takers, sought = (list(column) for column in zip(*found, strict=True))
-    binds = {"takers": takers, "leavers": sought, "soon": _SOON, "asleep_s": _ASLEEP_S}
-    return (await connection.execute(_FATES, binds)).all()
-
-
 async def find_others(
     connection: Connection, account_id: AccountId, addresses: Mapping[int, Sequence[str]]
 ) -> dict[int, list[str]]:
@@ -283,6 +272,17 @@ async def wake_takers(connection: Connection, ids: Collection[int]) -> None:
     if waiting:
         lane_ids, places = (list(column) for column in zip(*waiting, strict=True))
         await connection.execute(_WAKE, {"lane_ids": lane_ids, "places": places})
+
+
+async def _fates(connection: Connection, lanes: Collection[Sequence[Entry]], leavers: TextClause) -> Sequence[Any]:
+    """Return what became of the changes away from addresses that these entries take."""
+    ids = [entry.id for trail in lanes for entry in trail if _may_take(entry)]
+    found = (await connection.execute(leavers, {"ids": ids})).all() if ids else []
+    if not found:
+        return []
+    takers, sought = (list(column) for column in zip(*found, strict=True))
+    binds = {"takers": takers, "leavers": sought, "soon": _SOON, "asleep_s": _ASLEEP_S}
+    return (await connection.execute(_FATES, binds)).all()
 
 
 def _may_take(entry: Entry) -> bool:
