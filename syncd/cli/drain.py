@@ -39,6 +39,8 @@ async def _drain(settings: Settings, configs: tuple[AccountConfig, ...]) -> list
     reports = []
     with Shown("delivering") as shown:
         async with opened_runtimes(settings, configs, shown) as runtimes, StopSignal() as stop:
+            for runtime in runtimes:  # all, before anybody stages: one drainer stages for all
+                await runtime.drainer.guarding.state(is_kept=False)
             for runtime in runtimes:
                 shown.expect((await runtime.drainer.backlog()).pending)
                 reports.append(await runtime.drainer.drain(stop.event))

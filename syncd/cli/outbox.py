@@ -27,7 +27,7 @@ from syncd.store.outbox import (
     count_entries,
     group_by_reason,
     list_entries,
-    retry_entry,
+    retry_entries,
     show_entry,
     skip_entries,
 )
@@ -121,11 +121,7 @@ def retry(entry_ids: tuple[int, ...], as_new: bool, actor: str, reason: str | No
     Refused for a change that would undo a later one of the same facet.
     """
     settings = session.begin().settings
-
-    async def retry_all(connection: Connection) -> None:
-        for entry_id in sorted(entry_ids, reverse=True):  # the newest of a facet first: it carries the older ones
-            await retry_entry(connection, entry_id, as_new=as_new, actor=actor, reason=reason)
-
+    retry_all = partial(retry_entries, entry_ids=entry_ids, as_new=as_new, actor=actor, reason=reason)
     session.run(lambda: _read(settings, retry_all))
     _done("retried", entry_ids, as_json)
 

@@ -22,6 +22,7 @@ from syncd.domain.reports import DeliveryReport
 from syncd.log import get
 from syncd.outbound.converse import Line
 from syncd.outbound.gate import Gate
+from syncd.outbound.guarding import Guarding
 from syncd.outbound.handover import AGAIN_S, Handover
 from syncd.outbound.intents import Intents
 from syncd.outbound.lane import Delivery, Desk, LaneResult, send_lane
@@ -105,6 +106,7 @@ class Applier:
         self._watch = Watch(store, lookout, line, account, limits, is_eager=True, worker=worker)
         self._gate = Gate(self._watch, line.pace, clock, limits)
         self._tally = Tally(account, report)
+        self._guarding = Guarding(store, account, limits.guard, clock)
         terms = Terms(worker, limits.lease_s, limits.window, line.is_repeat_safe, lands_s=limits.settle_window_s)
         self._handover = Handover(store, account, clock, terms)
 
@@ -114,6 +116,7 @@ class Applier:
         Raises InfrastructureError when the database is out of reach from the start.
         """
         started = self._clock.monotonic()
+        await self._guarding.state(is_kept=False)
         await self._stage_all()
         waiting = deque((number, LaneOnItsWay(lane, plan.made_at)) for number, lane in enumerate(plan.lanes))
         ended: dict[int, AppliedLane] = {}

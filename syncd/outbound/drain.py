@@ -11,6 +11,7 @@ from syncd.clock import Clock
 from syncd.domain.account import Account
 from syncd.domain.reports import DeliveryReport, DrainReport
 from syncd.outbound.converse import Line
+from syncd.outbound.guarding import Guarding
 from syncd.outbound.intents import Intents
 from syncd.outbound.lane import Desk
 from syncd.outbound.limits import DrainLimits
@@ -51,6 +52,7 @@ class Drainer:
         self._report = report
         self._on_share = on_share
         self._worker = worker_name(clock)
+        self.guarding = Guarding(store, account, limits.guard, clock)
 
     async def drain(self, stop: asyncio.Event | None = None) -> DrainReport:
         """Send until nothing can be sent now; back-offs up to the limits' patience are sat out.
@@ -78,6 +80,6 @@ class Drainer:
         interpreter.tune()
         pace = Pace(self._limits, self._clock, self._on_share)
         line = Line.to(self._provider, self._transport, self._clock, pace)
-        post = Post(self._store, self._account, self._worker, self._limits)
+        post = Post(self._store, self._account, self._worker, self._limits, self.guarding)
         desk = Desk(line, self._limits, Intents(self._store, self._worker, self._clock))
         return Shift(post, desk, tally, is_endless=is_endless)

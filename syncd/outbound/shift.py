@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from syncd.domain.account import Account
 from syncd.domain.errors import InfrastructureError
 from syncd.log import get
+from syncd.outbound.guarding import Guarding
 from syncd.outbound.lane import Desk, LaneResult, send_lane, untouched
 from syncd.outbound.leases import Leases
 from syncd.outbound.limits import DrainLimits
@@ -26,7 +27,7 @@ from syncd.outbound.watch import Watch
 from syncd.policy.lowwater import LAG_S
 from syncd.store import Store
 from syncd.store.account_states import Outlook
-from syncd.store.outbox import Claim, Stager, Terms, claim, end_still_stager, set_guard, stage, withhold
+from syncd.store.outbox import Claim, Stager, Terms, claim, end_still_stager, stage, withhold
 
 log = get("syncd.outbound")
 
@@ -40,12 +41,13 @@ _STILL_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """Where a shift works: the database, the account, under which name, and within which limits."""
+    """Where a shift works: the database, the account, under which name, within which limits and which guard."""
 
     store: Store
     account: Account
     worker: str
     limits: DrainLimits
+    guarding: Guarding
 
 
 class Shift:
@@ -80,7 +82,6 @@ class Shift:
             worker=post.worker,
         )
         self._stager = Stager()
-        self._is_guarded = False
 
     async def work(self, stop: asyncio.Event) -> None:
         """Feed, send and settle until stopped or done; then finish what is under way and give back the rest."""
@@ -155,6 +156,7 @@ class Shift:
 
     async def _round(self) -> float | None:
         """Look, stage, claim; return how long to rest, or None when a one-shot drain is done."""
+        await self._post.guarding.state(is_kept=self._is_endless)
         if self._leases.is_asking_due:
             self._queue.put(await self._leases.adopt())
         is_busy = bool(len(self._queue)) or self._settler.under_way > 0 or not self._settler.is_idle
@@ -210,7 +212,6 @@ class Shift:
         terms = Terms(self._post.worker, limits.lease_s, limits.window, safe, mark, lands_s)
         claimed, withheld = Claim((), 0), 0
         lease_until = self._clock.monotonic() + limits.lease_s
-        await self._set_guard()
         try:
             async with self._post.store.begin() as connection:
                 moved = await stage(connection, self._stager, most=limits.stage_batch, now=self._clock.monotonic())
@@ -243,13 +244,6 @@ class Shift:
             async with self._post.store.reading() as connection:
                 if await end_still_stager(connection, _STILL_S):
                     log.warning("stager.ended", account=self._post.account.name, still_s=_STILL_S)
-
-    async def _set_guard(self) -> None:
-        """Before the first stage: whoever stages this account's changes, from here on, judges them by these limits."""
-        if not self._is_guarded:
-            async with self._post.store.begin() as connection:
-                await set_guard(connection, self._post.account.id, self._post.limits.guard)
-            self._is_guarded = True
 
     def _tell_holds(self) -> None:
         """Log a hold once, when it is opened; it may be another account's, whose changes we staged."""

@@ -26,7 +26,6 @@ from syncd.service.providers import build_provider
 from syncd.settings import AccountConfig
 from syncd.store import Store
 from syncd.store.accounts import ensure_account
-from syncd.store.outbox import set_guard
 from syncd.store.shelf_remote import open_shelf
 from syncd.transport import Transport, TransportLimits
 
@@ -89,8 +88,6 @@ async def _opened(
     stack.push_async_callback(transport.close)
     async with store.begin_remote() as connection:
         account = await ensure_account(connection, config.name, provider.name)
-        # Every account's, before anybody stages: one drainer stages for all.
-        await set_guard(connection, account.id, guard(config))
     return AccountRuntime(
         config,
         store,

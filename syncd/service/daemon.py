@@ -59,6 +59,8 @@ async def run_daemon(settings: Settings, configs: Sequence[AccountConfig]) -> in
         if await wait_until_ready(around, database, watch):
             reporter = Reporter(metrics)
             async with opened_accounts(configs, database.store, clock, reporter) as runtimes:
+                for runtime in runtimes:  # all, before anybody stages: one drainer stages for all
+                    await runtime.drainer.guarding.state(is_kept=True)
                 await work(around, database, watch, runtimes, reporter.audit)
     log.get("syncd.service").info("service.stopped")
     return stop.exit_code

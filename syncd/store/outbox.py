@@ -7,7 +7,7 @@ from syncd.store.outbox_guard import Sightings, set_guard
 from syncd.store.outbox_hold import carry_out, decide, unfinished
 from syncd.store.outbox_intent import write_begun
 from syncd.store.outbox_lease import Renewal, already_settled, renew
-from syncd.store.outbox_operate import pause_accounts, resume_accounts, retry_entry, skip_entries
+from syncd.store.outbox_operate import pause_accounts, resume_accounts, retry_entries, skip_entries
 from syncd.store.outbox_prune import Pruned, prune
 from syncd.store.outbox_read import (
     EntryStory,
@@ -62,7 +62,7 @@ __all__ = [
     "prune",
     "renew",
     "resume_accounts",
-    "retry_entry",
+    "retry_entries",
     "set_guard",
     "settle",
     "show_entry",

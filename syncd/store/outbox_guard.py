@@ -85,14 +85,23 @@ class Sightings:
         self.seen[staged.account_id] = _Seen(guard, limit, relations, since, staged.last_id)
 
 
+# Whoever keeps it may say so anew at any time. Whoever does not must leave alone what another one keeps.
 _SET = text(
     """
     UPDATE syncd.account_states
-    SET limits = CASE WHEN CAST(:guard AS text) IS NULL THEN limits - 'guard'
-                      ELSE limits || jsonb_build_object('guard', CAST(CAST(:guard AS text) AS jsonb)) END
-    WHERE account_id = :account_id AND limits -> 'guard' IS DISTINCT FROM CAST(CAST(:guard AS text) AS jsonb)
+    SET limits = (limits - 'guard' - 'guard_kept_until')
+                 || CASE WHEN CAST(:guard AS text) IS NULL THEN '{}'
+                         ELSE jsonb_build_object('guard', CAST(CAST(:guard AS text) AS jsonb)) END
+                 || CASE WHEN :kept_s > 0
+                         THEN jsonb_build_object('guard_kept_until', extract(epoch FROM now()) + :kept_s)
+                         ELSE '{}' END
+    WHERE account_id = :account_id
+      AND (:kept_s > 0
+           OR (coalesce(CAST(limits ->> 'guard_kept_until' AS double precision), 0) < extract(epoch FROM now())
+               AND limits -> 'guard' IS DISTINCT FROM CAST(CAST(:guard AS text) AS jsonb)))
     """
 )
+_GET = text("SELECT CAST(limits -> 'guard' AS text) FROM syncd.account_states WHERE account_id = :account_id")
 
 # By doubling steps to an entry that was staged before: there is no index by time, and none is worth its cost here.
 BOTTOM = text(
@@ -134,7 +143,26 @@ _TRANSACTIONS = text(
     + """SELECT CAST(xact AS text) AS xact, count(DISTINCT relation_id) AS relations
          FROM events GROUP BY events.xact HAVING count(DISTINCT relation_id) > :limit"""
 )
-_CHANGES = text(EVENTS + "SELECT id, relation_id, at FROM events ORDER BY at, id")
+_CHANGES = text(
+    EVENTS
+    + """SELECT id, relation_id, at FROM events
+         WHERE xact <> ALL (CAST(CAST(:sent AS text[]) AS xid8[])) ORDER BY at, id"""
+)
+
+# What was sent before its guard was lowered is no reason to ask anybody.
+_WAITS = """
+    e.status = 'pending' AND e.attempts = 0 AND NOT e.is_uncertain AND e.hold_id IS NULL AND e.reasserts IS NULL
+"""
+_WAITING = text(f"SELECT EXISTS (SELECT FROM syncd.entries e WHERE e.id = ANY (CAST(:ids AS bigint[])) AND {_WAITS})")
+_WAITING_TRANSACTIONS = text(
+    f"""
+    SELECT x.xact FROM unnest(CAST(:xacts AS text[])) AS x (xact)
+    WHERE EXISTS (SELECT FROM syncd.entries e
+                  WHERE e.id > :bottom AND e.id <= :last_id AND e.account_id = :account_id
+                    AND e.xact = CAST(x.xact AS xid8) AND {_WAITS})
+       OR EXISTS (SELECT FROM syncd.captures c WHERE c.account_id = :account_id AND c.xact = CAST(x.xact AS xid8))
+    """
+)
 
 # A large transaction's changes of no relation (a new field) are part of it too.
 _MEMBERS = text(
@@ -160,10 +188,17 @@ APPROVED = text(
 )
 
 
-async def set_guard(connection: Connection, account_id: AccountId, guard: Guard | None) -> None:
-    """Set an account's guard, for whoever stages its changes; None takes it away."""
+async def set_guard(
+    connection: Connection, account_id: AccountId, guard: Guard | None, *, kept_s: float = 0.0
+) -> Guard | None:
+    """Set an account's guard, for whoever stages its changes (None: no guard); return the one that is in force.
+
+    A daemon keeps the account's guard, and says so again before ``kept_s`` are over. What another process would set
+    meanwhile does not count: it may have been started from a shell that knows nothing of the daemon's settings.
+    """
     wanted = None if guard is None else msgspec.json.encode(guard).decode()
-    await connection.execute(_SET, {"account_id": account_id, "guard": wanted})
+    await connection.execute(_SET, {"account_id": account_id, "guard": wanted, "kept_s": kept_s})
+    return read_guard((await connection.execute(_GET, {"account_id": account_id})).scalar_one_or_none())
 
 
 def read_guard(stored: str | None) -> Guard | None:
@@ -236,8 +271,8 @@ async def _judge(connection: Connection, span: _Span, sightings: Sightings) -> N
     if relations > limit and guard.enough:
         limit = guard.limit(await relations_of(connection, account_id, guard))
     if relations > limit:
-        await _hold_transactions(connection, account_id, binds, limit, sightings)
-        await _hold_crowded(connection, span, binds, limit, sightings)
+        sent = await _hold_transactions(connection, account_id, binds, limit, sightings)
+        await _hold_crowded(connection, span, {**binds, "sent": sent}, limit, sightings)
         relations = await _count(connection, binds)
     sightings.note(span.staged, guard, limit, relations, span.since)
 
@@ -249,12 +284,16 @@ async def _count(connection: Connection, binds: dict[str, object]) -> int:
 
 async def _hold_transactions(
     connection: Connection, account_id: AccountId, binds: dict[str, object], limit: int, sightings: Sightings
-) -> None:
+) -> list[str]:
+    """Hold what waits of transactions above the limit; return those of which nothing does."""
     rows = (await connection.execute(_TRANSACTIONS, {**binds, "limit": limit})).all()
-    xacts = too_large({row.xact: row.relations for row in rows}, limit)
+    large = too_large({row.xact: row.relations for row in rows}, limit)
+    waiting = {"account_id": account_id, "xacts": list(large), "bottom": binds["bottom"], "last_id": binds["last_id"]}
+    xacts = (await connection.execute(_WAITING_TRANSACTIONS, waiting)).scalars().all() if large else ()
+    sent = [xact for xact in large if xact not in xacts]
     if not xacts:
-        return
-    most = max(row.relations for row in rows)
+        return sent
+    most = max(row.relations for row in rows if row.xact in xacts)
     hold_id = await find_open(connection, account_id)
     if hold_id is None:
         hold_id = await open_hold(connection, account_id, transaction_words(most))
@@ -262,6 +301,7 @@ async def _hold_transactions(
     members = {"hold_id": hold_id, "bottom": binds["bottom"], "last_id": binds["last_id"]}
     await hold_entries(connection, hold_id, (await connection.execute(_MEMBERS, members)).scalars().all())
     sightings.news.extend(await tell_of(connection, account_id, hold_id))
+    return sent
 
 
 async def _hold_crowded(
@@ -281,6 +321,8 @@ async def _hold_crowded(
     approved = (await connection.execute(APPROVED, {"ids": ids})).scalar_one()
     if approved is not None:
         await pass_entries(connection, approved, [id_ for id_ in ids if id_ >= span.staged.first_id])
+        return
+    if not (await connection.execute(_WAITING, {"ids": ids})).scalar_one():
         return
     hold_id = await open_hold(connection, account_id, crowd_words(limit, guard))
     await hold_entries(connection, hold_id, ids)

@@ -120,36 +120,25 @@ _WAKE = text(
 )
 
 
-async def retry_entry(
+async def retry_entries(
     connection: Connection,
-    entry_id: int,
+    entry_ids: Collection[int],
     *,
     as_new: bool = False,
     actor: str = "unknown",
     reason: str | None = None,
 ) -> None:
-    """Send a dead, parked, diverged or held entry again, with a fresh budget.
+    """Send dead, parked, diverged or held entries again, all or none, with a fresh budget.
 
     A call that may have been applied is read back before it is repeated, and parked again if that cannot tell;
-    ``as_new`` says that a person has looked: it was not applied, send it.
+    ``as_new`` says that a person has looked: it was not applied, send it. Of one facet the newest comes first: it
+    carries the older ones. Their lanes are locked before anything else and in the order in which all others lock them.
 
-    Raises UserError when there is nothing to retry, or when sending the older value now could undo a later one.
+    Raises UserError when there is nothing to retry, or when sending an older value now could undo a later one.
     """
-    await _lock(connection, [entry_id])
-    entry = await _read(connection, entry_id)
-    if not may_move(EntryStatus(entry.status), EntryStatus.PENDING):
-        raise UserError(f"entry {entry_id} is {entry.status}; only dead, parked, diverged and held ones can be retried")
-    later = (await connection.execute(_LATER, {"entry_id": entry_id})).one_or_none()
-    if later is not None:
-        why = _WHY_NOT.get(later.status, "was delivered; skip this one, or edit the row again")
-        raise UserError(
-            f"entry {entry_id} cannot be retried: entry {later.id} changed {entry.facet} after it and {why}"
-        )
-    await connection.execute(_RETRY, {"entry_id": entry_id, "as_new": as_new})
-    await close_for_entries(connection, [entry_id])
-    await connection.execute(_WAKE, {"lane_id": entry.lane_id})
-    verb = "retry as new" if as_new else "retry"
-    await record(connection, Decision(AccountId(entry.account_id), verb, actor, reason, entry_id=entry_id))
+    await _lock(connection, entry_ids)
+    for entry_id in sorted(set(entry_ids), reverse=True):
+        await _retry(connection, entry_id, as_new=as_new, actor=actor, reason=reason)
 
 
 async def skip_entries(
@@ -204,6 +193,23 @@ async def resume_accounts(
             await record(connection, Decision(account_id, "resume", actor, reason))
             lifted.append(name)
     return tuple(lifted)
+
+
+async def _retry(connection: Connection, entry_id: int, *, as_new: bool, actor: str, reason: str | None) -> None:
+    entry = await _read(connection, entry_id)
+    if not may_move(EntryStatus(entry.status), EntryStatus.PENDING):
+        raise UserError(f"entry {entry_id} is {entry.status}; only dead, parked, diverged and held ones can be retried")
+    later = (await connection.execute(_LATER, {"entry_id": entry_id})).one_or_none()
+    if later is not None:
+        why = _WHY_NOT.get(later.status, "was delivered; skip this one, or edit the row again")
+        raise UserError(
+            f"entry {entry_id} cannot be retried: entry {later.id} changed {entry.facet} after it and {why}"
+        )
+    await connection.execute(_RETRY, {"entry_id": entry_id, "as_new": as_new})
+    await close_for_entries(connection, [entry_id])
+    await connection.execute(_WAKE, {"lane_id": entry.lane_id})
+    verb = "retry as new" if as_new else "retry"
+    await record(connection, Decision(AccountId(entry.account_id), verb, actor, reason, entry_id=entry_id))
 
 
 async def _skip(connection: Connection, entry_id: int, actor: str, reason: str | None, settle_window_s: float) -> bool:

@@ -11,10 +11,10 @@ from sqlalchemy import text
 from syncd.domain.account import Account
 from syncd.store import Store
 from syncd.store.migrate import upgrade
-from syncd.store.outbox import LaneSettlement, retry_entry
+from syncd.store.outbox import LaneSettlement
 from tests.support.claims import claimed, delivered, expire, lane_of, settled
 from tests.support.locks import until_blocked
-from tests.support.outbox import new_account, rows, run_sql, stage_all
+from tests.support.outbox import new_account, retry_entry, rows, run_sql, stage_all
 from tests.support.ready import unkept, unkeyed
 from tests.support.throwaway import older_database
 

@@ -8,11 +8,10 @@ from syncd.policy.guard import Guard
 from syncd.policy.merge import Owner, Owners
 from syncd.policy.states import HoldStatus
 from syncd.store import Store
-from syncd.store.outbox import retry_entry
 from tests.support.addresses import MAKE, email_of, give_up, move, people, refused
 from tests.support.erasing import erased
 from tests.support.holds import decided, holds
-from tests.support.outbox import Circle, circle, remote_sql, rows, run_sql
+from tests.support.outbox import Circle, circle, remote_sql, retry_entry, rows, run_sql
 from tests.support.planning import planned
 
 

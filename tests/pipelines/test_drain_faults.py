@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from syncd.store import Store
-from syncd.store.outbox import retry_entry
-from tests.support.outbox import QUICK, Circle, circle, rows, run_sql
+from tests.support.outbox import QUICK, Circle, circle, retry_entry, rows, run_sql
 
 
 def _somebody(c: Circle) -> int:

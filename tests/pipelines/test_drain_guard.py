@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from random import Random
 
 import pytest
 
 from syncd.outbound import Drainer
+from syncd.outbound.applying import Fate
+from syncd.outbound.guarding import KEPT_S, Guarding
 from syncd.policy.guard import Guard
 from syncd.policy.states import HoldStatus
 from syncd.store import Store
+from syncd.store.outbox_guard import read_guard
+from tests.support.clock import ManualClock
 from tests.support.holds import burst, decided, holds, relations_in
 from tests.support.outbox import QUICK, Circle, circle, rows
+from tests.support.planning import ALONE, applied, filed
 from tests.support.pulling import circle as pulling_circle
 
 LIMIT = 10
@@ -138,3 +144,45 @@ async def test_a_one_shot_drain_says_that_somebody_must_decide(store: Store) -> 
         await burst(store, people[0], people[-1], tag=BURST)
         report = await c.drain(guard=GUARD)
         assert (report.delivered, report.pending, report.blocked) == (0, 0, 30)
+
+
+async def test_a_running_drainer_keeps_its_guard_in_force(store: Store) -> None:
+    """At its start, whatever was there before; and again, should another daemon have set its own."""
+    async with circle(store, relations=9) as c:
+        clock, stop = ManualClock(), asyncio.Event()
+        await Guarding(store, c.account, None, clock).state(is_kept=False)
+        drainer = c.drainer(guard=GUARD)
+        running = asyncio.create_task(drainer.run(stop))
+        shell = "SELECT 1 FROM syncd.account_states WHERE limits ? 'guard_kept_until'"
+        async with asyncio.timeout(20):
+            while not await rows(store, shell):  # noqa: ASYNC110 - a table announces nothing
+                await asyncio.sleep(0.01)
+        await Guarding(store, c.account, None, clock).state(is_kept=False)
+        assert await _in_force(store, c) == GUARD
+        stop.set()
+        await running
+        other = Guard(relations=3, share=0)
+        kept = Guarding(store, c.account, GUARD, clock)
+        await kept.state(is_kept=True)
+        await Guarding(store, c.account, other, clock).state(is_kept=True)
+        await kept.state(is_kept=True)
+        assert await _in_force(store, c) == other, "it says so every few seconds, not at every look"
+        await clock.advance(KEPT_S / 2)
+        await kept.state(is_kept=True)
+        assert await _in_force(store, c) == GUARD
+
+
+async def test_a_plan_is_applied_under_the_guard_of_its_settings(store: Store) -> None:
+    """It stages what was captured since, and nobody may have drained this account before."""
+    async with circle(store, relations=30) as c:
+        people = _untagged(c)
+        await burst(store, people[0], people[0], tag=LIVE)
+        plan = await filed(c)
+        await burst(store, people[1], people[-1], tag=BURST)
+        assert (await applied(c, plan, replace(ALONE, guard=GUARD))).count(Fate.SENT) == 1
+        assert len(await relations_in(store, "held")) == 29
+
+
+async def _in_force(store: Store, c: Circle) -> Guard | None:
+    sql = "SELECT CAST(limits -> 'guard' AS text) AS guard FROM syncd.account_states WHERE account_id = :id"
+    return read_guard((await rows(store, sql, id=c.account.id))[0]["guard"])

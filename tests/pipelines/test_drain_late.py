@@ -16,8 +16,7 @@ from syncd.providers.contract import ProviderOptions
 from syncd.sandbox.records import Relation
 from syncd.store import Store
 from syncd.store.incidents import list_incidents
-from syncd.store.outbox import retry_entry
-from tests.support.outbox import GUARDED, Circle, circle, rows, run_sql, skip_entry
+from tests.support.outbox import GUARDED, Circle, circle, retry_entry, rows, run_sql, skip_entry
 
 WINDOW_S = 600.0
 TAG = 301

@@ -22,10 +22,10 @@ from syncd.domain.errors import UserError
 from syncd.policy.guard import Guard
 from syncd.policy.states import HoldStatus
 from syncd.store import Store
-from syncd.store.outbox import Terms, claim, decide, pause_accounts, resume_accounts, retry_entry, stage
+from syncd.store.outbox import Terms, claim, decide, pause_accounts, resume_accounts, stage
 from tests.support.hearing import End, HearingTransport, disorder
 from tests.support.holds import carried_out, decided, holds
-from tests.support.outbox import QUICK, Circle, circle, rows, skip_entry
+from tests.support.outbox import QUICK, Circle, circle, retry_entry, rows, skip_entry
 
 SEEDS = range(40 if os.environ.get("SYNCD_HYPOTHESIS_PROFILE") == "prove" else 4)
 PEOPLE, EDITS, VERBS = 4, 80, 80

@@ -15,9 +15,8 @@ from syncd.inbound import PullPolicy
 from syncd.sandbox.records import OrderLine, Relation
 from syncd.store import Store, runs
 from syncd.store.incidents import IncidentRow, list_incidents
-from syncd.store.outbox import retry_entry
 from syncd.store.outbox_awaited import take
-from tests.support.outbox import Circle, circle, rows, run_sql, skip_entry, stage_all
+from tests.support.outbox import Circle, circle, retry_entry, rows, run_sql, skip_entry, stage_all
 from tests.support.planning import applied, filed
 
 NO_GRACE = PullPolicy(grace_s=0)

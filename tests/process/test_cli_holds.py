@@ -14,7 +14,8 @@ from sqlalchemy import text
 
 from syncd.sandbox import Sandbox, World
 from syncd.store import Store
-from tests.support.commands import Ended, environment, reap, syncd
+from syncd.store.outbox import stage
+from tests.support.commands import Ended, daemon, environment, reap, syncd
 
 PEOPLE = 60
 
@@ -66,6 +67,59 @@ async def test_a_slip_is_held_shown_and_rejected(tmp_path: Path, sandbox: Sandbo
     assert _slipped(sandbox) == 0
     status = (await syncd("status", "--json", cwd=tmp_path, **settings)).json()
     assert (status["holds"], status["outbox"][0]["held"]) == ([], 0)
+
+
+async def test_no_command_loosens_the_guard_of_a_running_daemon(
+    tmp_path: Path, sandbox: Sandbox, database: str, store: Store
+) -> None:
+    """A shell may know nothing of the daemon's settings; a plan, a pull or a drain from it must let no burst pass."""
+    settings = account(sandbox, database)
+    await syncd("pull", cwd=tmp_path, **settings)
+    async with daemon(tmp_path, **settings, guard_relations="10") as running:
+        await running.until("service.started")
+        for command in ("plan", "pull", "drain"):
+            ended = await syncd(command, cwd=tmp_path, **settings, guard_relations="0")
+            assert ended.code == 0, ended.both
+            assert ("guard.kept" in ended.err) == (command == "drain")
+        await _slip(store)
+        await running.until("hold.opened")
+        assert await running.stopped() == 0
+    assert _slipped(sandbox) == 0
+
+
+async def test_a_plan_sets_no_guard(tmp_path: Path, sandbox: Sandbox, database: str, store: Store) -> None:
+    """It promises to change nothing."""
+    settings = account(sandbox, database)
+    await syncd("pull", cwd=tmp_path, **settings)
+    await syncd("drain", cwd=tmp_path, **settings, guard_relations="10")
+    await syncd("plan", cwd=tmp_path, **settings, guard_relations="0")
+    await _slip(store)
+    async with store.begin() as connection:
+        await stage(connection)
+        held = await connection.execute(text("SELECT count(*) FROM syncd.entries WHERE status = 'held'"))
+        assert held.scalar_one() > 10
+
+
+async def test_a_drain_of_several_accounts_guards_all_before_it_stages_for_one(
+    tmp_path: Path, sandbox: Sandbox, database: str, store: Store
+) -> None:
+    """Whoever is first stages what all have captured."""
+    async with Sandbox(World.seeded(relations=9, orders=2, invoices=0, seed=1)) as first:
+        path = tmp_path / "accounts.toml"
+        path.write_text(
+            "\n".join(
+                f"[accounts.{name}]\nadmin = '{crm.admin}'\nkey = '{crm.key}'\nbase_url = '{crm.base_url}'"
+                for name, crm in (("first", first), ("second", sandbox))
+            )
+        )
+        path.chmod(0o600)
+        settings = {"database_url": database, "accounts_file": str(path), "rate_per_s": "1000"}
+        pulled = await syncd("pull", cwd=tmp_path, **settings)
+        assert pulled.code == 0, pulled.both
+        assert await _slip(store) > PEOPLE
+        drained = await syncd("drain", cwd=tmp_path, **settings, guard_relations="20")
+        assert drained.code == 1, drained.both
+    assert _slipped(sandbox) == 0
 
 
 async def test_an_approved_edit_goes_out(tmp_path: Path, sandbox: Sandbox, database: str, store: Store) -> None:

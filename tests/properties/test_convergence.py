@@ -28,11 +28,10 @@ from syncd.policy.merge import Owner, Owners
 from syncd.sandbox import Administration, World
 from syncd.sandbox.records import Group, OrderLine
 from syncd.store import Store
-from syncd.store.outbox import retry_entry
 from tests.support import proving
 from tests.support.both_sides import BothSides, both_sides
 from tests.support.converging import HERE, THERE, Person, State, complaints, known
-from tests.support.outbox import skip_entry
+from tests.support.outbox import retry_entry, skip_entry
 from tests.support.proving import Say, is_long
 from tests.support.pulling import NOON
 

@@ -16,7 +16,7 @@ from syncd.store.outbox import Sightings, Stager, set_guard, stage
 from syncd.store.outbox_guard import read_guard
 from tests.support.claims import changed, claimed, claimed_one, delivered, lane_of, settled
 from tests.support.holds import TIGHT, burst, decided, guarded, holds, relations_in, staged, staged_all
-from tests.support.lanes import add
+from tests.support.lanes import add, new_field
 from tests.support.outbox import new_account, remote_sql, run_sql
 
 BATCHES = pytest.mark.parametrize("most", [1, 7, 5000])
@@ -333,3 +333,40 @@ async def test_a_transaction_that_commits_late_is_held(store: Store) -> None:
     await staged_all(store, sightings=sightings)
     assert len(await relations_in(store, "held")) == 20
     assert len((await claimed(store, account)).lanes) == 3
+
+
+async def test_a_daemon_keeps_the_guard_of_its_account(store: Store) -> None:
+    """Whoever drains from a shell that knows nothing of the daemon's settings must not let a burst pass."""
+    account = await guarded(store)
+    loose = Guard(relations=500, share=0)
+    async with store.begin() as connection:
+        assert await set_guard(connection, account.id, TIGHT, kept_s=60) == TIGHT
+        assert await set_guard(connection, account.id, loose) == TIGHT
+        assert await set_guard(connection, account.id, None) == TIGHT
+        assert await set_guard(connection, account.id, loose, kept_s=60) == loose, (
+            "another daemon may have new settings"
+        )
+        assert await set_guard(connection, account.id, TIGHT, kept_s=60) == TIGHT
+    later = "UPDATE syncd.account_states SET limits = jsonb_set(limits, '{guard_kept_until}', '1')"
+    await run_sql(store, later)
+    async with store.begin() as connection:
+        assert await set_guard(connection, account.id, loose) == loose
+        assert await set_guard(connection, account.id, None) is None
+        assert await set_guard(connection, account.id, TIGHT) == TIGHT
+
+
+@pytest.mark.parametrize("is_one", [True, False])
+async def test_a_guard_that_is_lowered_asks_nobody_about_what_was_sent(store: Store, is_one: bool) -> None:
+    """Neither of one transaction nor of many: there is nothing to decide."""
+    account = await guarded(store, guard=None)
+    for first in (1,) if is_one else range(1, 31):
+        await burst(store, first, 30 if is_one else first)
+    await staged_all(store)
+    await settled(store, account, *map(delivered, (await claimed(store, account)).lanes))
+    async with store.begin() as connection:
+        await set_guard(connection, account.id, TIGHT)
+    await changed(store, account, None, new_field())
+    assert await holds(store) == []
+    await burst(store, 31, 31)
+    await staged_all(store)
+    assert await relations_in(store, "held") == ([] if is_one else [31]), "a loop goes on, a transaction is over"

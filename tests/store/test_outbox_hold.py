@@ -20,7 +20,6 @@ from syncd.store.outbox import (
     decide,
     list_entries,
     list_holds,
-    retry_entry,
     show_entry,
     stage,
     summarise,
@@ -29,7 +28,7 @@ from syncd.store.outbox import (
 from tests.support.claims import changed, claimed, claimed_one, delivered, entry_of, expire, lane_of, settled
 from tests.support.holds import burst, carried_out, decided, guarded, holds, relations_in, staged, staged_all
 from tests.support.lanes import add, field, remove
-from tests.support.outbox import remote_sql, rows, run_sql, skip_entry
+from tests.support.outbox import remote_sql, retry_entry, rows, run_sql, skip_entry
 
 APPROVED, REJECTED = HoldStatus.APPROVED, HoldStatus.REJECTED
 

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from syncd.policy.states import ENTRY_TRANSITIONS, EntryStatus
 from syncd.store import Store
-from syncd.store.outbox import retry_entry, stage
+from syncd.store.outbox import stage
 from syncd.store.outbox_claim import _DUE, _ENTRIES
 from tests.support.claims import (
     account_with,
@@ -23,7 +23,7 @@ from tests.support.claims import (
     settled,
 )
 from tests.support.lanes import add, email, remove, sent
-from tests.support.outbox import rows, run_sql
+from tests.support.outbox import retry_entry, rows, run_sql
 from tests.support.pages import pages
 
 OPEN = (EntryStatus.PENDING, EntryStatus.HELD)

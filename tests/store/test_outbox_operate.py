@@ -1,6 +1,9 @@
 """What a person may do to an entry while the daemon runs: nothing of it can break order."""
 
+import asyncio
+
 import pytest
+from sqlalchemy import text
 
 from syncd.domain.account import Account
 from syncd.domain.errors import UserError
@@ -16,7 +19,7 @@ from syncd.store.outbox import (
     list_entries,
     pause_accounts,
     resume_accounts,
-    retry_entry,
+    retry_entries,
     show_entry,
 )
 from tests.support.claims import (
@@ -33,7 +36,8 @@ from tests.support.claims import (
     settled,
 )
 from tests.support.lanes import NOW, add, create, email, field, profile, remove, sent, subscribe
-from tests.support.outbox import new_account, rows, run_sql, skip_entry
+from tests.support.locks import until_blocked
+from tests.support.outbox import new_account, retry_entry, rows, run_sql, skip_entry
 
 
 async def _retry(store: Store, entry_id: int, **given: bool) -> None:
@@ -419,3 +423,25 @@ async def test_what_failed_alike_is_one_line(store: Store) -> None:
         ("not a member", 3, 3),
     }
     assert counts == {"dead": 6}
+
+
+async def test_a_person_who_retries_several_entries_meets_no_settler_in_a_circle(store: Store) -> None:
+    """Their lanes are locked first, in the order in which a settle locks them, whatever order they are named in."""
+    account = await account_with(store, 2)
+    for relation in (1, 2):
+        await changed(store, account, relation, add())
+    await run_sql(store, "UPDATE syncd.entries SET status = 'dead'")
+    ids = [row["id"] for row in await rows(store, "SELECT id FROM syncd.entries ORDER BY id DESC")]
+
+    async def retry() -> None:
+        async with store.begin() as connection:
+            await retry_entries(connection, ids)
+
+    lock = text("SELECT 1 FROM syncd.lanes WHERE relation_id = :id FOR UPDATE NOWAIT")
+    async with store.begin() as settler:
+        await settler.execute(lock, {"id": 1})
+        retrying = asyncio.create_task(retry())
+        await until_blocked(store)
+        await settler.execute(lock, {"id": 2})
+    await retrying
+    assert await rows(store, "SELECT 1 FROM syncd.entries WHERE status <> 'pending'") == []

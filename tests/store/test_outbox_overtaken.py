@@ -12,11 +12,11 @@ import pytest
 from syncd.domain.account import Account
 from syncd.domain.changes import LocalChange
 from syncd.store import Store
-from syncd.store.outbox import EntrySettlement, LaneSettlement, retry_entry
+from syncd.store.outbox import EntrySettlement, LaneSettlement
 from syncd.store.outbox_plan import waiting_lanes
 from tests.support.claims import account_with, changed, claimed_one, delivered, entry_of, failed, settled
 from tests.support.lanes import NOW, is_repeat_safe, profile, sent, subscribe
-from tests.support.outbox import rows, run_sql, skip_entry
+from tests.support.outbox import retry_entry, rows, run_sql, skip_entry
 
 
 async def _passed(store: Store, account: Account, *dead: LocalChange, newer: LocalChange) -> None:

@@ -11,10 +11,10 @@ from sqlalchemy import text
 
 from syncd.domain.account import Account
 from syncd.store import Store
-from syncd.store.outbox import prune, retry_entry
+from syncd.store.outbox import prune
 from tests.support.claims import account_with, changed, claimed, claimed_one, delivered, entry_of, failed, settled
 from tests.support.lanes import add, field
-from tests.support.outbox import Circle, circle, rows, run_sql
+from tests.support.outbox import Circle, circle, retry_entry, rows, run_sql
 
 OLD = "now() - interval '100 days'"
 

@@ -10,11 +10,11 @@ from sqlalchemy.exc import IntegrityError
 
 from syncd.domain.account import Account
 from syncd.store import Store, outbox_claim, outbox_settle, outbox_stage
-from syncd.store.outbox import Terms, claim, renew, retry_entry
+from syncd.store.outbox import Terms, claim, renew
 from syncd.store.outbox_claim import take
 from tests.support.claims import account_with, changed, claimed, claimed_one, delivered, failed, lane_of, settled
 from tests.support.lanes import add, is_repeat_safe
-from tests.support.outbox import rows, run_sql, skip_entry
+from tests.support.outbox import retry_entry, rows, run_sql, skip_entry
 from tests.support.pages import explained, touched
 from tests.support.ready import unkept
 

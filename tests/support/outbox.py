@@ -20,7 +20,7 @@ from syncd.providers.contract import Auth, Provider, ProviderOptions
 from syncd.sandbox import Sandbox, World
 from syncd.store import Connection, Store
 from syncd.store.accounts import ensure_account
-from syncd.store.outbox import skip_entries, stage
+from syncd.store.outbox import retry_entries, skip_entries, stage
 from syncd.transport import Transport
 
 GUARDED = frozenset({"subscribe", "subscribe_with_consent", "unsubscribe", "end_subscription"})
@@ -65,6 +65,11 @@ async def stage_all(store: Store) -> int:
 async def skip_entry(connection: Connection, entry_id: int, **given: Any) -> bool:
     """Give up one entry; return whether a worker had it in hand."""
     return bool(await skip_entries(connection, [entry_id], **given))
+
+
+async def retry_entry(connection: Connection, entry_id: int, **given: Any) -> None:
+    """Send one entry again."""
+    await retry_entries(connection, [entry_id], **given)
 
 
 @dataclass

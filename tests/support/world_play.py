@@ -16,8 +16,7 @@ from syncd.outbound import DrainLimits
 from syncd.providers.contract import ProviderOptions
 from syncd.sandbox import Sandbox
 from syncd.store import Store
-from syncd.store.outbox import retry_entry
-from tests.support.outbox import GUARDED, QUICK, Circle, circle, rows, skip_entry
+from tests.support.outbox import GUARDED, QUICK, Circle, circle, retry_entry, rows, skip_entry
 from tests.support.ready import unkept
 from tests.support.world_crew import Ground, Hand, ProcessHand, TaskHand
 from tests.support.world_edits import Edit, Facts, Scriptwriter, Transaction, open_ledger, read_ledger, run_application

@@ -18,7 +18,6 @@ import asyncpg
 
 from syncd.sandbox import Sandbox
 from syncd.store import Store
-from syncd.store.outbox_operate import retry_entry
 from tests.conftest import database_url
 from tests.support.crashing import story, witness
 from tests.support.crashing.acting import act
@@ -26,7 +25,7 @@ from tests.support.crashing.forks import KILLED, Forks
 from tests.support.crashing.gate import Event, Gate, Point
 from tests.support.crashing.prepared import prepare
 from tests.support.crashing.story import ADMINISTRATION, EDITS, FAULTS, FIRST, SECOND, Edit, Person
-from tests.support.outbox import skip_entry
+from tests.support.outbox import retry_entry, skip_entry
 
 _MOST_DRAINS = 8
 # The longest a drainer may run: a sound one on a busy machine, and a broken one, which may run in circles.
