@@ -23,6 +23,7 @@ _PROVEN = b"syncd erasure 1"
 _SHORTEST, _SHORTEST_NAME = 4, 2
 # What many records say of many people tells nothing of one.
 _DATE = re.compile(r"\d{4}-\d\d-\d\d|\d\d-\d\d-\d{4}")
+_OURS = re.compile(r"[a-z_]+")
 _COMMON = frozenset({"true", "false", "null", "none", "subscribed", "unsubscribed", "nederland", "netherlands"})
 
 
@@ -133,13 +134,20 @@ class Mentions:
         return self._sure is not None and self._sure.search(unicodedata.normalize("NFC", text)) is not None
 
     def cleaned(self, value: object, *, surely: bool = False) -> object:
-        """Return a JSON value whose texts that mention the person are replaced whole."""
+        """Return a JSON value whose texts that mention the person are replaced whole.
+
+        Where it may be about somebody else, a key in small letters is a name of ours, whatever the person is called.
+        """
         found = self.surely if surely else self.of
         match value:
             case str():
                 return ERASED if found(value) else value
             case dict():
-                return {ERASED if found(key) else key: self.cleaned(v, surely=surely) for key, v in value.items()}
+                ours = {key for key in value if surely and _OURS.fullmatch(key)}
+                return {
+                    ERASED if key not in ours and found(key) else key: self.cleaned(one, surely=surely)
+                    for key, one in value.items()
+                }
             case list():
                 return [self.cleaned(item, surely=surely) for item in value]
             case _:
@@ -148,7 +156,7 @@ class Mentions:
     @cached_property
     def sure(self) -> tuple[str, ...]:
         distinct = (value for value in self.values if len(value) >= 8 and _tells(value))
-        return _distinct((*self._spelled, *(name for name in self.names if " " in name), *distinct))
+        return _distinct((*self._spelled, *(name for name in self.names if " " in name.strip()), *distinct))
 
     @cached_property
     def all(self) -> tuple[str, ...]:

@@ -103,6 +103,21 @@ def test_rows_of_others_are_judged_by_what_is_beyond_doubt() -> None:
     assert mentions.cleaned({"before": "Ann"}) == {"before": ERASED}
 
 
+def test_one_name_with_a_blank_behind_it_is_not_a_full_name() -> None:
+    """The CRM joins first and last name with a blank, also where there is no last name."""
+    mentions = Mentions(("a@x.example",), ("Ann", "Ann ", " Ann"))
+    assert not mentions.surely("Ann")
+    assert mentions.of("Ann")
+
+
+def test_what_we_call_our_values_stays_in_rows_of_others() -> None:
+    """A change that lost the name of its value could not be read any more, and nothing behind it be delivered."""
+    mentions = Mentions(("a@x.example",), (), ("last_name", "Customer", "customer"))
+    change = {"old": {"customer": "x"}, "new": {"last_name": "Customer"}, "a@x.example": 1}
+    cleaned = {"old": {"customer": "x"}, "new": {"last_name": ERASED}, ERASED: 1}
+    assert mentions.cleaned(change, surely=True) == cleaned
+
+
 @given(st.text(min_size=1, max_size=12), st.text(max_size=5), st.text(max_size=5))
 def test_patterns_find_every_text_with_the_value(value: str, before: str, after: str) -> None:
     """What the database passes over is never looked at: a pattern may find too much, never too little."""
