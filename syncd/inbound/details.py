@@ -105,10 +105,10 @@ def next_try(context: Context, attempts: int, trouble: Trouble) -> datetime | No
 async def _write(context: Context, run: Run, invoice: Due, row: Row[Any]) -> Written:
     scope, inspection = context.scope(run), context.inspection
     async with context.store.begin_remote() as connection:
-        is_said = inspection is not None and await inspecting.is_detail_said(connection, invoice.id, row.raw)
+        is_said = await inspecting.is_detail_said(connection, invoice.id, row.raw) if inspection is not None else None
         written = await invoice_details.write(connection, scope, invoice.id, row)
         await readings.note_proof(connection, scope, "invoice_details", [] if row.warnings else [invoice.id])
-        if inspection is not None:
+        if inspection is not None and is_said is not None:
             await inspection.judge_detail(connection, scope, invoice.id, is_said_before=is_said)
         return written
 

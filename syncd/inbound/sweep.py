@@ -235,8 +235,9 @@ async def _write_part(
         context.drift.believe()
         async with context.store.begin_remote() as connection:
             await runs.lock_stream(connection, scope.account_id, stream.name)
-            stale = await readings.fresher(connection, scope, stream.name, tried, asked_at)
-            news = [answer for answer in shown if answer.due.id not in stale]
+            there = await followup.hold(connection, stream.name, tried)
+            fresh = there - await readings.fresher(connection, scope, stream.name, tried, asked_at)
+            news = [answer for answer in shown if answer.due.id in fresh]
             before = await context.inspection.look(connection, news) if context.inspection else None
             if stream.name == "group_members":
                 written = await write_group(context, connection, scope, news, tally.misgivings)
@@ -244,7 +245,7 @@ async def _write_part(
                 written = await write_shown(context, connection, scope, stream, news)
             await unread.keep_of_parents(connection, scope, stream.name, refused_of(news))
             done = await tally.misgivings.believe_rewrite(context, connection, scope)
-            await readings.note_read(connection, scope, stream.name, tried)
+            await readings.note_read(connection, scope, stream.name, [one for one in tried if one in there])
             if context.inspection is not None and before is not None:
                 proven = await context.inspection.judge(connection, scope, stream, news, before)
             else:

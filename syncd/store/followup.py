@@ -116,6 +116,9 @@ _FAIL = text("""
            '{"detail_status": "failed"}'
     FROM failed WHERE detail_status = 'failed'
 """)
+_HOLD = text("""
+    SELECT id FROM crm.relations WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id FOR KEY SHARE SKIP LOCKED
+""")
 _MISSING = text("UPDATE crm.relations SET missing_since = :now WHERE id = ANY(CAST(:ids AS bigint[]))")
 
 
@@ -163,6 +166,17 @@ async def fail_detail(
 ) -> None:
     """Count a failed detail call; without a next time the invoice's detail has failed for good."""
     await connection.execute(_FAIL, {"run_id": run_id, "id": invoice_id, "error": error, "next_at": next_at})
+
+
+async def hold(connection: Connection, stream: str, ids: Sequence[int]) -> frozenset[int]:
+    """Return those of a sweep's parents that are there, and stay until this transaction ends.
+
+    A relation may have gone since it was asked for: it was erased, or merged with its twin. Whoever is about to remove
+    one, or holds it as if, is not waited for.
+    """
+    if stream in ("group_members", "invoice_relations"):
+        return frozenset(ids)
+    return frozenset((await connection.execute(_HOLD, {"ids": list(ids)})).scalars())
 
 
 async def note_unknown_relations(connection: Connection, scope: Scope, stream: str, ids: Sequence[int]) -> int:

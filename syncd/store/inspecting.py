@@ -170,9 +170,10 @@ async def count_orders(connection: Connection, relation_ids: Collection[int]) ->
     return int((await connection.execute(_COUNT, {"ids": list(relation_ids)})).scalar_one())
 
 
-async def is_detail_said(connection: Connection, invoice_id: int, raw: bytes) -> bool:
-    """Tell whether the CRM said just this of an invoice's detail before."""
-    return bool((await connection.execute(_SAID, {"id": invoice_id, "raw": raw.decode()})).scalar_one())
+async def is_detail_said(connection: Connection, invoice_id: int, raw: bytes) -> bool | None:
+    """Tell whether the CRM said just this of an invoice's detail before; None when the invoice is gone."""
+    row = (await connection.execute(_SAID, {"id": invoice_id, "raw": raw.decode()})).one_or_none()
+    return None if row is None else bool(row[0])
 
 
 async def in_conflict(connection: Connection, table: str, ids: Sequence[int]) -> frozenset[int]:

@@ -63,7 +63,8 @@ _ADD_LINES = text(f"""
 
 
 async def write(connection: Connection, scope: Scope, invoice_id: int, row: Row[InvoiceDetail]) -> Written:
-    """Write the detail of an invoice, by our id. One of an erased person is written with stand-ins, or not at all."""
+    """Write the detail of an invoice, by our id. One of an erased person is written with stand-ins, or not at all; one
+    that was removed since it was asked for is left alone."""
     allowed = await erased.of_detail(connection, scope, invoice_id, row)
     if allowed is None:
         return Written(1, unchanged=1)
@@ -71,7 +72,10 @@ async def write(connection: Connection, scope: Scope, invoice_id: int, row: Row[
     detail = row.record
     if detail.relation_remote_id is not None:
         await relation_ids(connection, scope, {detail.relation_remote_id: detail.relation_email}, Seen())
-    old = (await connection.execute(_OLD, {"id": invoice_id})).one()._asdict()
+    found = (await connection.execute(_OLD, {"id": invoice_id})).one_or_none()
+    if found is None:
+        return Written(1, unchanged=1)
+    old = found._asdict()
     values = {name: getattr(detail, name) for name in _ADDED} | {name: old[name] for name in unsaid(row, _ADDED)}
     values |= {name: old[name] if old[name] is not None else getattr(detail, name) for name in _ALSO_LISTED}
     old["lines"] = [dict(zip(_LINE, line, strict=True)) for line in old["lines"]]

@@ -8,7 +8,7 @@ apart in time, lacks it too.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import text
@@ -96,8 +96,9 @@ async def apply(connection: Connection, scope: Scope, table: LinkTable, change: 
     await _delete(connection, scope, table, confirmed, change.rows)
     await _touch(connection, scope, table, change)
     shown = len(change.new) + len(change.found) + len(change.same)
-    unchanged = len(change.same)
-    return Written(shown, inserted, len(change.found), unchanged, missing=len(confirmed), warnings=change.warnings)
+    deferred = len(change.new) - inserted
+    counted = Written(shown, inserted, len(change.found), len(change.same), deferred=deferred)
+    return replace(counted, missing=len(confirmed), warnings=change.warnings)
 
 
 Both = Mapping[Pair, tuple[bool, bool]]
@@ -166,11 +167,14 @@ def _word(is_there: bool) -> str:
 
 
 async def _insert(connection: Connection, scope: Scope, table: LinkTable, pairs: Sequence[Pair]) -> int:
+    """Insert links, but of relations that are gone by now (erased, or merged with their twin) or about to be."""
     if not pairs:
         return 0
     inserting = text(f"""
         INSERT INTO crm.{table.name} (relation_id, {table.other})
-        SELECT i.relation_id, i.other_id FROM {_PAIRS} ON CONFLICT DO NOTHING
+        SELECT i.relation_id, i.other_id FROM {_PAIRS} JOIN crm.relations r ON r.id = i.relation_id
+        ORDER BY i.relation_id, i.other_id FOR KEY SHARE OF r SKIP LOCKED
+        ON CONFLICT DO NOTHING
         RETURNING relation_id, {table.other} AS other_id
     """)
     rows = (await connection.execute(inserting, _arrays(pairs))).all()

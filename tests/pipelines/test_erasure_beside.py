@@ -1,0 +1,130 @@
+"""A person is erased, or a row merged, between what a pull reads and what it writes: it does not stumble."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from syncd.domain.audits import Verdict
+from syncd.domain.ids import RunId
+from syncd.domain.records import Relation, Row
+from syncd.inbound import Inspection
+from syncd.policy.auditing import AUDITED
+from syncd.policy.erasure import Invoices
+from syncd.sandbox import World
+from syncd.store import Store, erasure
+from syncd.store.audit import due_again
+from syncd.store.followup import Due
+from syncd.store.mirror import Scope, group_members
+from syncd.store.twins import TwinFate, merge_twin
+from tests.support.erasing import EMAIL, EVERYTHING, erased, left, local_id, make_person, until_suppressed
+from tests.support.pulling import NOON, Circle, circle
+
+EVER_S = 3650 * 86400.0
+CALLED = {"relation_details": "relation_by_id", "invoice_details": "invoice_detail"}
+
+
+def world() -> World:
+    return World.seeded(12, 40, 24, seed=7, now=NOON)
+
+
+async def always() -> bool:
+    return True
+
+
+async def due_of(it: Circle, kind: str, number: int) -> list[Due]:
+    """Return what an audit of this kind asks for of one relation, or of one of its invoices."""
+    async with it.store.begin() as connection:
+        due = await due_again(connection, it.account.id, [kind], 1000, 0)
+    assert due is not None
+    ours = await local_id(it, number)
+    if kind == "invoice_details":
+        theirs = {row[0] for row in await it.rows(f"SELECT id FROM crm.invoices WHERE relation_id = {ours}")}
+    else:
+        theirs = {ours}
+    return [one for one in due[1] if one.id in theirs][:1]
+
+
+async def readmitted(store: Store) -> None:
+    async with store.begin() as connection:
+        assert await erasure.readmit(connection, "", EMAIL, "tester")
+
+
+async def test_a_member_who_goes_while_a_group_is_written_is_left_out(store: Store) -> None:
+    """The pull began after the hashes: nobody waits for it. It found the relation, which goes before its links come."""
+    async with circle(store, world=world()) as it:
+        number = make_person(it.world)
+        await it.pull(*EVERYTHING)
+        group = await it.value(
+            "SELECT group_id FROM crm.group_members m JOIN crm.relations r ON r.id = m.relation_id"
+            f" WHERE r.email = '{EMAIL}' LIMIT 1"
+        )
+        others = await it.rows(
+            f"SELECT r.remote_id, r.email FROM crm.group_members m JOIN crm.relations r ON r.id = m.relation_id"
+            f" WHERE m.group_id = {group} AND r.email <> '{EMAIL}'"
+        )
+        shown = [Row(Relation(key, email), b"{}") for key, email in [*others, (str(number), EMAIL)]]
+        scope = Scope(it.account.id, RunId(1), NOON, NOON, NOON)
+        async with store.begin() as application:
+            await application.exec_driver_sql(f"UPDATE crm.relations SET suffix = 'x' WHERE email = '{EMAIL}'")
+            erasing = asyncio.create_task(erased(store))
+            await until_suppressed(store)
+            async with store.begin_remote() as pulling:
+                _, pairs = await group_members.write_relations(pulling, scope, group, shown)
+                assert len(pairs) == len(others) + 1, "the relation is there until the application is done"
+                await application.rollback()
+                await erasing
+                found = await group_members.difference(pulling, scope, group, pairs)
+                written = await group_members.write_links(pulling, scope, found)
+        assert (written.inserted, written.deferred) == (0, 1)
+        assert await it.value(f"SELECT count(*) FROM crm.group_members WHERE group_id = {group}") == len(others)
+        assert await left(store) == []
+
+
+@pytest.mark.parametrize("stream", ["relation_tags", "relation_subscriptions"])
+async def test_a_relation_that_is_merged_while_it_is_asked_for(store: Store, stream: str) -> None:
+    """What was said of the row that is gone is left; the row that it went into has its turn in the next run."""
+    async with circle(store, world=world()) as it:
+        number = make_person(it.world)
+        await it.pull(*EVERYTHING)
+        await it.pull(*EVERYTHING)
+        drop = await local_id(it, number)
+        it.box.faults.add("hold_answer", operation=stream, times=1)
+        pulling = asyncio.create_task(it.puller.pull(stream))
+        await it.box.until_held()
+        async with store.begin_remote() as connection:
+            made = await connection.exec_driver_sql(
+                "INSERT INTO crm.relations (account_id, email) SELECT account_id, 'new@x.example' FROM crm.relations"
+                f" WHERE id = {drop} RETURNING id"
+            )
+            keep = int(made.scalar_one())
+            assert await merge_twin(connection, keep=keep, drop=drop) is TwinFate.MERGED
+            await connection.exec_driver_sql(f"UPDATE crm.relations SET remote_id = '{number}' WHERE id = {keep}")
+        it.box.release()
+        assert (await pulling).status == "succeeded"
+        gone = f"SELECT count(*) FROM syncd.changes WHERE row_id = {drop} AND table_name LIKE '%relation%'"
+        assert await it.value(gone) == 0
+        assert (await it.pull(stream)).status == "succeeded"
+        read = f"SELECT count(*) FROM syncd.readings WHERE stream = '{stream}' AND row_id = {keep}"
+        assert await it.value(read) == 1
+
+
+@pytest.mark.parametrize("kind", list(AUDITED))
+async def test_what_goes_while_it_is_audited_is_not_judged(store: Store, kind: str) -> None:
+    """Its answer says nothing of a row that is not there."""
+    async with circle(store, world=world()) as it:
+        number = make_person(it.world)
+        await it.pull(*EVERYTHING)
+        due = await due_of(it, kind, number)
+        inspection = Inspection(kind, due, always)
+        it.box.faults.add("hold_answer", operation=CALLED.get(AUDITED[kind], AUDITED[kind]), times=1)
+        auditing = asyncio.create_task(it.puller.inspect(AUDITED[kind], inspection))
+        await it.box.until_held()
+        await erased(store, invoices=Invoices.REMOVE)
+        await readmitted(store)
+        it.box.release()
+        assert (await auditing).status == "succeeded"
+        assert inspection.judged.isdisjoint(one.id for one in due)
+        assert inspection.verdicts == Counter({Verdict.UNREAD: len(due)}) or kind == "orders"
