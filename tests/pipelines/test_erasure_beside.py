@@ -1,14 +1,18 @@
-"""A person is erased, or a row merged, between what a pull reads and what it writes: it does not stumble."""
+"""A person is erased, or a row merged, between what a pull or a proof reads and what it writes: neither stumbles."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 
 import pytest
+from sqlalchemy import text
 
 from syncd.domain.audits import Verdict
+from syncd.domain.errors import InfrastructureError
 from syncd.domain.ids import RunId
+from syncd.domain.incidents import Incident, IncidentKind
 from syncd.domain.records import Relation, Row
 from syncd.inbound import Inspection
 from syncd.policy.auditing import AUDITED
@@ -17,9 +21,14 @@ from syncd.sandbox import World
 from syncd.store import Store, erasure
 from syncd.store.audit import due_again
 from syncd.store.followup import Due
+from syncd.store.incidents import open_incidents
 from syncd.store.mirror import Scope, group_members
 from syncd.store.twins import TwinFate, merge_twin
+from tests.support.claims import account_with, changed, claimed_one, delivered, settled
 from tests.support.erasing import EMAIL, EVERYTHING, erased, left, local_id, make_person, until_suppressed
+from tests.support.lanes import add
+from tests.support.locks import until_blocked
+from tests.support.outbox import rows
 from tests.support.pulling import NOON, Circle, circle
 
 EVER_S = 3650 * 86400.0
@@ -128,3 +137,22 @@ async def test_what_goes_while_it_is_audited_is_not_judged(store: Store, kind: s
         assert (await auditing).status == "succeeded"
         assert inspection.judged.isdisjoint(one.id for one in due)
         assert inspection.verdicts == Counter({Verdict.UNREAD: len(due)}) or kind == "orders"
+
+
+async def test_an_incident_that_a_proof_is_about_to_write_does_not_stay_behind(store: Store) -> None:
+    """A read-back holds the entry, not its lane; what it saw of the person is in the incident that it commits."""
+    account = await account_with(store, 1)
+    await changed(store, account, 1, add(1))
+    await settled(store, account, delivered(await claimed_one(store, account)))
+    (entry,) = await rows(store, "SELECT id FROM syncd.entries")
+    shown = Incident(IncidentKind.DIVERGED, f"entry:{entry['id']}", "another value", {"shown": "1@x.example"})
+    async with store.begin() as proving:
+        await proving.execute(text("UPDATE syncd.entries SET status = 'diverged'"))
+        await open_incidents(proving, account.id, [shown])
+        erasing = asyncio.create_task(erased(store, "1@x.example", wait_s=0))
+        await until_blocked(store, or_done=erasing)
+    with suppress(InfrastructureError):
+        await erasing
+    await erased(store, "1@x.example")
+    assert await rows(store, "SELECT * FROM syncd.incidents") == []
+    assert await left(store, ("1@x.example",)) == []

@@ -2,7 +2,8 @@
 
 The stage lock keeps the stager from making entries of captures meanwhile; the lane's lock keeps workers from it, and a
 lane that a worker holds is not touched: its call is under way. The relation's lock keeps applications from hanging
-anything on it. Everything else is asked for without waiting.
+anything on it; the locks of its entries keep proofs from saying anything more of them. Everything else is asked for
+without waiting.
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ _LEFT = text("""
     SELECT EXISTS (SELECT FROM crm.orders WHERE relation_id = :id)
         OR EXISTS (SELECT FROM crm.invoices WHERE relation_id = :id)
 """)
+# Locked: whoever concludes something of one without the lane's lock (a read-back, a pull) writes an incident of it.
 _ENTRIES = text("""
+    WITH e AS MATERIALIZED (SELECT id, status FROM syncd.entries WHERE lane_id = :lane_id FOR UPDATE NOWAIT)
     SELECT array_agg(e.id) AS ids,
            count(*) FILTER (WHERE e.status IN ('pending', 'held', 'dead', 'parked', 'diverged'))
                + (SELECT count(*) FROM syncd.captures WHERE relation_id = :id) AS undelivered
-    FROM syncd.entries e WHERE e.lane_id = :lane_id
+    FROM e
 """)
 # By table, in this order: what names an entry before the entry, what hangs on the relation before the relation.
 STEPS: Mapping[str, str] = {
