@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from contextlib import suppress
 
+import msgspec
 import pytest
 from sqlalchemy import text
 
@@ -156,3 +157,66 @@ async def test_an_incident_that_a_proof_is_about_to_write_does_not_stay_behind(s
     await erased(store, "1@x.example")
     assert await rows(store, "SELECT * FROM syncd.incidents") == []
     assert await left(store, ("1@x.example",)) == []
+
+
+_STAND_IN = """
+    UPDATE crm.invoices SET relation_id = NULL, relation_email = 'erased@erased.invalid', raw = NULL,
+        content_hash = decode(repeat('00', 16), 'hex'), pseudonymised_at = now()
+    WHERE relation_email = :email
+"""
+
+
+@pytest.mark.parametrize("statement", [_STAND_IN, "DELETE FROM crm.invoices WHERE relation_email = :email"])
+async def test_stand_ins_that_come_while_a_list_is_written_stay(store: Store, statement: str) -> None:
+    """The pull compared the invoice when it still named the person, and waits for the row that an erasure holds."""
+    async with circle(store, world=world()) as it:
+        number = make_person(it.world)
+        await it.pull(*EVERYTHING)
+        for key, invoice in it.world.invoices.items():
+            if invoice.relation_id == number:
+                it.world.invoices[key] = msgspec.structs.replace(invoice, description="another word")
+        async with store.begin_remote() as older:
+            done = await older.execute(text(statement), {"email": EMAIL})
+            pulling = asyncio.create_task(it.puller.pull("invoices", reach_s=EVER_S))
+            await until_blocked(store)
+        assert (await pulling).status == "succeeded"
+        assert await it.value(f"SELECT count(*) FROM crm.invoices WHERE relation_email = '{EMAIL}'") == 0
+        kept = "SELECT count(*) FROM crm.invoices WHERE pseudonymised_at IS NOT NULL AND description = 'another word'"
+        assert await it.value(kept) == 0
+        assert done.rowcount > 0
+
+
+async def test_stand_ins_that_come_while_a_detail_is_written_stay(store: Store) -> None:
+    """The detail tells name and address, of whoever it was that the mirror linked the invoice to."""
+    async with circle(store, world=world()) as it:
+        make_person(it.world)
+        await it.pull(*EVERYTHING)
+        other = await it.value(f"SELECT email FROM crm.relations WHERE email <> '{EMAIL}' ORDER BY id LIMIT 1")
+        await erased(store, other)
+        async with store.begin_remote() as older:
+            due = "detail_status = 'pending', detail_next_at = now() - interval '10 years', full_name = NULL"
+            await older.execute(text(f"UPDATE crm.invoices SET {due} WHERE relation_email = :e"), {"e": EMAIL})
+        async with store.begin_remote() as older:
+            await older.execute(text(_STAND_IN), {"email": EMAIL})
+            pulling = asyncio.create_task(it.puller.pull("invoice_details"))
+            await until_blocked(store)
+        assert (await pulling).status == "succeeded"
+        theirs = "FROM crm.invoices WHERE relation_email = 'erased@erased.invalid' AND NOT is_credit"
+        assert await it.value(f"SELECT bool_and(detail_status = 'done') {theirs}")
+        assert await it.value(f"SELECT count(*) {theirs} AND (full_name IS NOT NULL OR detail_raw IS NOT NULL)") == 0
+
+
+async def test_an_order_that_goes_while_it_is_written_is_left_to_the_next_answer(store: Store) -> None:
+    """The CRM says that it is somebody else's by now; the mirror linked it to the person who is erased."""
+    async with circle(store, world=world()) as it:
+        await it.pull(*EVERYTHING)
+        chosen = next(iter(it.world.orders))
+        it.world.change_order(chosen, is_paid=not it.world.orders[chosen].is_paid)
+        one = f"FROM crm.orders WHERE remote_id = '{chosen}'"
+        async with store.begin_remote() as older:
+            await older.exec_driver_sql(f"DELETE {one}")
+            pulling = asyncio.create_task(it.puller.pull("orders", reach_s=EVER_S))
+            await until_blocked(store)
+        assert (await pulling).status == "succeeded"
+        await it.puller.pull("orders", reach_s=EVER_S)
+        assert await it.value(f"SELECT count(*) {one}") == 1

@@ -43,9 +43,10 @@ _MARK = text("""
       AND v.pseudonymised_at IS NULL
 """)
 _OWN = (*NAMING, "company", "vat_number", "relation_email")
+# Locked: an erasure that is under way must not put its stand-ins in before what is said here is written.
 _STANDING = text(f"""
     SELECT number, is_credit, pseudonymised_at IS NOT NULL AS has_stand_ins, {", ".join(_OWN)}
-    FROM crm.invoices WHERE id = :id
+    FROM crm.invoices WHERE id = :id FOR UPDATE
 """)
 _FORGET = text("DELETE FROM syncd.changes WHERE table_name = 'invoices' AND row_id = :id")
 _DROP = text("DELETE FROM crm.invoices WHERE id = :id")

@@ -73,7 +73,8 @@ _INSERT = text(f"""
     SELECT array_agg(id) FROM inserted
 """)
 _OLD = text(f"""
-    SELECT id, number, is_credit, {", ".join(_COLUMNS)}, missing_since, relation_id, detail_status
+    SELECT id, number, is_credit, {", ".join(_COLUMNS)}, missing_since, relation_id, detail_status,
+           pseudonymised_at IS NOT NULL AS has_stand_ins
     FROM crm.invoices
     WHERE account_id = :account_id AND number = ANY(CAST(:numbers AS text[]))
     ORDER BY id FOR UPDATE
@@ -164,7 +165,7 @@ async def write(connection: Connection, scope: Scope, batch: Batch, seen: Seen) 
         await respell(connection, TABLE, {row_id: row.raw for row_id, row in shown})
     new, changed = _part(batch, compared.new), _part(batch, compared.changed)
     inserted = await _insert(connection, scope, new, seen) if new.rows else 0
-    updated = await _update(connection, scope, changed) if changed.rows else 0
+    updated = await _update(connection, scope, changed, stand_ins) if changed.rows else 0
     await erased.mark_invoices(connection, scope, stand_ins)
     return Written(batch.received, inserted, updated, len(batch.rows) - inserted - updated, warnings=batch.warnings)
 
@@ -212,10 +213,15 @@ async def _insert(connection: Connection, scope: Scope, batch: Batch, seen: Seen
     return len(ids)
 
 
-async def _update(connection: Connection, scope: Scope, batch: Batch) -> int:
-    """Replace what the list says of changed invoices; the history gets the changed columns."""
+async def _update(connection: Connection, scope: Scope, batch: Batch, stand_ins: frozenset[Key]) -> int:
+    """Replace what the list says of changed invoices; the history gets the changed columns.
+
+    One that was erased since it was compared, removed or named by stand-ins that these rows do not have, is left alone.
+    """
     held = await connection.execute(_OLD, {"account_id": scope.account_id, **_keys(batch)})
     old = {(row.number, row.is_credit): row._asdict() for row in held}
+    old = {key: row for key, row in old.items() if key in stand_ins or not row["has_stand_ins"]}
+    batch = _part(batch, [n for n, row in enumerate(batch.rows, start=1) if _key(row.record) in old])
     filled = replace(batch, rows=tuple(_filled(row, old[_key(row.record)]) for row in batch.rows))
     written = await connection.execute(_UPDATE, {**_arrays(scope, filled), "is_retold": scope.is_retold})
     now = {(row.number, row.is_credit): row._asdict() for row in written}

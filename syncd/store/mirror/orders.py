@@ -207,12 +207,16 @@ def _whose_of(order: Order) -> tuple[Any, ...]:
 
 
 async def _update(connection: Connection, scope: Scope, batch: Batch, seen: Seen) -> None:
-    """Replace changed orders; only what an order says is changed, and the history gets the changed columns."""
+    """Replace changed orders; only what an order says is changed, and the history gets the changed columns.
+
+    One that was removed since it was compared, with a person it belonged to, is left to the next answer.
+    """
     if not batch.rows:
         return
     await relation_ids(connection, scope, batch.named, seen)
     values = {"account_id": scope.account_id, "remote_ids": batch.remote_ids}
     old = {row.remote_id: row._asdict() for row in await connection.execute(OLD, values)}
+    batch = _part(batch, [n for n, name in enumerate(batch.remote_ids, start=1) if name in old])
     filled = replace(
         batch,
         rows=tuple(_filled(row, old[row.record.remote_id]) for row in batch.rows),
