@@ -8,7 +8,7 @@ from datetime import datetime
 
 import msgspec
 
-from syncd.domain.changes import LocalChange, decode_change
+from syncd.domain.changes import read_change
 from syncd.domain.facets import FacetValue, values_of
 from syncd.store.explain import ConflictLine, HistoryLine, LocalEdit, RunFound
 
@@ -146,15 +146,8 @@ def _of_conflict(line: ConflictLine, runs: Mapping[int, RunFound]) -> Iterator[E
 
 
 def _values(edit: LocalEdit, called: Mapping[str, str]) -> tuple[FacetValue, ...]:
-    change = _change(edit)
+    change, _ = read_change(edit.operation, edit.payload)
     return () if change is None else values_of(change, called=called)
-
-
-def _change(edit: LocalEdit) -> LocalChange | None:
-    try:
-        return decode_change(edit.operation, edit.payload)
-    except (KeyError, msgspec.DecodeError):
-        return None
 
 
 def _object(values: str | None) -> dict[str, object]:

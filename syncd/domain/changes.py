@@ -182,6 +182,16 @@ def decode_change(operation: str, payload: bytes | str) -> LocalChange:
     return _DECODERS[operation].decode(payload)
 
 
+def read_change(operation: str, payload: bytes | str) -> tuple[LocalChange | None, str]:
+    """Return a stored payload's change, or None and what is wrong with it: another version may have written it."""
+    try:
+        return decode_change(operation, payload), ""
+    except KeyError:
+        return None, f"the operation {operation} is not known to this version"
+    except msgspec.DecodeError as error:
+        return None, f"the payload cannot be read: {error}"
+
+
 def encode_change(change: LocalChange) -> bytes:
     """Encode a change as the JSON object that ``decode_change`` reads."""
     return msgspec.json.encode(change)

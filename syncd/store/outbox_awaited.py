@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import text
 
-from syncd.domain.changes import LocalChange, decode_change
+from syncd.domain.changes import LocalChange, read_change
 from syncd.domain.ids import AccountId
 from syncd.store.engine import Connection
 
@@ -183,7 +183,4 @@ def _awaited(rows: Any) -> list[Awaited]:
 
 def decoded(row: Any) -> LocalChange | None:
     """Decode a row's change; one that this version cannot read awaits a version that can."""
-    try:
-        return decode_change(row.operation, row.payload)
-    except (KeyError, msgspec.DecodeError):
-        return None
+    return read_change(row.operation, row.payload)[0]

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import text
 
-from syncd.domain.changes import ChangeEmail, CreateRelation, LocalChange, decode_change
+from syncd.domain.changes import ChangeEmail, CreateRelation, read_change
 from syncd.domain.ids import AccountId
 from syncd.policy.fold import Entry, Plan, RepeatSafe, fold, watermark
 from syncd.policy.lowwater import WHOLE, Mark
@@ -204,7 +204,7 @@ async def read_entries(connection: Connection, cursors: Mapping[int, int], windo
         if lane != lane_id:
             lane_id = lane
             trail = entries.setdefault(lane, [])
-        change, fault = decoded(operation, payload)
+        change, fault = read_change(operation, payload)
         trail.append(
             Entry(
                 id_,
@@ -224,16 +224,6 @@ async def read_entries(connection: Connection, cursors: Mapping[int, int], windo
         )
     await note_addresses(connection, entries.values())
     return entries
-
-
-def decoded(operation: str, payload: str) -> tuple[LocalChange | None, str]:
-    """Return a payload's change, or None and what is wrong with it."""
-    try:
-        return decode_change(operation, payload), ""
-    except KeyError:
-        return None, f"the operation {operation} is not known to this version"
-    except msgspec.DecodeError as error:
-        return None, f"the payload cannot be read: {error}"
 
 
 async def _doubt(

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from sqlalchemy import text
 
-from syncd.domain.changes import decode_change
+from syncd.domain.changes import read_change
 from syncd.domain.ids import AccountId
 from syncd.policy.merge import Conflict, Edit, Owner, is_same, trails
 from syncd.store.engine import Connection
@@ -84,7 +84,8 @@ async def _true(connection: Connection, contest: Contest) -> Conflict | None:
     """Return the conflict with the value last agreed on; None when the CRM still shows that one."""
     clash = contest.conflict
     rows = (await connection.execute(_GIVEN_UP, {"entry_id": contest.entry_id})).all()
-    before = trails([Edit(decode_change(row.operation, row.payload), row.captured_at) for row in rows])
+    changes = ((read_change(row.operation, row.payload)[0], row.captured_at) for row in rows)
+    before = trails([Edit(change, at) for change, at in changes if change is not None])
     if clash.field not in before:
         return clash
     base = before[clash.field].base

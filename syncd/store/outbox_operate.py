@@ -21,6 +21,7 @@ from typing import Any
 
 from sqlalchemy import text
 
+from syncd.domain.changes import read_change
 from syncd.domain.errors import UserError
 from syncd.domain.ids import AccountId
 from syncd.policy.states import EntryStatus, may_move
@@ -29,7 +30,6 @@ from syncd.store.accounts import account_ids
 from syncd.store.decisions import Decision, record
 from syncd.store.engine import Connection
 from syncd.store.outbox_address import wake_takers
-from syncd.store.outbox_claim import decoded
 from syncd.store.outbox_incidents import close_for_entries
 from syncd.store.outbox_reassert import remember, was_said_again
 
@@ -224,7 +224,7 @@ async def _skip(connection: Connection, entry_id: int, actor: str, reason: str |
             " sent after it; skip that one as well"
         )
     await connection.execute(_SKIP, {"entry_id": entry_id})
-    change, _ = decoded(entry.operation, entry.payload)
+    change, _ = read_change(entry.operation, entry.payload)
     if change is not None and (entry.is_uncertain or entry.is_in_hand):
         lease_s = entry.lease_s if entry.is_in_hand and settle_window_s > 0 else 0.0
         await remember(connection, entry.lane_id, change, entry.root, settle_window_s + lease_s)

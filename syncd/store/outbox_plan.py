@@ -14,13 +14,14 @@ from typing import Any
 
 from sqlalchemy import text
 
+from syncd.domain.changes import read_change
 from syncd.domain.ids import AccountId
 from syncd.policy.fold import Entry, RepeatSafe
 from syncd.policy.landing import ALL_HAS_LANDED, Landing
 from syncd.store.engine import Connection, Store
 from syncd.store.outbox_address import note_addresses
 from syncd.store.outbox_apply import changes_alone
-from syncd.store.outbox_claim import decoded, read_entries
+from syncd.store.outbox_claim import read_entries
 from syncd.store.outbox_doubt import doubtful, marked
 from syncd.store.outbox_landing import NOTHING, Late, expected, late_of
 from syncd.store.outbox_overtaken import leave_out_overtaken
@@ -268,7 +269,7 @@ def _numbered(captures: Sequence[Any], tail_seq: int) -> list[Entry]:
     """Turn captures into the entries that staging will make of them."""
     entries = []
     for seq, row in enumerate(captures, tail_seq + 1):
-        change, fault = decoded(row.operation, row.payload)
+        change, fault = read_change(row.operation, row.payload)
         entries.append(
             Entry(
                 id=-row.id,

@@ -7,9 +7,10 @@ written or neither. There is at most one waiting reassertion per facet; another 
 behind it inside the wait is.
 
 ``bring_up`` runs in the claim, once the wait is over: what was delivered since is laid over what the entry says, and
-the entry is written so, for its payload is what was sent. Reading it from the deliveries themselves, and not from what
-somebody remembered to update, costs nothing while no reassertion is due. One about a call that was given up says what
-was delivered since and nothing else: if that is nothing, it has become moot and is settled there and then.
+the entry is written so, for its payload is what was sent. If something of that cannot be read, it can say nothing.
+Reading it from the deliveries themselves, and not from what somebody remembered to update, costs nothing while no
+reassertion is due. One about a call that was given up says what was delivered since and nothing else: if that is
+nothing, it has become moot and is settled there and then.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from datetime import datetime
 import msgspec
 from sqlalchemy import text
 
-from syncd.domain.changes import LocalChange, decode_change, encode_change, facet_of, operation_of
+from syncd.domain.changes import LocalChange, encode_change, facet_of, operation_of, read_change
 from syncd.policy.fold import Entry
 from syncd.policy.reassertion import after_given_up, brought_up
 from syncd.store.engine import Connection
@@ -145,24 +146,29 @@ async def bring_up(connection: Connection, entries: Mapping[int, list[Entry]], n
     if not due:
         return
     later: dict[int, list[LocalChange]] = {entry_id: [] for entry_id in due}
-    given_up = set()
+    given_up, faults = set[int](), dict[int, str]()
     for row in await connection.execute(_SINCE, {"ids": list(due)}):
         if row.is_given_up:
             given_up.add(row.id)
         if row.operation is not None:
-            later[row.id].append(decode_change(row.operation, row.payload))
-    moot = {entry_id for entry_id in given_up if not later[entry_id]}
+            change, fault = read_change(row.operation, row.payload)
+            if change is None:
+                faults[row.id] = f"what was delivered since cannot be said once more: {fault}"
+            else:
+                later[row.id].append(change)
+    moot = {entry_id for entry_id in given_up if not later[entry_id] and entry_id not in faults}
     if moot:
         await connection.execute(_MOOT, {"ids": list(moot)})
     current = {
         entry_id: brought_up(later[entry_id][0] if entry_id in given_up else change, later[entry_id])
         for entry_id, change in due.items()
-        if entry_id not in moot
+        if entry_id not in moot and entry_id not in faults
     }
     moved = {entry_id: change for entry_id, change in current.items() if change != due[entry_id]}
     if moved:
         await connection.execute(_SPEAK, _spoken(moved))
     for lane in entries.values():
+        lane[:] = [_broken(entry, faults[entry.id]) if entry.id in faults else entry for entry in lane]
         lane[:] = [
             _saying(entry, moved[entry.id]) if entry.id in moved else entry for entry in lane if entry.id not in moot
         ]
@@ -174,6 +180,10 @@ def _due(entries: Mapping[int, list[Entry]], now: datetime) -> Iterable[Entry]:
             is_waiting = entry.next_attempt_at is not None and entry.next_attempt_at > now
             if entry.reasserts is not None and entry.status == "pending" and not is_waiting:
                 yield entry
+
+
+def _broken(entry: Entry, fault: str) -> Entry:
+    return msgspec.structs.replace(entry, change=None, fault=fault)
 
 
 def _saying(entry: Entry, change: LocalChange) -> Entry:

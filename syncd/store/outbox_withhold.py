@@ -16,13 +16,12 @@ from typing import Any
 import msgspec
 from sqlalchemy import text
 
-from syncd.domain.changes import EDITABLE_COLUMNS
+from syncd.domain.changes import EDITABLE_COLUMNS, read_change
 from syncd.domain.facets import NO, YES
 from syncd.domain.ids import AccountId
 from syncd.policy.merge import Owner
 from syncd.store.engine import Connection
 from syncd.store.outbox_address import wake_takers
-from syncd.store.outbox_claim import decoded
 from syncd.store.outbox_operate import SETTLE_WINDOW_S
 from syncd.store.outbox_reassert import remember
 
@@ -129,7 +128,7 @@ async def _give_up(connection: Connection, lane_id: int, field: str, why: str, s
     stripped = list((await connection.execute(_STRIP, strip)).scalars())
     given_up = (await connection.execute(_GIVE_UP, {**strip, "stripped": stripped, "why": why})).all()
     for entry in given_up:
-        change, _ = decoded(entry.operation, entry.payload)
+        change, _ = read_change(entry.operation, entry.payload)
         if entry.may_land and change is not None:
             await remember(connection, lane_id, change, entry.id, settle_window_s)
     await wake_takers(connection, [entry.id for entry in given_up if entry.operation == "change_email"])

@@ -157,6 +157,23 @@ async def test_a_folded_profile_edit_is_not_forgotten(store: Store) -> None:
     assert change.new == {"first_name": "B", "gender": "F"}  # type: ignore[union-attr]
 
 
+async def test_a_later_value_that_cannot_be_read_stops_its_own_reassertion_alone(store: Store) -> None:
+    """A later version may have delivered it: nothing older is said after it, and everything else goes on."""
+    account = await account_with(store, 2)
+    await changed(store, account, 1, add(), add(2))
+    await settled(store, account, doubted(await claimed_one(store, account), add(), add(2)))
+    await changed(store, account, 1, remove())
+    await settled(store, account, delivered(await claimed_one(store, account)))
+    await run_sql(store, "UPDATE syncd.entries SET payload = '{}' WHERE operation = 'remove_tag'")
+    await changed(store, account, 2, add())
+    await expire(store)
+    first, second = sorted((await claimed(store, account)).lanes, key=lambda lane: lane.relation_id or 0)
+    assert (sent(first.plan), sent(second.plan)) == ([add(2)], [add()])
+    (broken,) = first.plan.broken
+    assert broken.is_reassertion
+    assert "what was delivered since cannot be said once more: the payload cannot be read" in broken.fault
+
+
 async def test_what_was_never_delivered_is_not_said(store: Store) -> None:
     """A newer value that the CRM refused, or that a person skipped, changed nothing."""
     account = await account_with(store)

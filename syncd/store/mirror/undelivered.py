@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import msgspec
 from sqlalchemy import text
 
-from syncd.domain.changes import LocalChange, decode_change
+from syncd.domain.changes import LocalChange, read_change
 from syncd.policy.merge import Edit, Trail
 from syncd.policy.states import UNDELIVERED
 from syncd.store.engine import Connection
@@ -84,7 +83,4 @@ async def held(
 
 def _readable(operation: str, payload: str) -> LocalChange | None:
     """Decode a change; one that nobody can read protects nothing, and must not stop every pull of its relation."""
-    try:
-        return decode_change(operation, payload)
-    except (KeyError, msgspec.DecodeError):
-        return None
+    return read_change(operation, payload)[0]
