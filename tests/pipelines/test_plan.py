@@ -62,6 +62,21 @@ async def test_the_plan_is_what_a_drain_then_sends(store: Store) -> None:
         assert plan.totals.requests <= sum(report.requests for report in c.reports)
 
 
+async def test_a_plan_says_how_long_its_requests_take_at_the_allowed_rate(store: Store) -> None:
+    """An operator who waits for a backlog asks when it will be gone; the rate answers, reads included."""
+    async with circle(store) as c:
+        one, two = people(c)[:2]
+        await _rename(c, one, "Een")
+        await changed(store, c.account, two, add(301), subscribe(next(iter(c.sandbox.world.lists))))
+        await run_sql(store, "UPDATE syncd.entries SET is_uncertain = true WHERE operation = 'subscribe'")
+        for rate_per_s in (0.25, 4.0):
+            plan = await planned(c, replace(ALONE, rate_per_s=rate_per_s))
+            assert (plan.totals.calls, plan.totals.requests, plan.rate_per_s) == (3, 5, rate_per_s)
+            assert plan.estimated_s == 5 / rate_per_s
+        unbound = await planned(c, replace(ALONE, rate_per_s=None))
+        assert (unbound.rate_per_s, unbound.estimated_s) == (None, None)
+
+
 @pytest.mark.parametrize("window", [1, 2, 3, 100])
 async def test_the_plan_reads_a_long_lane_in_the_pieces_of_the_claims(store: Store, window: int) -> None:
     """What is folded depends on how much of a lane one claim reads; the plan must not fold more."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from syncd.cli.page import span
 from syncd.sandbox import Sandbox, World
 from syncd.store import Store
 from syncd.store.outbox import stage
@@ -139,6 +140,35 @@ async def test_an_approved_edit_goes_out(tmp_path: Path, sandbox: Sandbox, datab
     assert (again.code, "no mass change waits" in again.err) == (2, True)
     (hold,) = (await syncd("outbox", "holds", "--json", cwd=tmp_path, **settings)).json()
     assert (hold["status"], hold["held"]) == ("approved", 0)
+
+
+async def test_a_hold_says_how_long_it_takes_and_whom_it_may_mail(
+    tmp_path: Path, sandbox: Sandbox, database: str, store: Store
+) -> None:
+    """By these two figures a person decides: an hour of requests, and hundreds of campaigns started."""
+    settings = account(sandbox, database, guard_relations="10")
+    await syncd("pull", cwd=tmp_path, **settings)
+    tagged = "INSERT INTO crm.relation_tags (relation_id, tag_id) SELECT r.id, t.id FROM crm.relations r, tag t"
+    async with store.begin() as connection:
+        await connection.execute(text("UPDATE crm.relations SET last_name = 'Slip' WHERE remote_id IS NOT NULL"))
+        one = "WITH tag AS (SELECT min(id) AS id FROM crm.tags)"
+        mailed = (await connection.execute(text(f"{one} {tagged} ON CONFLICT DO NOTHING"))).rowcount
+        changes = (await connection.execute(text("SELECT count(*) FROM syncd.captures"))).scalar_one()
+    assert 0 < mailed < changes
+    await syncd("drain", cwd=tmp_path, **settings)
+    requests = changes * 1.5  # what three requests for two deliveries are, as long as nothing was measured
+    for rate_per_s, concurrency in ((0.5, 4), (2.0, 4), (1000.0, 1), (1000.0, 3)):
+        pace = {"rate_per_s": f"{rate_per_s:g}", "concurrency": str(concurrency)}
+        takes_s = max(requests / rate_per_s, requests * 0.3 / concurrency)
+        found = (await syncd("outbox", "holds", "1", "--json", cwd=tmp_path, **{**settings, **pace})).json()
+        assert found["estimated_s"] == pytest.approx(takes_s)
+        assert (found["deliveries"], found["requests"]) == (changes, round(requests))
+        assert (found["rate_per_s"], found["concurrency"], found["may_mail"]) == (rate_per_s, concurrency, mailed)
+        page = (await syncd("outbox", "holds", "1", cwd=tmp_path, **{**settings, **pace})).out
+        assert f"about {changes} deliveries in {round(requests)} requests" in page
+        allowed = f"({rate_per_s:g} requests/s, {concurrency} at once)"
+        assert f"which takes {span(takes_s)} or more at the allowed pace {allowed}." in page
+        assert f"It may mail people: {mailed} changes of tags, groups or lists can start e-mail campaigns." in page
 
 
 @pytest.mark.parametrize(("answer", "sent"), [("y\n", True), ("n\n", False)])

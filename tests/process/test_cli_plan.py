@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from syncd.cli.page import span
 from syncd.sandbox import Fault, Kind, Sandbox, World
 from syncd.store import Store
 from tests.process.test_cli import account, is_one_clear_failure
@@ -97,6 +98,21 @@ async def test_the_page_of_a_plan_names_calls_values_and_sums(door: Door) -> Non
     assert "1 relation, 1 call (+0 ~1 -0)" in shown.out
     assert door.asked == ["relation_by_id"]
     assert address not in shown.err
+
+
+@pytest.mark.parametrize("rate_per_s", [0.01, 0.5, 1000.0])
+async def test_a_plan_says_how_long_it_takes_at_the_allowed_rate(door: Door, rate_per_s: float) -> None:
+    """On the page and in the document, from the rate that is set."""
+    await door.sql("UPDATE crm.relations SET last_name = 'Allen' WHERE remote_id IS NOT NULL")
+    pace = {"rate_per_s": f"{rate_per_s:g}", "GUARD_RELATIONS": "0"}
+    (plan,) = (await door.run("plan", "--json", **pace)).json()
+    requests = plan["totals"]["requests"]
+    assert requests >= plan["totals"]["calls"] > 0
+    assert (plan["rate_per_s"], plan["estimated_s"]) == (rate_per_s, pytest.approx(requests / rate_per_s))
+    takes_s = requests / rate_per_s
+    least = "about a second" if takes_s < 2 else f"at least {span(takes_s)}"
+    said = " ".join((await door.run("plan", **pace)).out.split())
+    assert f"; {least} at {rate_per_s:g} requests/s." in said
 
 
 async def test_a_captured_mass_change_is_planned_with_the_warning_that_it_will_be_held(door: Door) -> None:
