@@ -134,7 +134,8 @@ def retry(entry_ids: tuple[int, ...], as_new: bool, actor: str, reason: str | No
 def skip(entry_ids: tuple[int, ...], actor: str, reason: str | None, as_json: bool) -> None:
     """Give changes up, all of them or none; what waits behind them goes on.
 
-    The mirror keeps its value until the next pull shows the CRM's.
+    The mirror keeps its value until the next pull shows the CRM's. What is being sent at that moment may be applied all
+    the same, and is named (with --json: in_hand).
     """
     settings = session.begin().settings
 
@@ -142,8 +143,11 @@ def skip(entry_ids: tuple[int, ...], actor: str, reason: str | None, as_json: bo
 
     skip_all = partial(skip_entries, entry_ids=entry_ids, actor=actor, reason=reason, settle_window_s=window_s)
     in_hand = session.run(lambda: _read(settings, skip_all))
+    if as_json:
+        print_json({"skipped": entry_ids, "in_hand": in_hand})
+        return
     _done("skipped", entry_ids, as_json)
-    if in_hand and not as_json:
+    if in_hand:
         out().print(f"being sent at that moment, so perhaps applied all the same: {', '.join(map(str, in_hand))}")
 
 

@@ -17,6 +17,7 @@ from syncd.sandbox import Sandbox, World
 from syncd.store import Store
 from syncd.store.outbox import stage
 from tests.support.commands import Ended, daemon, environment, reap, syncd
+from tests.support.outbox import rows, run_sql, stage_all
 
 PEOPLE = 60
 
@@ -267,3 +268,21 @@ async def test_what_waits_is_listed_by_reason(tmp_path: Path, sandbox: Sandbox, 
     shown = await syncd("outbox", "show", str(group["entry_id"]), cwd=tmp_path, **settings)
     assert "Decisions" in shown.out
     assert "jan" in shown.out
+
+
+async def test_a_skip_names_what_may_be_applied_all_the_same(
+    tmp_path: Path, sandbox: Sandbox, database: str, store: Store
+) -> None:
+    """Giving up what is on the wire gives up its record, not its effect: a script must learn that as a person does."""
+    settings = account(sandbox, database)
+    await syncd("pull", cwd=tmp_path, **settings)
+    async with store.begin() as connection:
+        await connection.execute(text("UPDATE crm.relations SET last_name = 'Slip' WHERE id IN (1, 2, 3)"))
+    await stage_all(store)
+    entries = [entry["id"] for entry in await rows(store, "SELECT id FROM syncd.entries ORDER BY relation_id")]
+    sent = "UPDATE syncd.lanes SET claimed_by = 'w', sending_upto = 1, ready_at = now() + interval '1 hour'"
+    await run_sql(store, f"{sent} WHERE relation_id IN (2, 3)")
+    skipped = await syncd("outbox", "skip", *map(str, entries[:2]), "--json", cwd=tmp_path, **settings)
+    assert skipped.json() == {"skipped": entries[:2], "in_hand": [entries[1]]}, skipped.both
+    told = (await syncd("outbox", "skip", str(entries[2]), cwd=tmp_path, **settings)).out
+    assert f"being sent at that moment, so perhaps applied all the same: {entries[2]}\n" in told
