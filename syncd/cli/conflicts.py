@@ -13,6 +13,7 @@ from syncd.cli.page import GOOD, QUIET, WARN, account_option, json_option, out, 
 from syncd.clock import SystemClock
 from syncd.service.database import opened
 from syncd.settings import Settings
+from syncd.store.accounts import chosen_accounts
 from syncd.store.conflicts import ConflictRow, Resolved, Take, count_decided, list_conflicts, resolve_conflict
 from syncd.store.schema import require_current
 
@@ -83,6 +84,7 @@ async def _read(settings: Settings, account: str | None, with_resolved: bool, li
     async with opened(settings) as database:
         await require_current(database.store)
         async with database.store.begin() as connection:
+            await chosen_accounts(connection, account)
             rows = await list_conflicts(connection, account=account, with_resolved=with_resolved, most=limit)
             return Found(rows, await count_decided(connection, account))
 

@@ -16,6 +16,7 @@ from syncd.domain.errors import UserError
 from syncd.policy.facet_choice import Choice, NamedFacet, Unclear, choose
 from syncd.service.database import opened
 from syncd.settings import Settings
+from syncd.store.accounts import chosen_accounts
 from syncd.store.engine import Connection
 from syncd.store.explain import LocalEdit, read_edit, read_runs
 from syncd.store.explain_find import (
@@ -88,6 +89,7 @@ async def _relation(settings: Settings, key: str, facet: str | None, account: st
     async with opened(settings) as database:
         await require_current(database.store)
         async with snapshot(database.store) as connection:
+            await chosen_accounts(connection, account)
             relation = await _find(connection, key, account)
             named = await named_facets(connection, relation.account_id)
             chosen = None if facet is None else _chosen(choose(facet, named))

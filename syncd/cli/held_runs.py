@@ -17,6 +17,7 @@ from syncd.policy.states import RunHoldStatus
 from syncd.service.database import opened
 from syncd.settings import Settings
 from syncd.store import run_holds
+from syncd.store.accounts import chosen_accounts
 from syncd.store.run_holds import RunHold
 from syncd.store.schema import require_current
 
@@ -89,6 +90,7 @@ async def _read(settings: Settings, *, account: str | None, with_past: bool) -> 
     async with opened(settings) as database:
         await require_current(database.store)
         async with database.store.begin() as connection:
+            await chosen_accounts(connection, account)
             return await run_holds.list_run_holds(connection, account=account, with_past=with_past)
 
 
@@ -101,6 +103,7 @@ async def _decided(
     async with opened(settings) as database:
         await require_current(database.store)
         async with database.store.begin() as connection:
+            await chosen_accounts(connection, account)
             found = await run_holds.list_run_holds(connection, account=account, stream=stream, hold_id=hold_id)
             if len(found) != 1:
                 raise UserError(_unclear(which, found))

@@ -19,6 +19,7 @@ from syncd.policy.states import EntryStatus
 from syncd.service.database import opened
 from syncd.settings import Settings
 from syncd.store import Connection
+from syncd.store.accounts import chosen_accounts
 from syncd.store.outbox import (
     EntryStory,
     OutboxEntry,
@@ -171,6 +172,7 @@ async def _read(settings: Settings, ask: Callable[[Connection], Awaitable[T]]) -
 
 
 async def _list(connection: Connection, selection: Selection, by_reason: bool) -> _Listed:
+    await chosen_accounts(connection, selection.account)
     counts = await count_entries(connection, selection)
     if by_reason:
         return _Listed(counts, groups=await group_by_reason(connection, selection))

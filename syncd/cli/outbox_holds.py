@@ -22,6 +22,7 @@ from syncd.policy.guard import duration_s
 from syncd.policy.states import HoldStatus
 from syncd.service.database import opened
 from syncd.settings import Settings, SettingsError
+from syncd.store.accounts import chosen_accounts
 from syncd.store.outbox import HoldRow, HoldSummary, carry_out, decide, list_holds, summarise
 from syncd.store.schema import require_current
 
@@ -145,6 +146,7 @@ async def _holds(settings: Settings, account: str | None) -> tuple[HoldRow, ...]
     async with opened(settings) as database:
         await require_current(database.store)
         async with database.store.begin() as connection:
+            await chosen_accounts(connection, account)
             return await list_holds(connection, account=account)
 
 
@@ -153,6 +155,7 @@ async def _summary(settings: Settings, hold_id: int | None, account: str | None)
     async with opened(settings) as database:
         await require_current(database.store)
         async with database.store.begin() as connection:
+            await chosen_accounts(connection, account)
             found = await list_holds(connection, account=account, hold_id=hold_id, is_open=hold_id is None)
             if len(found) == 1:
                 return await summarise(connection, found[0])

@@ -14,6 +14,7 @@ from syncd.clock import SystemClock
 from syncd.domain.errors import UserError
 from syncd.service.database import opened
 from syncd.settings import Settings
+from syncd.store.accounts import chosen_accounts
 from syncd.store.schema import require_current
 from syncd.store.shapes import Odd, accept, list_odd
 
@@ -69,6 +70,7 @@ async def _read(settings: Settings, account: str | None, *, with_accepted: bool)
     async with opened(settings) as database:
         await require_current(database.store)
         async with database.store.begin() as connection:
+            await chosen_accounts(connection, account)
             return await list_odd(connection, account=account, with_accepted=with_accepted)
 
 
@@ -76,6 +78,7 @@ async def _accept(settings: Settings, stream: str, key: str, account: str | None
     async with opened(settings) as database:
         await require_current(database.store)
         async with database.store.begin() as connection:
+            await chosen_accounts(connection, account)
             found = await accept(connection, stream, key, actor, account)
             if not found:
                 raise UserError(f"nothing is odd about {key!r} of {stream!r}; `syncd shapes` shows what is")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import text
 
 from syncd.domain.account import Account
-from syncd.domain.errors import ConfigurationError
+from syncd.domain.errors import ConfigurationError, UserError
 from syncd.domain.ids import AccountId
 from syncd.store.engine import Connection
 
@@ -18,6 +18,17 @@ _STATE = text("INSERT INTO syncd.account_states (account_id) VALUES (:id) ON CON
 async def account_ids(connection: Connection) -> dict[str, AccountId]:
     """Return the accounts of the mirror by name."""
     return {row.name: AccountId(row.id) for row in await connection.execute(_ALL)}
+
+
+async def chosen_accounts(connection: Connection, only: str | None) -> dict[str, AccountId]:
+    """Return the accounts of the mirror by name, or the one that is asked for alone; raises UserError when the mirror
+    has none of that name, whatever the settings say."""
+    known = await account_ids(connection)
+    if only is None:
+        return known
+    if only not in known:
+        raise UserError(f"there is no account {only!r}; the mirror has: {', '.join(known) or 'none yet'}")
+    return {only: known[only]}
 
 
 async def ensure_account(connection: Connection, name: str, provider: str) -> Account:

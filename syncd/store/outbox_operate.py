@@ -26,7 +26,7 @@ from syncd.domain.errors import UserError
 from syncd.domain.ids import AccountId
 from syncd.policy.states import EntryStatus, may_move
 from syncd.store import account_states
-from syncd.store.accounts import account_ids
+from syncd.store.accounts import chosen_accounts
 from syncd.store.decisions import Decision, record
 from syncd.store.engine import Connection
 from syncd.store.outbox_address import wake_takers
@@ -173,7 +173,7 @@ async def pause_accounts(
     connection: Connection, account: str | None, *, actor: str = "unknown", reason: str | None = None
 ) -> tuple[str, ...]:
     """Stop sending to, and pulling from, one account or all; return their names. Lasts until ``resume_accounts``."""
-    chosen = await _accounts(connection, account)
+    chosen = await chosen_accounts(connection, account)
     for account_id in chosen.values():
         await account_states.pause(connection, account_id, reason or f"by {actor}", by_operator=True)
         await record(connection, Decision(account_id, "pause", actor, reason))
@@ -188,7 +188,7 @@ async def resume_accounts(
     What was paused because its credentials were refused is tried again, and paused again if they still are.
     """
     lifted = []
-    for name, account_id in (await _accounts(connection, account)).items():
+    for name, account_id in (await chosen_accounts(connection, account)).items():
         if await account_states.resume(connection, account_id, by_operator=True):
             await record(connection, Decision(account_id, "resume", actor, reason))
             lifted.append(name)
@@ -244,12 +244,3 @@ async def _read(connection: Connection, entry_id: int) -> Any:
     if entry is None:
         raise UserError(f"there is no entry {entry_id}; `syncd outbox list` shows what there is")
     return entry
-
-
-async def _accounts(connection: Connection, only: str | None) -> dict[str, AccountId]:
-    known = await account_ids(connection)
-    if only is None:
-        return known
-    if only not in known:
-        raise UserError(f"there is no account {only!r}; the mirror has: {', '.join(known) or 'none yet'}")
-    return {only: known[only]}
