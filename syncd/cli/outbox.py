@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ from rich.text import Text
 
 from syncd.cli import outbox_accounts, outbox_holds, session
 from syncd.cli.deciding import actor_option, reason_option, settle_window_s
-from syncd.cli.page import BAD, GOOD, QUIET, WARN, json_option, out, print_json, span, table
+from syncd.cli.page import BAD, GOOD, QUIET, WARN, json_option, number, out, print_json, span, table
 from syncd.clock import SystemClock
 from syncd.domain.errors import UserError
 from syncd.policy.states import EntryStatus
@@ -61,6 +62,7 @@ def command() -> None:
 @click.option("--facet", help="Only this part of a relation, such as tag:12 or identity.")
 @click.option("--hold", "hold_id", type=ENTRY_ID, help="Only what belongs to this mass change.")
 @click.option("--by-reason", is_flag=True, help="Group what waits for you by why it waits.")
+@click.option("--counts", "only_counts", is_flag=True, help="Only how many there are of each status, whatever --limit.")
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 100_000))
 @json_option
 def list_(
@@ -71,12 +73,14 @@ def list_(
     facet: str | None,
     hold_id: int | None,
     by_reason: bool,
+    only_counts: bool,
     limit: int,
     as_json: bool,
 ) -> None:
     """List changes, oldest first; without --status all that are not delivered.
 
-    With --by-reason, without --status, those that wait for you: dead, parked, diverged.
+    With --by-reason, without --status, those that wait for you: dead, parked, diverged. What --limit leaves out is
+    told: on the page, and with --json on standard error.
     """
     settings = session.begin().settings
     if by_reason and not statuses:
@@ -84,6 +88,10 @@ def list_(
     selection = Selection(
         statuses, account=account, email=email, operation=operation, facet=facet, hold_id=hold_id, most=limit
     )
+    if only_counts:
+        counts = session.run(lambda: _read(settings, lambda connection: _count(connection, selection)))
+        print_json(counts) if as_json else out().print(_counted(counts) if counts else "Nothing to show.")
+        return
     listed = session.run(lambda: _read(settings, lambda connection: _list(connection, selection, by_reason)))
     if as_json:
         print_json(listed.groups if by_reason else listed.entries)
@@ -91,6 +99,9 @@ def list_(
         out().print(_counted(listed.counts), "", _reasons(listed) if by_reason else _table(listed.entries), sep="\n")
     else:
         out().print("Nothing to show.")
+    if listed.left_out:
+        left_out = f"{number(listed.left_out)} more are not listed: --limit is {number(limit)}"
+        print(f"syncd: {left_out}", file=sys.stderr) if as_json else out().print(Text(left_out, style=QUIET))
 
 
 @command.command(name="show", short_help="Show one, what was tried and what was decided.")
@@ -162,6 +173,12 @@ class _Listed:
     entries: tuple[OutboxEntry, ...] = ()
     groups: tuple[ReasonGroup, ...] = ()
 
+    @property
+    def left_out(self) -> int:
+        """How many of the selected changes are neither listed nor in a group that is."""
+        listed = len(self.entries) + sum(group.entries for group in self.groups)
+        return max(0, sum(self.counts.values()) - listed)  # what was captured in between may be listed, uncounted
+
 
 async def _read(settings: Settings, ask: Callable[[Connection], Awaitable[T]]) -> T:
     """Ask the database in one transaction."""
@@ -171,9 +188,13 @@ async def _read(settings: Settings, ask: Callable[[Connection], Awaitable[T]]) -
             return await ask(connection)
 
 
-async def _list(connection: Connection, selection: Selection, by_reason: bool) -> _Listed:
+async def _count(connection: Connection, selection: Selection) -> dict[str, int]:
     await chosen_accounts(connection, selection.account)
-    counts = await count_entries(connection, selection)
+    return await count_entries(connection, selection)
+
+
+async def _list(connection: Connection, selection: Selection, by_reason: bool) -> _Listed:
+    counts = await _count(connection, selection)
     if by_reason:
         return _Listed(counts, groups=await group_by_reason(connection, selection))
     return _Listed(counts, await list_entries(connection, selection))
@@ -188,7 +209,7 @@ def _done(what: str, entry_ids: tuple[int, ...], as_json: bool) -> None:
 
 def _counted(counts: dict[str, int]) -> Text:
     return Text(", ").join(
-        Text(f"{number} {status}", style=_COLOURS.get(status, GOOD)) for status, number in counts.items()
+        Text(f"{entries} {status}", style=_COLOURS.get(status, GOOD)) for status, entries in counts.items()
     )
 
 

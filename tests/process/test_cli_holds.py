@@ -286,3 +286,30 @@ async def test_a_skip_names_what_may_be_applied_all_the_same(
     assert skipped.json() == {"skipped": entries[:2], "in_hand": [entries[1]]}, skipped.both
     told = (await syncd("outbox", "skip", str(entries[2]), cwd=tmp_path, **settings)).out
     assert f"being sent at that moment, so perhaps applied all the same: {entries[2]}\n" in told
+
+
+async def test_what_the_list_leaves_out_is_told(tmp_path: Path, sandbox: Sandbox, database: str, store: Store) -> None:
+    """A list that ends at its limit looks like all there is; the document stays the list that programs read."""
+    settings = account(sandbox, database)
+    await syncd("pull", cwd=tmp_path, **settings)
+    async with store.begin() as connection:
+        await connection.execute(text("UPDATE crm.relations SET last_name = 'Slip' WHERE id <= 5"))
+    await stage_all(store)
+    await run_sql(store, "UPDATE syncd.entries SET status = 'dead', error = 'no' WHERE relation_id <= 2")
+    await run_sql(store, "UPDATE syncd.entries SET status = 'parked', error = 'who knows' WHERE relation_id = 3")
+    cut = await syncd("outbox", "list", "--limit", "2", "--json", cwd=tmp_path, **settings)
+    assert (len(cut.json()), cut.err) == (2, "syncd: 3 more are not listed: --limit is 2\n")
+    assert cut.json()[0].keys() >= {"id", "status", "operation"}
+    page = await syncd("outbox", "list", "--limit", "2", cwd=tmp_path, **settings)
+    assert page.out.startswith("2 pending, 2 dead, 1 parked\n")
+    assert page.out.endswith("\n3 more are not listed: --limit is 2\n")
+    whole = await syncd("outbox", "list", "--json", cwd=tmp_path, **settings)
+    assert (len(whole.json()), whole.err) == (5, "")
+    grouped = await syncd("outbox", "list", "--by-reason", "--limit", "1", "--json", cwd=tmp_path, **settings)
+    assert ([group["entries"] for group in grouped.json()], grouped.err[:11]) == ([2], "syncd: 1 mo")
+    counted = await syncd("outbox", "list", "--counts", "--limit", "1", "--json", cwd=tmp_path, **settings)
+    assert (counted.json(), counted.err) == ({"pending": 2, "dead": 2, "parked": 1}, "")
+    dead = await syncd("outbox", "list", "--counts", "--status", "dead", cwd=tmp_path, **settings)
+    assert (dead.out, dead.err) == ("2 dead\n", "")
+    none = await syncd("outbox", "list", "--counts", "--status", "skipped", "--json", cwd=tmp_path, **settings)
+    assert none.json() == {}
