@@ -6,6 +6,7 @@ Nothing is decided that was not shown: a hold that another large transaction joi
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import click
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from syncd.cli import session
 from syncd.cli.deciding import actor_option, reason_option
-from syncd.cli.page import BAD, GOOD, QUIET, WARN, account_option, json_option, out, print_json, span, table
+from syncd.cli.page import BAD, GOOD, QUIET, WARN, account_option, json_option, number, out, print_json, span, table
 from syncd.cli.progress import Counted
 from syncd.clock import SystemClock
 from syncd.domain.changes import MAILING_OPERATIONS
@@ -23,7 +24,7 @@ from syncd.policy.states import HoldStatus
 from syncd.service.database import opened
 from syncd.settings import Settings, SettingsError
 from syncd.store.accounts import chosen_accounts
-from syncd.store.outbox import HoldRow, HoldSummary, carry_out, decide, list_holds, summarise
+from syncd.store.outbox import Became, HoldRow, HoldSummary, carry_out, decide, list_holds, summarise
 from syncd.store.schema import require_current
 
 HOLD_ID = click.IntRange(1, 2**63 - 1)
@@ -53,7 +54,7 @@ yes_option = click.option("--yes", is_flag=True, help="Do not ask; needed where 
 @account_option
 @json_option
 def holds(hold_id: int | None, account: str | None, as_json: bool) -> None:
-    """List mass changes, open ones first; with a number, say what approving that one would do."""
+    """List mass changes, open ones first; with a number, say what approving that one would do, or what became of it."""
     settings = session.begin().settings
     if hold_id is not None:
         prospect = _prospect(settings, session.run(lambda: _summary(settings, hold_id, account)))
@@ -122,24 +123,44 @@ def _decide(verdict: _Verdict, *, yes: bool, as_json: bool) -> None:
     settings = session.begin().settings
     prospect = _prospect(settings, session.run(lambda: _summary(settings, verdict.hold_id, verdict.account)))
     hold = prospect.summary.hold
+    if hold.status not in (HoldStatus.OPEN, verdict.status):
+        raise UserError(
+            f"{_already(prospect.summary, hold.status)}; `syncd outbox holds {hold.id}` says what became of it"
+        )
     if not as_json:
         _show(prospect)
-    if not yes:
+    if not yes and hold.status == HoldStatus.OPEN:
         click.confirm(f"\n{verdict.verb.capitalize()} hold {hold.id}?", abort=True, err=as_json)
-    moved = session.run(lambda: _carry_out(settings, verdict, hold))
+    is_new, moved = session.run(lambda: _carry_out(settings, verdict, hold))
     if as_json:
-        print_json({"hold": hold.id, "status": verdict.status.value, "changes": moved, "prospect": prospect})
+        told = {"hold": hold.id, "status": verdict.status.value, "changes": moved, "is_repeat": not is_new}
+        print_json({**told, "prospect": prospect})
     else:
-        out().print(_concluded(verdict, hold, moved))
+        out().print(_concluded(verdict, prospect.summary, moved, is_new=is_new), markup=False)
 
 
-def _concluded(verdict: _Verdict, hold: HoldRow, moved: int) -> str:
+def _concluded(verdict: _Verdict, summary: HoldSummary, moved: int, *, is_new: bool) -> str:
+    hold = summary.hold
+    if not is_new:
+        follows = "go out" if verdict.status is HoldStatus.APPROVED else "are skipped"
+        rest = f"{moved} changes that had not followed {follows} now" if moved else "there is nothing left to do"
+        return f"{_already(summary, verdict.status)}; {rest}"
     if verdict.status is HoldStatus.APPROVED:
         return f"hold {hold.id} is approved: {moved} changes go out now, in the order of their edits"
     return (
         f"hold {hold.id} is rejected: {moved} changes are skipped. The mirror keeps their values until the next pull\n"
         "brings the CRM's back; free field values and new relations no pull brings back."
     )
+
+
+def _already(summary: HoldSummary, status: str) -> str:
+    return f"hold {summary.hold.id} was {status} already{_by_whom(summary)}"
+
+
+def _by_whom(summary: HoldSummary) -> str:
+    """Say who decided and when, as far as it was known when the hold was read."""
+    verdict = summary.verdict
+    return "" if verdict is None else f" by {verdict.actor} at {verdict.decided_at.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 async def _holds(settings: Settings, account: str | None) -> tuple[HoldRow, ...]:
@@ -166,11 +187,14 @@ async def _summary(settings: Settings, hold_id: int | None, account: str | None)
     raise UserError(f"{what}; `syncd outbox holds` shows what there is")
 
 
-async def _carry_out(settings: Settings, verdict: _Verdict, hold: HoldRow) -> int:
-    """Decide, then let the entries follow batch by batch; after a crash the same command, or the daemon, goes on."""
+async def _carry_out(settings: Settings, verdict: _Verdict, hold: HoldRow) -> tuple[bool, int]:
+    """Decide, then let the entries follow batch by batch; after a crash the same command, or the daemon, goes on.
+
+    Return whether it was not decided before, and how many followed.
+    """
     async with opened(settings) as database:
         async with database.store.begin() as connection:
-            await decide(
+            is_new = await decide(
                 connection, hold.id, verdict.status, verdict.actor, verdict.reason, transactions=hold.transactions
             )
         total = 0
@@ -178,7 +202,7 @@ async def _carry_out(settings: Settings, verdict: _Verdict, hold: HoldRow) -> in
             async for moved in carry_out(database.store, hold.id):
                 total += moved
                 counted.add(moved)
-        return total
+        return is_new, total
 
 
 def _prospect(settings: Settings, summary: HoldSummary) -> Prospect:
@@ -217,13 +241,17 @@ def _table(rows: tuple[HoldRow, ...]) -> object:
 def _row(hold: HoldRow) -> list[object]:
     age_s = (SystemClock().now() - hold.opened_at).total_seconds()
     status = Text(hold.status, style=_COLOURS.get(hold.status, BAD))
-    return [str(hold.id), hold.account, status, span(age_s), hold.held, hold.relations, hold.reason]
+    waiting = [None, None] if hold.finished_at is not None else [hold.held, hold.relations]
+    return [str(hold.id), hold.account, status, span(age_s), *waiting, hold.reason]
 
 
 def _show(prospect: Prospect) -> None:
     summary, console = prospect.summary, out()
     members = summary.members
     console.print(_table((summary.hold,)), "", sep="\n")
+    if summary.became is not None:
+        console.print(*_past(summary, summary.became), sep="\n", markup=False)
+        return
     things = [[thing.operation, thing.about, thing.changes, thing.relations] for thing in summary.things]
     console.print(table("What it changes", ["change", "~of", "#changes", "#relations"], things), "", sep="\n")
     examples = [[example.email, example.operation, example.about] for example in summary.examples]
@@ -239,3 +267,18 @@ def _show(prospect: Prospect) -> None:
         console.print(Text(words, style=BAD))
     else:
         console.print("None of it is known to mail people.")
+
+
+def _past(summary: HoldSummary, became: Became) -> Iterator[str]:
+    """Say of a decided hold what was decided, and what became of its changes."""
+    hold, verdict = summary.hold, summary.verdict
+    because = f": {verdict.reason}" if verdict is not None and verdict.reason else "."
+    yield f"{hold.status.capitalize()}{_by_whom(summary)}{because}"
+    if not became.changes:
+        yield "None of its changes is kept any more."
+        return
+    statuses = ", ".join(f"{number(changes)} {status}" for status, changes in became.statuses.items())
+    yield f"{number(became.changes)} changes of {number(became.relations)} relations are kept of it: {statuses}."
+    if hold.held:
+        verb = "approve" if hold.status == HoldStatus.APPROVED else "reject"
+        yield f"{number(hold.held)} do not follow yet; the daemon sees to them, or `syncd outbox {verb} {hold.id}`."

@@ -31,6 +31,13 @@ _OF_ENTRY = text(
     """
 )
 
+_OF_HOLD = text(
+    """
+    SELECT verb, actor, reason, decided_at FROM syncd.decisions
+    WHERE hold_id = :hold_id ORDER BY decided_at DESC LIMIT 1
+    """
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -49,7 +56,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class PastDecision:
-    """One decision as ``outbox show`` tells it."""
+    """One decision as ``outbox show`` and ``outbox holds`` tell it."""
 
     verb: str
     actor: str
@@ -78,3 +85,9 @@ async def decisions_about(connection: Connection, entry_id: int) -> tuple[PastDe
     """Return what was decided about an entry or about the hold that it was in, in order."""
     rows = await connection.execute(_OF_ENTRY, {"entry_id": entry_id})
     return tuple(PastDecision(**row) for row in rows.mappings())
+
+
+async def decision_about_hold(connection: Connection, hold_id: int) -> PastDecision | None:
+    """Return what was decided about a mass change, or None where nobody has decided."""
+    row = (await connection.execute(_OF_HOLD, {"hold_id": hold_id})).mappings().one_or_none()
+    return None if row is None else PastDecision(**row)

@@ -23,12 +23,13 @@ from syncd.store.outbox_read import (
 from syncd.store.outbox_results import AttemptRow, Contest, EntrySettlement, LaneSettlement, Reassertion, Settled
 from syncd.store.outbox_settle import settle
 from syncd.store.outbox_stage import Stager, end_still_stager, stage
-from syncd.store.outbox_summary import HoldRow, HoldSummary, list_holds, summarise
+from syncd.store.outbox_summary import Became, HoldRow, HoldSummary, list_holds, summarise
 from syncd.store.outbox_withhold import withhold
 
 __all__ = [
     "AttemptRow",
     "Backlog",
+    "Became",
     "Claim",
     "ClaimedLane",
     "Contest",

@@ -1,6 +1,7 @@
 """Summary: what a hold is about, in numbers and names, for the person who must decide about it. Reads only.
 
-What belongs to a hold is what it holds already and what its transactions still have in captures.
+What belongs to a hold is what it holds already and what its transactions still have in captures. Of a decided one it is
+told what became of its changes, as far as they are kept (``outbox_prune``).
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from datetime import datetime
 
 from sqlalchemy import text
 
+from syncd.policy.states import HoldStatus
+from syncd.store.decisions import PastDecision, decision_about_hold
 from syncd.store.engine import Connection
 
 _MEMBERS = """
@@ -73,6 +76,20 @@ _HOLDS = text(
       AND (CAST(:hold_id AS bigint) IS NULL OR h.id = :hold_id)
       AND (NOT CAST(:is_open AS boolean) OR h.status = 'open')
     ORDER BY h.status <> 'open', h.id DESC LIMIT :most
+    """
+)
+
+_BECAME = text(
+    """
+    SELECT status, count(*) AS changes, count(DISTINCT relation_id) AS relations
+    FROM (
+        SELECT e.status, e.relation_id FROM syncd.entries e WHERE e.hold_id = :hold_id
+        UNION ALL
+        SELECT 'captured', c.relation_id
+        FROM syncd.holds h JOIN syncd.captures c ON c.account_id = h.account_id AND c.xact = ANY (h.xacts)
+        WHERE h.id = :hold_id
+    ) AS theirs
+    GROUP BY GROUPING SETS ((status), ()) ORDER BY changes DESC, status
     """
 )
 
@@ -142,14 +159,27 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class Became:
+    """What became of a decided hold's changes that are kept: how many of how many relations, and numbers by status;
+    ``captured`` is what is not staged yet."""
+
+    changes: int
+    relations: int
+    statuses: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class HoldSummary:
-    """Everything a person should know before deciding. ``costs`` is empty for an account that has sent nothing."""
+    """Everything a person should know before deciding, and of a decided hold what was decided and what became of it.
+    ``costs`` is empty for an account that has sent nothing."""
 
     hold: HoldRow
     members: Members
     things: tuple[Thing, ...]
     examples: tuple[Example, ...]
     costs: dict[str, Cost]
+    verdict: PastDecision | None = None
+    became: Became | None = None
 
 
 async def list_holds(
@@ -190,4 +220,12 @@ async def summarise(connection: Connection, hold: HoldRow, *, things: int = 20, 
         tuple(Thing(**row) for row in found),
         tuple(Example(**row) for row in shown),
         {row.operation: Cost(row.calls, row.elapsed_s) for row in costs},
+        await decision_about_hold(connection, hold.id),
+        None if hold.status == HoldStatus.OPEN else await _became(connection, hold.id),
     )
+
+
+async def _became(connection: Connection, hold_id: int) -> Became:
+    rows = (await connection.execute(_BECAME, {"hold_id": hold_id})).all()
+    total = next(row for row in rows if row.status is None)
+    return Became(total.changes, total.relations, {row.status: row.changes for row in rows if row.status is not None})

@@ -13,9 +13,10 @@ import pytest
 from sqlalchemy import text
 
 from syncd.cli.page import span
+from syncd.policy.states import HoldStatus
 from syncd.sandbox import Sandbox, World
 from syncd.store import Store
-from syncd.store.outbox import stage
+from syncd.store.outbox import decide, stage
 from tests.support.commands import Ended, daemon, environment, reap, syncd
 from tests.support.outbox import rows, run_sql, stage_all
 
@@ -137,8 +138,8 @@ async def test_an_approved_edit_goes_out(tmp_path: Path, sandbox: Sandbox, datab
     assert done.code == 0, done.both
     assert (await syncd("drain", cwd=tmp_path, **settings)).code == 0
     assert _slipped(sandbox) == touched
-    again = await syncd("outbox", "approve", "--yes", cwd=tmp_path, **settings)
-    assert (again.code, "no mass change waits" in again.err) == (2, True)
+    none = await syncd("outbox", "approve", "--yes", cwd=tmp_path, **settings)
+    assert (none.code, "no mass change waits" in none.err) == (2, True)
     (hold,) = (await syncd("outbox", "holds", "--json", cwd=tmp_path, **settings)).json()
     assert (hold["status"], hold["held"]) == ("approved", 0)
 
@@ -172,6 +173,62 @@ async def test_a_hold_says_how_long_it_takes_and_whom_it_may_mail(
         assert f"It may mail people: {mailed} changes of tags, groups or lists can start e-mail campaigns." in page
 
 
+async def test_a_decided_hold_says_what_was_decided_and_what_became_of_it(
+    tmp_path: Path, sandbox: Sandbox, database: str, store: Store
+) -> None:
+    """A day later somebody asks who let this through, and how far it got; "sends 0 changes" is no answer."""
+    settings = account(sandbox, database, guard_relations="10")
+    await syncd("pull", cwd=tmp_path, **settings)
+    touched = await _slip(store)
+    await syncd("drain", cwd=tmp_path, **settings)
+    jan = ("--actor", "Jan Bos", "--reason", "[new] names")
+    await syncd("outbox", "approve", "1", "--yes", *jan, cwd=tmp_path, **settings)
+    await syncd("drain", cwd=tmp_path, **settings)
+    await run_sql(store, "UPDATE syncd.entries SET status = 'verified' WHERE status = 'accepted'")
+    await run_sql(store, "UPDATE syncd.entries SET status = 'diverged' WHERE relation_id <= 2")
+    (decided_at,) = (await rows(store, "SELECT decided_at FROM syncd.decisions"))[0].values()
+    by = f"by Jan Bos at {decided_at.astimezone():%Y-%m-%d %H:%M:%S}"
+    page = (await syncd("outbox", "holds", "1", cwd=tmp_path, **settings)).out
+    assert f"\nApproved {by}: [new] names\n" in page
+    kept = f"{touched} changes of {touched} relations are kept of it: {touched - 2} verified, 2 diverged."
+    assert page.endswith(f"\n{kept}\n")
+    assert "Approving" not in page
+    summary = (await syncd("outbox", "holds", "1", "--json", cwd=tmp_path, **settings)).json()["summary"]
+    assert (summary["verdict"]["verb"], summary["verdict"]["actor"]) == ("approve", "Jan Bos")
+    became = {"changes": touched, "relations": touched, "statuses": {"verified": touched - 2, "diverged": 2}}
+    assert summary["became"] == became
+    again = await syncd("outbox", "approve", "1", "--yes", cwd=tmp_path, **settings)
+    assert again.code == 0, again.both
+    assert again.out.endswith(f"\nhold 1 was approved already {by}; there is nothing left to do\n")
+    document = (await syncd("outbox", "approve", "1", "--yes", "--json", cwd=tmp_path, **settings)).json()
+    assert (document["is_repeat"], document["changes"]) == (True, 0)
+    refused = await syncd("outbox", "reject", "1", "--yes", cwd=tmp_path, **settings)
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err.startswith(f"syncd: hold 1 was approved already {by}; ")
+    await run_sql(store, "DELETE FROM syncd.entries")
+    page = (await syncd("outbox", "holds", "1", cwd=tmp_path, **settings)).out
+    assert page.endswith("\nNone of its changes is kept any more.\n")
+
+
+async def test_a_decision_that_was_left_half_carried_out_is_shown_and_finished(
+    tmp_path: Path, sandbox: Sandbox, database: str, store: Store
+) -> None:
+    """A killed approve has decided; the same command goes on and asks nothing, whoever types it."""
+    settings = account(sandbox, database, guard_relations="10")
+    await syncd("pull", cwd=tmp_path, **settings)
+    touched = await _slip(store)
+    await syncd("drain", cwd=tmp_path, **settings)
+    async with store.begin() as connection:
+        await decide(connection, 1, HoldStatus.REJECTED, "jan", None)
+    page = (await syncd("outbox", "holds", "1", cwd=tmp_path, **settings)).out
+    assert f"{touched} held." in page
+    assert f"{touched} do not follow yet; the daemon sees to them, or `syncd outbox reject 1`.\n" in page
+    ended = await _on_a_terminal(tmp_path, settings, "", "reject", "1")
+    assert f"; {touched} changes that had not followed are skipped now\n" in ended.out
+    assert (ended.code, "Reject hold" in ended.out) == (0, False)
+    assert {row["status"] for row in await rows(store, "SELECT status FROM syncd.entries")} == {"skipped"}
+
+
 @pytest.mark.parametrize(("answer", "sent"), [("y\n", True), ("n\n", False)])
 async def test_on_a_terminal_the_person_is_asked(
     tmp_path: Path, sandbox: Sandbox, database: str, store: Store, answer: str, sent: bool
@@ -187,11 +244,11 @@ async def test_on_a_terminal_the_person_is_asked(
     assert _slipped(sandbox) == (touched if sent else 0)
 
 
-async def _on_a_terminal(cwd: Path, settings: dict[str, str], answer: str) -> Ended:
-    """Run approve with a terminal to ask on, and type the answer."""
+async def _on_a_terminal(cwd: Path, settings: dict[str, str], answer: str, *command: str) -> Ended:
+    """Decide with a terminal to ask on, and type the answer."""
     ours, theirs = pty.openpty()
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "syncd", "outbox", "approve"),
+        *(sys.executable, "-m", "syncd", "outbox", *(command or ("approve",))),
         cwd=cwd,
         env=environment(**settings),
         stdin=theirs,
