@@ -17,6 +17,7 @@ from syncd.policy.rounds import left_after
 from syncd.policy.states import EntryStatus
 from syncd.store.outbox_apply import Sought
 
+_DELIVERED = (EntryStatus.VERIFIED, EntryStatus.ACCEPTED)
 _OTHER_CALLS = "this version of syncd, or its settings, would send other calls than those planned"
 
 
@@ -104,6 +105,8 @@ class LaneOnItsWay:
 def _missing(planned: FiledEntry, fate: str | None) -> str:
     if fate is None:
         return f"{_called(planned)} ({planned.operation}) is not in the outbox"
+    if fate in _DELIVERED:
+        return f"{_called(planned)} ({planned.operation}) was delivered already ({fate})"
     return f"{_called(planned)} ({planned.operation}) is {fate} already"
 
 

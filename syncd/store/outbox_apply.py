@@ -133,22 +133,25 @@ class _Relation:
 async def _moved(
     connection: Connection, account_id: AccountId, lane: Any, entries: Sequence[Entry], sought: Sought
 ) -> Moved | _Relation:
-    """Compare the relation, the planned entries, and what came later; return the relation when all is as planned."""
+    """Compare the planned entries, the relation, and what came later; return the relation when all is as planned.
+
+    The entries come first: a delivered create is why its relation has a remote id.
+    """
     relation = _Relation(None, None)
     if sought.relation_id is not None:
         found = (await read_relations(connection, [sought.relation_id])).get(sought.relation_id)
         if found is None:
             return Moved("the relation is not there any more")
         relation = _Relation(*found)
-    if relation.remote_id != sought.remote_id:
-        return Moved("the relation has another remote id now")
-    if relation.email != sought.email:
-        return Moved("the relation has another e-mail address now")
     planned = [entry for entry in entries if entry.seq <= sought.upto]
     if sought.compare(planned, {}) is not None:
         rows = await connection.execute(_FATES, {"lane_id": lane.id, "upto": sought.upto})
         reason = sought.compare(planned, {row.seq: row.status for row in rows})
         return Moved(reason or "its entries are others now")
+    if relation.remote_id != sought.remote_id:
+        return Moved("the relation has another remote id now")
+    if relation.email != sought.email:
+        return Moved("the relation has another e-mail address now")
     later = {entry.facet for entry in entries if entry.seq > sought.upto}
     later.update((await _ask(connection, _CAPTURED, account_id, sought)).scalars())
     again = sorted(later & sought.facets)

@@ -94,7 +94,7 @@ async def test_a_facet_that_changed_again_is_refused(store: Store) -> None:
 
 
 _MOVES = {
-    "delivered": ("", "is accepted already"),
+    "delivered": ("", "was delivered already (accepted)"),
     "dead": ("UPDATE syncd.entries SET status = 'dead'", "is dead now, it was pending"),
     "held": ("UPDATE syncd.entries SET status = 'held'", "is held now, it was pending"),
     "tried": ("UPDATE syncd.entries SET attempts = 1", "was tried meanwhile"),
@@ -143,6 +143,25 @@ async def test_a_lane_that_moved_is_refused_and_left_alone(store: Store, move: s
         assert moved.fate is Fate.REFUSED
         assert reason in (moved.reason or "")
         assert [lane for lane in await c.lanes() if lane["relation_id"] == one] == before
+
+
+@pytest.mark.parametrize("is_moved", [False, True], ids=["as sent", "address moved since"])
+async def test_a_create_that_was_delivered_says_so_when_it_is_applied_again(store: Store, is_moved: bool) -> None:
+    """The new remote id is what delivering it brought; told as a move, it sends the operator looking for a culprit."""
+    async with circle(store) as c:
+        new = await _new_relation(c, "nieuw@x.example")
+        await _tag(c, new, 301)
+        await stage_all(store)
+        plan = await filed(c)
+        assert {lane.fate for lane in (await applied(c, plan)).lanes} == {Fate.SENT}
+        sent = writes(c)
+        if is_moved:
+            await c.edit("UPDATE crm.relations SET email = 'ander@x.example' WHERE id = :new", new=new)
+        (lane,) = (await applied(c, plan)).lanes
+        create = (await c.entries())[0]
+        told = f"entry {create['id']} (create_relation) was delivered already ({create['status']})"
+        assert (lane.fate, lane.sent, lane.reason) == (Fate.REFUSED, 0, told)
+        assert writes(c) == sent
 
 
 async def test_a_subscription_that_a_dead_drainer_may_have_sent_is_refused(store: Store) -> None:
