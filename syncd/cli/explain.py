@@ -21,6 +21,7 @@ from syncd.store.engine import Connection
 from syncd.store.explain import LocalEdit, read_edit, read_runs
 from syncd.store.explain_find import (
     RelationFound,
+    find_by_former_address,
     find_entry,
     find_relations,
     named_facets,
@@ -41,12 +42,14 @@ most_option = click.option(
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What is printed: of a relation its story, of one entry its edits, and either as a timeline."""
+    """What is printed: of a relation its story, of one entry its edits, and either as a timeline. ``former_address`` is
+    what the relation was asked for by, where it has that address no more."""
 
     relation: RelationFound | None
     story: Story | None
     edits: tuple[LocalEdit, ...]
     timeline: tuple[Event, ...]
+    former_address: str | None = None
 
 
 @click.group(name="explain")
@@ -63,8 +66,9 @@ def command() -> None:
 def relation_(relation: str, facet: str | None, account: str | None, most: int, as_json: bool) -> None:
     """Show a relation's values, and everything that led to them, in order of time.
 
-    EMAIL may be a local id or a remote id as well (id:12 and remote:12 leave no doubt). FACET narrows it: a column such
-    as last_name, or tag:VIP, field:CODE, group:TITLE, list:NAME; as stored (tag:5, profile, identity) it works too.
+    EMAIL may be an address that it had before and that nobody has now, and a local or a remote id as well (id:12 and
+    remote:12 leave no doubt). FACET narrows it: a column such as last_name, or tag:VIP, field:CODE, group:TITLE,
+    list:NAME; as stored (tag:5, profile, identity) it works too.
 
     \b
     Examples:
@@ -90,13 +94,13 @@ async def _relation(settings: Settings, key: str, facet: str | None, account: st
         await require_current(database.store)
         async with snapshot(database.store) as connection:
             await chosen_accounts(connection, account)
-            relation = await _find(connection, key, account)
+            relation, former = await _find(connection, key, account)
             named = await named_facets(connection, relation.account_id)
             chosen = None if facet is None else _chosen(choose(facet, named))
             story = await read_story(connection, relation, chosen, most=most)
     runs = {run.id: run for run in story.runs}
     events = timeline(story.edits, story.history, story.conflicts, runs, _called(named))
-    return Told(relation, story, story.edits, events)
+    return Told(relation, story, story.edits, events, former)
 
 
 async def _entry(settings: Settings, entry_id: int) -> Told:
@@ -114,14 +118,23 @@ async def _entry(settings: Settings, entry_id: int) -> Told:
     return Told(relations[0] if relations else None, None, edits, timeline(edits, (), (), runs, _called(named)))
 
 
-async def _find(connection: Connection, key: str, account: str | None) -> RelationFound:
-    """Return the one relation that is meant. Raises UsageError, which hides no address, with what there is."""
+async def _find(connection: Connection, key: str, account: str | None) -> tuple[RelationFound, str | None]:
+    """Return the one relation that is meant, and the key if it is an address that the relation had and has no more.
+
+    Raises UsageError, which hides no address, with what there is.
+    """
     found = await find_relations(connection, key, account)
     if len(found) == 1:
-        return found[0]
+        return found[0], None
     if found:
         which = ", ".join(f"id:{one.id} (account {one.account}, CRM {one.remote_id or 'none'})" for one in found)
         raise click.UsageError(f"{len(found)} relations may be meant by {key!r}: {which}; name one, or --account")
+    former = await find_by_former_address(connection, key, account) if "@" in key else ()
+    if len(former) == 1:
+        return former[0], key
+    if former:
+        which = ", ".join(f"id:{one.id} ({one.email or 'no address'} now, account {one.account})" for one in former)
+        raise click.UsageError(f"nobody has {key!r} any more; {len(former)} relations had it: {which}; name one")
     near = await near_addresses(connection, key, account)
     advice = f"; did you mean {' or '.join(near)}?" if near else ""
     raise click.UsageError(f"the mirror has no relation {key!r}{advice}")
@@ -143,7 +156,7 @@ def _print(told: Told, as_json: bool) -> None:
         return
     console = out()
     if told.relation is not None:
-        _head(told.relation)
+        _head(told.relation, told.former_address)
     if told.story is not None:
         _values(told.story)
     if not told.timeline:
@@ -160,12 +173,15 @@ def _print(told: Told, as_json: bool) -> None:
             console.print(Text(waits, style=BAD if edit.status in _BAD_ENDS else WARN))
 
 
-def _head(relation: RelationFound) -> None:
+def _head(relation: RelationFound, former_address: str | None) -> None:
     console = out()
     name = " ".join(filter(None, (relation.first_name, relation.suffix, relation.last_name)))
     head = Text(relation.email or "no e-mail address", style="bold")
     where = f"relation {relation.id}, CRM {relation.remote_id or 'not yet'}, account {relation.account}"
     console.print(head + Text(f"  {name}  {where}" if name else f"  {where}", style=QUIET))
+    if former_address is not None:
+        now = relation.email or "none"
+        console.print(Text(f"{former_address} is an address that it had before; it has {now} now.", style=WARN))
     if relation.missing_since is not None:
         console.print(Text(f"missing in the CRM since {time_of(relation.missing_since)}", style=BAD))
     console.print()

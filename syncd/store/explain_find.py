@@ -11,6 +11,7 @@ from sqlalchemy import text
 from syncd.domain.ids import AccountId
 from syncd.policy.facet_choice import NamedFacet
 from syncd.store.engine import Connection
+from syncd.store.outbox_address import leavers
 
 _MOST_ID = 2**63 - 1
 _CANDIDATES = 5000
@@ -40,19 +41,41 @@ class RelationFound:
     missing_since: datetime | None
 
 
-_SELECT = """
+_COLUMNS = """
     SELECT r.id, r.account_id, a.name AS account, r.remote_id, r.email, r.first_name, r.suffix, r.last_name, r.gender,
            r.type, r.customer, r.funnel_state, CAST(r.raw AS text) AS answer, r.first_seen_at, r.last_seen_at,
            r.changed_at, r.missing_since
+"""
+_SELECT = f"""
+    {_COLUMNS}
     FROM crm.accounts a JOIN crm.relations r ON r.account_id = a.id
-    WHERE (CAST(:account AS text) IS NULL OR a.name = :account) AND {which}
+    WHERE (CAST(:account AS text) IS NULL OR a.name = :account) AND {{which}}
     ORDER BY r.missing_since NULLS FIRST, r.id LIMIT 20
 """
 _BY_EMAIL = text(_SELECT.format(which="lower(r.email) = lower(:key)"))
 _BY_ID = text(_SELECT.format(which="r.id = :id"))
 _BY_REMOTE_ID = text(_SELECT.format(which="r.remote_id = :key"))
 
-# Read only when nothing was found, so it may look through the table.
+# Read only when nothing was found, so these two may look through a table: who left the address by a change that is not
+# delivered is found by index, who left it before in the history of relations.
+_BY_FORMER_ADDRESS = text(
+    f"""
+    {_COLUMNS}
+    FROM crm.accounts a
+    CROSS JOIN LATERAL (
+        SELECT relation_id FROM {leavers("a.id", "lower(:key)")} AS leaving
+        UNION
+        SELECT relation_id FROM syncd.captures c
+        WHERE c.account_id = a.id AND c.operation = 'change_email' AND lower(c.payload ->> 'old') = lower(:key)
+        UNION
+        SELECT row_id FROM syncd.changes c
+        WHERE c.account_id = a.id AND c.table_name = 'relations' AND lower(c.before ->> 'email') = lower(:key)
+    ) AS left_it
+    JOIN crm.relations r ON r.id = left_it.relation_id
+    WHERE (CAST(:account AS text) IS NULL OR a.name = :account)
+    ORDER BY r.missing_since NULLS FIRST, r.id LIMIT 20
+    """
+)
 _ALIKE = text(
     """
     SELECT lower(r.email) FROM crm.relations r JOIN crm.accounts a ON a.id = r.account_id
@@ -88,6 +111,15 @@ async def find_relations(connection: Connection, key: str, account: str | None) 
     if "@" in key:
         return await _rows(connection, "email", key, account)
     return await _rows(connection, "id", key, account) or await _rows(connection, "remote", key, account)
+
+
+async def find_by_former_address(
+    connection: Connection, address: str, account: str | None
+) -> tuple[RelationFound, ...]:
+    """Return the relations that had an address before, as far as the outbox and the history are kept. They may have it
+    again: ask only when nobody is found by it."""
+    binds = {"account": account, "key": address}
+    return tuple(RelationFound(**row) for row in (await connection.execute(_BY_FORMER_ADDRESS, binds)).mappings())
 
 
 async def near_addresses(connection: Connection, key: str, account: str | None) -> tuple[str, ...]:

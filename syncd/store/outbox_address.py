@@ -52,7 +52,7 @@ _LEAVES = """
 """
 
 
-def _leavers(account: str, address: str) -> str:
+def leavers(account: str, address: str) -> str:
     """Return the subquery of the changes away from an address, by index: fenced by OFFSET 0, or another order would be
     served by walking back through all entries."""
     return f"""
@@ -65,7 +65,7 @@ _LEFT = text(
     f"""
     SELECT w.id AS taker, l.id AS leaver
     FROM syncd.entries w
-    CROSS JOIN LATERAL {_leavers("w.account_id", _TAKES)} AS l
+    CROSS JOIN LATERAL {leavers("w.account_id", _TAKES)} AS l
     WHERE w.id = ANY (CAST(:ids AS bigint[])) AND l.id < w.id AND l.lane_id <> w.lane_id
     """
 )
@@ -83,7 +83,7 @@ _LEFT_BY_CAPTURES = text(
         SELECT -c.id AS id, c.relation_id FROM leaving c
         WHERE c.account_id = w.account_id AND c.address = {_TAKES} AND c.id < w.id
         UNION ALL
-        SELECT s.id, s.relation_id FROM {_leavers("w.account_id", _TAKES)} AS s
+        SELECT s.id, s.relation_id FROM {leavers("w.account_id", _TAKES)} AS s
     ) AS l
     WHERE l.relation_id <> w.relation_id
     """
@@ -139,7 +139,7 @@ _FATES = text(
 _TAKERS = text(
     f"""
     SELECT DISTINCT w.lane_id FROM syncd.entries w
-    CROSS JOIN LATERAL {_leavers("w.account_id", _TAKES)} AS l
+    CROSS JOIN LATERAL {leavers("w.account_id", _TAKES)} AS l
     WHERE w.facet = 'identity' AND w.status = 'pending' AND w.account_id = :account_id AND w.reasserts IS NULL
       AND l.id < w.id AND l.lane_id <> w.lane_id
     """
@@ -149,7 +149,7 @@ _OTHERS = text(
     f"""
     SELECT DISTINCT g.lane_id, r.remote_id
     FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:addresses AS text[])) AS g (lane_id, address)
-    CROSS JOIN LATERAL {_leavers(":account_id", "g.address")} AS l
+    CROSS JOIN LATERAL {leavers(":account_id", "g.address")} AS l
     JOIN crm.relations r ON r.id = l.relation_id
     WHERE l.lane_id <> g.lane_id AND r.remote_id IS NOT NULL AND NOT {_HAS_MOVED_ON}
     """

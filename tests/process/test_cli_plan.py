@@ -220,6 +220,33 @@ async def test_explain_tells_the_chain_in_order(door: Door) -> None:
     assert [event["what"] for event in alone["timeline"]] == ["edit", "entry", "try", "settled"]
 
 
+async def test_explain_finds_a_relation_by_the_address_that_it_had(door: Door) -> None:
+    """The customer on the telephone gives the old one; three strangers are no answer to that."""
+    who, _, address = await door.relation()
+    await door.sql(f"UPDATE crm.relations SET email = 'moved@x.example' WHERE id = {who}")
+    drained = await door.run("drain")
+    assert drained.code == 0, drained.both
+    told = await door.run("explain", "relation", address.upper())
+    assert told.code == 0, told.both
+    said = f"{address.upper()} is an address that it had before; it has moved@x.example now."
+    assert told.out.startswith("moved@x.example  ")
+    assert said in told.out
+    document = (await door.run("explain", "relation", address, "--json")).json()
+    assert (document["relation"]["id"], document["former_address"]) == (who, address)
+    now = (await door.run("explain", "relation", "moved@x.example", "--json")).json()
+    assert (now["relation"]["id"], now["former_address"]) == (who, None)
+    ((other,),) = await door.sql(f"SELECT min(id) FROM crm.relations WHERE id <> {who}")
+    await door.sql(f"UPDATE crm.relations SET email = '{address}' WHERE id = {other}")
+    taken = (await door.run("explain", "relation", address, "--json")).json()
+    assert (taken["relation"]["id"], taken["former_address"]) == (other, None)
+    await door.sql(f"UPDATE crm.relations SET email = 'too@x.example' WHERE id = {other}")
+    several = await door.run("explain", "relation", address)
+    assert is_one_clear_failure(several, 2)
+    assert "any more; 2 relations had it: " in several.err
+    assert f"id:{who} (moved@x.example now, account default)" in several.err
+    assert f"id:{other} (too@x.example now, account default)" in several.err
+
+
 async def test_explain_of_nobody_names_the_nearest(door: Door) -> None:
     """One sentence, the neighbours' addresses readable, exit code 2."""
     _, _, address = await door.relation()

@@ -10,7 +10,14 @@ from syncd.domain.account import Account
 from syncd.policy.facet_choice import Choice, NamedFacet
 from syncd.store import Store
 from syncd.store.explain import read_edit
-from syncd.store.explain_find import RelationFound, find_entry, find_relations, named_facets, near_addresses
+from syncd.store.explain_find import (
+    RelationFound,
+    find_by_former_address,
+    find_entry,
+    find_relations,
+    named_facets,
+    near_addresses,
+)
 from syncd.store.explain_story import Story, read_story
 from tests.support.claims import account_with, changed, claimed_one, delivered, entry_of, failed, settled
 from tests.support.lanes import add, create, email, field, profile, remove
@@ -55,6 +62,48 @@ async def test_an_address_that_two_accounts_know_finds_both(store: Store) -> Non
         a=other.id,
     )
     assert {found.account for found in await _find(store, "1@x.example")} == {"default", "other"}
+
+
+async def _find_former(store: Store, address: str, account: str | None = None) -> list[int]:
+    async with store.begin() as connection:
+        return [found.id for found in await find_by_former_address(connection, address, account)]
+
+
+async def test_a_relation_is_found_by_an_address_that_it_had(store: Store) -> None:
+    """Customers name the address that they wrote from: it is known while the change away from it is captured, waits,
+    or was given up."""
+    account = await account_with(store, 3)
+    await run_sql(store, "UPDATE crm.relations SET email = 'new@x.example' WHERE id = 1")
+    assert await _find_former(store, "1@X.example") == [1]
+    await stage_all(store)
+    await run_sql(store, "DELETE FROM syncd.changes")
+    for status in ("pending", "dead", "skipped"):
+        await run_sql(store, "UPDATE syncd.entries SET status = :status", status=status)
+        assert await _find_former(store, "1@X.example") == [1]
+    assert await _find_former(store, "1@x.example", account.name) == [1]
+    assert await _find_former(store, "1@x.example", "other") == []
+    assert await _find_former(store, "new@x.example") == []
+
+
+async def test_a_delivered_address_change_is_found_in_the_history(store: Store) -> None:
+    """The outbox forgets what was delivered; the history of relations is kept by a setting of its own."""
+    account = await account_with(store, 3)
+    await run_sql(store, "UPDATE crm.relations SET email = 'new@x.example' WHERE id = 1")
+    await stage_all(store)
+    await settled(store, account, delivered(await claimed_one(store, account)))
+    await run_sql(store, "DELETE FROM syncd.entries")
+    assert await _find_former(store, "1@x.example") == [1]
+
+
+async def test_several_that_had_an_address_are_all_found(store: Store) -> None:
+    """An address of a whole family goes round; the command asks which."""
+    await account_with(store, 3)
+    await run_sql(store, "UPDATE crm.relations SET email = 'a@x.example' WHERE id = 1")
+    await run_sql(store, "UPDATE crm.relations SET email = '1@x.example' WHERE id = 2")
+    await stage_all(store)
+    await run_sql(store, "UPDATE crm.relations SET email = 'b@x.example' WHERE id = 2")
+    assert await _find_former(store, "1@x.example") == [1, 2]
+    assert await _find_former(store, "2@x.example") == [2]
 
 
 async def test_a_mistyped_address_has_neighbours(store: Store) -> None:
