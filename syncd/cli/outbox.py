@@ -13,7 +13,7 @@ from rich.text import Text
 
 from syncd.cli import outbox_accounts, outbox_holds, session
 from syncd.cli.deciding import actor_option, reason_option, settle_window_s
-from syncd.cli.page import BAD, GOOD, QUIET, WARN, json_option, number, out, print_json, span, table
+from syncd.cli.page import BAD, GOOD, QUIET, WARN, account_option, json_option, number, out, print_json, span, table
 from syncd.clock import SystemClock
 from syncd.domain.errors import UserError
 from syncd.policy.states import EntryStatus
@@ -38,6 +38,8 @@ from syncd.store.schema import require_current
 ENTRY_ID = click.IntRange(1, 2**63 - 1)
 _COLOURS = {"pending": "", "held": WARN, "dead": BAD, "parked": BAD, "diverged": WARN, "skipped": QUIET}
 _WAITING_FOR_YOU = ("dead", "parked", "diverged")
+# As many as one transaction may retry: it keeps their lanes locked, and what is staged for them waits.
+_AT_ONCE = 1000
 T = TypeVar("T")
 
 
@@ -120,22 +122,43 @@ def show(entry_id: int, as_json: bool) -> None:
 
 
 @command.command(name="retry", short_help="Send again, with a fresh budget.")
-@click.argument("entry_ids", type=ENTRY_ID, nargs=-1, required=True)
+@click.argument("entry_ids", type=ENTRY_ID, nargs=-1)
+@click.option("--operation", help="Instead of numbers: the dead changes of this kind, such as subscribe.")
+@account_option
 @click.option(
     "--as-new", is_flag=True, help="You have looked in the CRM: it was not applied. Send without reading back."
 )
 @actor_option
 @reason_option
 @json_option
-def retry(entry_ids: tuple[int, ...], as_new: bool, actor: str, reason: str | None, as_json: bool) -> None:
+def retry(
+    entry_ids: tuple[int, ...],
+    operation: str | None,
+    account: str | None,
+    as_new: bool,
+    actor: str,
+    reason: str | None,
+    as_json: bool,
+) -> None:
     """Send dead, parked, diverged or held changes again, with a fresh budget; all of them or none.
 
-    Refused for a change that would undo a later one of the same facet.
+    Refused for a change that would undo a later one of the same facet. With --operation, and perhaps --account: what is
+    dead of one kind, for when the cause is mended that killed them all; the oldest thousand at a time.
     """
     settings = session.begin().settings
+    left = 0
+    if operation is not None:
+        if entry_ids:
+            raise click.UsageError("give either the numbers of changes or --operation")
+        entry_ids, left = _dead(settings, operation, account)
+    elif not entry_ids or account is not None:
+        raise click.UsageError("give the numbers of changes, or --operation and perhaps --account")
     retry_all = partial(retry_entries, entry_ids=entry_ids, as_new=as_new, actor=actor, reason=reason)
     session.run(lambda: _read(settings, retry_all))
     _done("retried", entry_ids, as_json)
+    if left:
+        more = f"{number(left)} more are dead; the same command retries them"
+        print(f"syncd: {more}", file=sys.stderr) if as_json else out().print(more)
 
 
 @command.command(name="skip", short_help="Give up; what waits behind goes on.")
@@ -186,6 +209,15 @@ async def _read(settings: Settings, ask: Callable[[Connection], Awaitable[T]]) -
         await require_current(database.store)
         async with database.store.begin() as connection:
             return await ask(connection)
+
+
+def _dead(settings: Settings, operation: str, account: str | None) -> tuple[tuple[int, ...], int]:
+    """Return the oldest dead changes of an operation, and how many more there are. Raises UserError where none is."""
+    selection = Selection((EntryStatus.DEAD.value,), account=account, operation=operation, most=_AT_ONCE)
+    listed = session.run(lambda: _read(settings, lambda connection: _list(connection, selection, by_reason=False)))
+    if not listed.entries:
+        raise UserError(f"no change of kind {operation!r} is dead; `syncd outbox list` shows what there is")
+    return tuple(entry.id for entry in listed.entries), listed.left_out
 
 
 async def _count(connection: Connection, selection: Selection) -> dict[str, int]:

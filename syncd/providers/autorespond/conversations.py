@@ -115,4 +115,5 @@ def _switched_off(operation: str) -> Conversation:
     yield from ()
     return Rejected(
         f"operation {operation} is switched off; add it to SYNCD_ALLOWED_OPERATIONS and run syncd outbox retry"
+        f" --operation {operation}"
     )
