@@ -30,7 +30,8 @@ from syncd.store.mirror import (
     subscriptions,
 )
 from syncd.store.mirror.membership import Pair
-from syncd.store.mirror.scope import Seen
+from syncd.store.mirror.scope import Gone, Seen
+from syncd.store.mirror.touched import not_left
 
 # Relations that only an invoice names, and only by address; and what answers with one relation or with none.
 ADDRESSES = "invoice_relations"
@@ -78,13 +79,19 @@ async def _write_links(
     doubts = await group_members.prove(connection, scope, group.due.id, pairs, is_whole=not group.warnings)
     found = await group_members.difference(connection, scope, group.due.id, pairs)
     gone = group_members.lacking(found)
-    lost = len(gone.keys)
-    if witness.judge(gone.known, lost, len(group.rows), context.policy.member_witness) is witness.Verdict.REFUSED:
-        await misgivings.believe_absence(connection, absence(gone.known, lost, len(group.rows)))
+    if _is_refused(context, group, gone):
+        gone = await not_left(connection, scope, gone, group.due.id)
+    if _is_refused(context, group, gone):
+        await misgivings.believe_absence(connection, absence(gone.known, len(gone.keys), len(group.rows)))
     if group.warnings:
         found = replace(found, gone=())  # a record that could not be read may be any of them
     links = await group_members.write_links(connection, scope, found)
     return replace(links, received=0, unchanged=0).warned(*group.warnings, *doubts)
+
+
+def _is_refused(context: Context, group: Shown, gone: Gone) -> bool:
+    rule = context.policy.member_witness
+    return witness.judge(gone.known, len(gone.keys), len(group.rows), rule) is witness.Verdict.REFUSED
 
 
 async def write_shown(

@@ -193,11 +193,13 @@ async def _is_credible(
     if tally.shown or tally.is_over:
         return True
     async with context.store.begin() as connection:
-        parents, _ = await holders(connection, stream.name, [one.due.id for one in shown if not one.is_absent])
+        parents, _ = await holders(
+            connection, context.account.id, stream.name, [one.due.id for one in shown if not one.is_absent]
+        )
         if parents == 0:
             return True
         other = await other_holder(connection, context.account.id, stream.name, tried)
-        _, held = await holders(connection, stream.name, tally.misgivings.parents)
+        _, held = await holders(connection, context.account.id, stream.name, tally.misgivings.parents)
     answer = None if other is None else await _ask(context, stream, other, stack, tally)
     if answer is not None and answer.rows:
         tally.shown += len(answer.rows)

@@ -42,7 +42,8 @@ async def difference(connection: Connection, scope: Scope, group_id: int, shown:
 def lacking(found: Difference) -> Gone:
     """Return how many members the answer should have shown, and those it did not."""
     gone = [pair for pair in found.gone if found.rows[pair]["missing_since"] is None]
-    return Gone(found.known, tuple(str(relation_id) for relation_id, _ in gone))
+    ids = tuple(relation_id for relation_id, _ in gone)
+    return Gone(found.known, tuple(map(str, ids)), ids)
 
 
 async def write_links(connection: Connection, scope: Scope, found: Difference) -> Written:
