@@ -19,6 +19,7 @@ from syncd.settings import Settings
 from syncd.store.accounts import chosen_accounts
 from syncd.store.engine import Connection
 from syncd.store.explain import LocalEdit, read_edit, read_runs
+from syncd.store.explain_answer import Answer
 from syncd.store.explain_find import (
     RelationFound,
     find_by_former_address,
@@ -32,6 +33,7 @@ from syncd.store.outbox_plan import snapshot
 from syncd.store.schema import require_current
 
 _COLOURS = {"edit": WARN, "settled": GOOD, "proof": GOOD, "conflict": BAD, "hold": WARN, "entry": QUIET, "pull": "cyan"}
+_MOST_SHOWN = 400
 _BAD_ENDS = frozenset({"dead", "parked", "diverged"})
 
 account_option = click.option("--account", metavar="NAME", help="Only this account, where several know the address.")
@@ -64,7 +66,7 @@ def command() -> None:
 @most_option
 @json_option
 def relation_(relation: str, facet: str | None, account: str | None, most: int, as_json: bool) -> None:
-    """Show a relation's values, and everything that led to them, in order of time.
+    """Show a relation's values, what the CRM said of them, and everything that led to them, in order of time.
 
     EMAIL may be an address that it had before and that nobody has now, and a local or a remote id as well (id:12 and
     remote:12 leave no doubt). FACET narrows it: a column such as last_name, or tag:VIP, field:CODE, group:TITLE,
@@ -97,7 +99,7 @@ async def _relation(settings: Settings, key: str, facet: str | None, account: st
             relation, former = await _find(connection, key, account)
             named = await named_facets(connection, relation.account_id)
             chosen = None if facet is None else _chosen(choose(facet, named))
-            story = await read_story(connection, relation, chosen, most=most)
+            story = await read_story(connection, relation, chosen, most=most, called=_called(named))
     runs = {run.id: run for run in story.runs}
     events = timeline(story.edits, story.history, story.conflicts, runs, _called(named))
     return Told(relation, story, story.edits, events, former)
@@ -159,6 +161,7 @@ def _print(told: Told, as_json: bool) -> None:
         _head(told.relation, told.former_address)
     if told.story is not None:
         _values(told.story)
+        _answers(told.story)
     if not told.timeline:
         console.print(Text("Nothing is known to have happened to it.", style=QUIET))
         return
@@ -200,6 +203,33 @@ def _values(story: Story) -> None:
         if any(value.protected_by for value in values):
             console.print(Text("No pull overwrites a value whose edit waits here.", style=QUIET))
         console.print()
+
+
+def _answers(story: Story) -> None:
+    """What the CRM said of each, when, and which pull heard it: what the values above are to be held against."""
+    if not story.answers:
+        return
+    rows = [
+        [answer.name, _said(answer), time_of(answer.received_at) if answer.received_at else "-", _by(answer)]
+        for answer in story.answers
+    ]
+    out().print(table("What the CRM said", ["", "~answer", "last heard", "~by"], rows))
+    out().print()
+
+
+def _said(answer: Answer) -> str:
+    if answer.record is None:
+        return answer.words
+    cut = answer.record if len(answer.record) <= _MOST_SHOWN else f"{answer.record[:_MOST_SHOWN]}... (cut; --json: all)"
+    return f"{answer.words}: {cut}"
+
+
+def _by(answer: Answer) -> str:
+    if answer.run is not None:
+        return window_of(answer.run)
+    if answer.entry_id is not None:
+        return f"its answer to entry {answer.entry_id}"
+    return "-" if answer.received_at is None else "a pull that is not kept any more"
 
 
 def _row(value: MirroredValue) -> list[object]:

@@ -14,10 +14,12 @@ What is hidden (``redaction``):
   ``admin``, ``password``, ``token``, ``email``, ``fieldValue``, credentials headers, passwords inside URLs;
 * e-mail addresses, wherever they stand. The one exception: a field named ``email`` of our own debug events.
 
+A CRM's record that a command shows goes through ``redact_record``: secrets by name or value are hidden, addresses stay.
+
 Redaction never raises: a line that cannot be redacted is replaced, not let through.
 """
 
-from syncd.log.redaction import add_secrets, redact
+from syncd.log.redaction import add_secrets, redact, redact_record
 from syncd.log.sink import configure, get
 
-__all__ = ["add_secrets", "configure", "get", "redact"]
+__all__ = ["add_secrets", "configure", "get", "redact", "redact_record"]

@@ -5,6 +5,7 @@ Cheap where nothing can match: plain substring searches decide which of the expr
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 
@@ -34,6 +35,8 @@ SENSITIVE_FIELDS = frozenset(
     {"password", "passwd", "secret", "token", "api_key", "apikey", "credentials", "authorization", "auth", "dsn"}
 )
 """Names under which an event's field is hidden whatever it holds."""
+
+_NEVER_SHOWN = SENSITIVE_FIELDS | {"pwd", "client_secret", "access_token", "refresh_token", "access_code", "cookie"}
 
 _forms: tuple[str, ...] = ()
 _bounded: tuple[re.Pattern[str], ...] = ()
@@ -72,6 +75,14 @@ def redact_registered(text: str) -> str:
     return text
 
 
+def redact_record(text: str) -> str:
+    """Return a CRM's record, JSON as text, without secrets. Addresses stay: it is shown to whoever asked for them."""
+    try:
+        return json.dumps(_without_secrets(json.loads(text)), ensure_ascii=False)
+    except Exception:  # noqa: BLE001 (as above: what cannot be read is not let through)
+        return json.dumps("<record withheld: it could not be redacted>")
+
+
 def redact_field(name: str, value: object) -> object:
     """Return a named value as plain as JSON, without named secrets and addresses.
 
@@ -80,6 +91,26 @@ def redact_field(name: str, value: object) -> object:
     if name.lower() in SENSITIVE_FIELDS and value is not None:
         return HIDDEN
     return _plain(value)
+
+
+def _without_secrets(value: object) -> object:
+    match value:
+        case dict():
+            return {
+                redact_registered(key): HIDDEN if _is_secret(key) else _without_secrets(item)
+                for key, item in value.items()
+            }
+        case list():
+            return [_without_secrets(item) for item in value]
+        case _:
+            told = str(value)
+            shown = redact_registered(told)
+            return value if shown == told else shown
+
+
+def _is_secret(name: str) -> bool:
+    plain = name.lower().replace("-", "").replace("_", "")
+    return any(plain == hidden.replace("_", "") for hidden in _NEVER_SHOWN)
 
 
 def _plain(value: object) -> object:

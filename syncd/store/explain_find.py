@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from sqlalchemy import text
 
 from syncd.domain.ids import AccountId
+from syncd.log import redact_record
 from syncd.policy.facet_choice import NamedFacet
 from syncd.store.engine import Connection
 from syncd.store.outbox_address import leavers
@@ -20,7 +21,8 @@ _LIKE = 0.6
 
 @dataclass(frozen=True, slots=True)
 class RelationFound:
-    """One relation of the mirror as it is now. ``answer`` is the JSON text that the CRM last told it with."""
+    """One relation of the mirror as it is now. ``answer`` is the JSON text that the CRM last told it with, without
+    secrets."""
 
     id: int
     account_id: AccountId
@@ -156,4 +158,5 @@ async def _rows(connection: Connection, by: str, key: str, account: str | None) 
         if not (key.isascii() and key.isdigit() and int(key) <= _MOST_ID):
             return ()
         binds = {"account": account, "id": int(key)}
-    return tuple(RelationFound(**row) for row in (await connection.execute(statement, binds)).mappings())
+    found = (await connection.execute(statement, binds)).mappings()
+    return tuple(RelationFound(**{**row, "answer": row["answer"] and redact_record(row["answer"])}) for row in found)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 
 import msgspec
 
@@ -25,6 +26,7 @@ from syncd.store.explain import (
     read_runs,
     seen_by,
 )
+from syncd.store.explain_answer import Answer, Heard, answers
 from syncd.store.explain_find import RelationFound
 
 # Which pulls show the rows of which table. Free fields cannot be read at all.
@@ -34,6 +36,8 @@ _STREAMS = {
     "group_members": ("group_members",),
     "list_subscriptions": ("relation_subscriptions",),
 }
+# Of a relation whose own record is kept: which pulls show that. Orders and invoices only name it.
+_RECORDS = ("relation_details", "group_members", "invoice_relations")
 _READ_BY = {
     "relations": "relation_details",
     "relation_tags": "relation_tags",
@@ -75,6 +79,7 @@ class Story:
     relation: RelationFound
     chosen: Choice | None
     values: tuple[MirroredValue, ...]
+    answers: tuple[Answer, ...]
     edits: tuple[LocalEdit, ...]
     history: tuple[HistoryLine, ...]
     conflicts: tuple[ConflictLine, ...]
@@ -82,8 +87,16 @@ class Story:
     runs: tuple[RunFound, ...]
 
 
-async def read_story(connection: Connection, relation: RelationFound, chosen: Choice | None, *, most: int) -> Story:
-    """Gather the newest ``most`` local changes and history lines of a relation, or of what was chosen of it."""
+async def read_story(
+    connection: Connection,
+    relation: RelationFound,
+    chosen: Choice | None,
+    *,
+    most: int,
+    called: Mapping[str, str] = MappingProxyType({}),
+) -> Story:
+    """Gather the newest ``most`` local changes and history lines of a relation, or of what was chosen of it. ``called``
+    are the names of facets, for those that the relation does not have."""
     facets, column = (None, None) if chosen is None else (chosen.facets, chosen.column)
     edits = await read_edits(connection, relation.account_id, relation.id, facets, most)
     edits = tuple(edit for edit in edits if column is None or _speaks_of(edit, column))
@@ -97,9 +110,10 @@ async def read_story(connection: Connection, relation: RelationFound, chosen: Ch
     seen = await _seen(connection, relation, links)
     sources = _Sources(history, runs, seen, {line.stream: line.read_at for line in readings}, edits)
     values = _column_values(relation, chosen, sources) + _link_values(links, sources)
+    said = answers(Heard(relation, links, history, edits, runs, seen, called), chosen)
     wants_row = chosen is None or chosen.column is not None or bool({"identity", "profile"} & set(chosen.facets))
     kept = conflicts if wants_row else ()
-    return Story(relation, chosen, values, edits, history, kept, readings, tuple(runs.values()))
+    return Story(relation, chosen, values, said, edits, history, kept, readings, tuple(runs.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +143,12 @@ async def _seen(
     connection: Connection, relation: RelationFound, links: Sequence[LinkLine]
 ) -> dict[tuple[str, datetime], RunFound | None]:
     """Find the pulls that saw the rows last; many rows were seen by one."""
+    streams = _STREAMS if relation.answer is None else {**_STREAMS, "relations": _RECORDS}
     wanted = {("relations", relation.last_seen_at)} | {(link.table_name, link.last_seen_at) for link in links}
     return {
-        (table, at): await seen_by(connection, relation.account_id, _STREAMS[table], at)
+        (table, at): await seen_by(connection, relation.account_id, streams[table], at)
         for table, at in sorted(wanted)
-        if table in _STREAMS
+        if table in streams
     }
 
 

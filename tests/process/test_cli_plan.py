@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -269,3 +270,77 @@ async def test_addresses_are_shown_and_never_logged(door: Door) -> None:
         assert ended.code == 0, ended.both
         assert address not in ended.err
         assert address.lower() not in ended.err
+
+
+async def test_explain_shows_what_the_crm_said_of_a_column(door: Door) -> None:
+    """The value here and the CRM's own word for it, side by side, whoever moved since."""
+    who, remote_id, address = await door.relation()
+    theirs = door.sandbox.world.relations[remote_id].last_name
+    await door.sql(f"UPDATE crm.relations SET last_name = 'Van hier' WHERE id = {who}")
+    shown = await door.run("explain", "relation", address, "last_name")
+    (line,) = [line for line in _said(shown.out) if line.startswith("last_name")]
+    run = (await door.sql("SELECT max(id) FROM syncd.runs WHERE stream = 'group_members'"))[0][0]
+    assert f'{{"lastName":"{theirs}"}}' in line
+    assert re.search(rf"its record: .*\d\d:\d\d  group_members, run {run}$", line.rstrip())
+    (answer,) = (await door.run("explain", "relation", address, "last_name", "--json")).json()["story"]["answers"]
+    assert (answer["name"], answer["facet"], answer["record"]) == ("last_name", "profile", f'{{"lastName":"{theirs}"}}')
+    assert (answer["run"]["id"], answer["run"]["stream"]) == (run, "group_members")
+    assert answer["received_at"] is not None
+
+
+async def test_explain_of_a_whole_relation_shows_its_record_without_secrets(door: Door) -> None:
+    """The record as it came: what a report to the vendor quotes. A key in it is nobody's business."""
+    who, remote_id, address = await door.relation()
+    key = door.settings["autorespond_key"]
+    odd = json.dumps({"password": "hunter2", "note": f"of {key}", "long": "x" * 600})
+    async with door.store.begin_remote() as connection:
+        raw = f"raw || '{odd}'".replace(":", "\\:")
+        await connection.execute(text(f"UPDATE crm.relations SET raw = {raw} WHERE id = {who}"))
+    ended = await door.run("explain", "relation", address)
+    (line,) = [line for line in _said(ended.out) if line.startswith("relation")]
+    told = await door.run("explain", "relation", address, "--json")
+    (whole,) = [answer for answer in told.json()["story"]["answers"] if answer["name"] == "relation"]
+    record = json.loads(whole["record"])
+    assert record["id"] == remote_id
+    assert (record["password"], record["note"], len(record["long"])) == ("<redacted>", "of <redacted>", 600)
+    assert "(cut; --json: all)" in ended.out
+    assert "its record: {" in line
+    for page in (ended.both, told.both):
+        assert key not in page
+        assert "hunter2" not in page
+
+
+async def test_explain_says_in_words_what_was_said_of_links(door: Door) -> None:
+    """Of a tag, a group, a list and a field no record is kept; nothing at all would look like nothing known."""
+    assert (await door.run("pull", "lists", "fields", "relation_subscriptions")).code == 0
+    tagged = await door.sql("SELECT relation_id, tag_id FROM crm.relation_tags ORDER BY 1, 2 LIMIT 1")
+    grouped = await door.sql("SELECT relation_id, group_id FROM crm.group_members ORDER BY 1, 2 LIMIT 1")
+    listed = await door.sql("SELECT relation_id, list_id, status FROM crm.list_subscriptions ORDER BY 1, 2 LIMIT 1")
+    (code, field) = (await door.sql("SELECT code, id FROM crm.fields WHERE is_writable ORDER BY id LIMIT 1"))[0]
+    await door.sql(
+        f"INSERT INTO crm.relation_fields (relation_id, field_id, value) VALUES ({tagged[0][0]}, {field}, 'x')"
+    )
+    assert (await door.run("drain")).code == 0
+    entry = (await door.sql("SELECT id FROM syncd.entries"))[0][0]
+    for who, facet, words, by in (
+        (tagged[0][0], f"tag:{tagged[0][1]}", "shown among the relation's tags", "relation_tags, run"),
+        (grouped[0][0], f"group:{grouped[0][1]}", "shown among the group's members", "group_members, run"),
+        (listed[0][0], f"list:{listed[0][1]}", f"shown as {listed[0][2]}", "relation_subscriptions, run"),
+        (tagged[0][0], f"field:{code}", "said yes to it (answer 200)", f"its answer to entry {entry}"),
+    ):
+        lines = " ".join(_said((await door.run("explain", "relation", f"id:{who}", facet)).out))
+        assert words in lines, lines
+        assert by in lines, lines
+        told = (await door.run("explain", "relation", f"id:{who}", facet, "--json")).json()
+        (answer,) = told["story"]["answers"]
+        assert words in answer["words"]
+        assert answer["record"] is None
+        assert answer["received_at"] is not None
+        assert answer["entry_id"] == entry if "field" in facet else f"{answer['run']['stream']}, run" == by
+
+
+def _said(page: str) -> list[str]:
+    """The lines of the part that tells the CRM's answers."""
+    lines = [line.rstrip() for line in page.splitlines()]
+    start = lines.index("What the CRM said") + 2
+    return lines[start : lines.index("", start)]

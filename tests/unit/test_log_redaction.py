@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncd.log import redact
+from syncd.log import redact, redact_record
 from tests.support.logs import registered_secrets
 
 SECRET = 'p@ss w/rd+"quote\\d&é='
@@ -117,3 +117,26 @@ def test_redaction_of_hostile_text_takes_no_time() -> None:
     for text in ("a" * 50_000 + "@", "://:@" * 10_000, "'key':'" * 10_000, "key=" * 10_000, "a.@" * 10_000):
         redact(text)
     assert time.perf_counter() - started < 5
+
+
+def test_a_record_keeps_its_addresses_and_loses_its_secrets() -> None:
+    """It is shown to whoever asked for this address; a secret by name or by value is shown to nobody."""
+    with registered_secrets("s3cr3t-k3y", "12345678"):
+        told = redact_record(
+            '{"email": "jan@x.example", "apiKey": "abc", "deep": [{"access-token": {"a": 1}, "n": 12345678}],'
+            ' "note": "use s3cr3t-k3y", "n": 1, "none": null}'
+        )
+    assert json.loads(told) == {
+        "email": "jan@x.example",
+        "apiKey": "<redacted>",
+        "deep": [{"access-token": "<redacted>", "n": "<redacted>"}],
+        "note": "use <redacted>",
+        "n": 1,
+        "none": None,
+    }
+
+
+def test_a_record_that_cannot_be_read_is_withheld() -> None:
+    """Text that is no JSON may be anything."""
+    assert "secret" not in redact_record('{"a": secret')
+    assert isinstance(json.loads(redact_record('{"a": secret')), str)
