@@ -406,11 +406,20 @@ async def test_an_outage_opens_the_breaker_and_spends_few_attempts(store: Store)
             assert c.sandbox.requests.by_operation["tag_add"] <= 8
             states = await rows(store, "SELECT breaker_state FROM syncd.account_states")
             assert states[0]["breaker_state"] in ("open", "half_open")
+            assert await _told(store) == [("breaker", "account", 1, True)]
             c.sandbox.faults.clear(number)
             await c.sandbox.journal.until(lambda j: len(j.of("tag.added")) == 40)
             stop.set()
         assert max(e["attempts"] for e in await c.entries()) <= 2
         assert (await rows(store, "SELECT breaker_state FROM syncd.account_states"))[0]["breaker_state"] == "closed"
+        assert (await c.drain()).is_empty, "it finds nothing left to try, and ends the trial"
+        assert await _told(store) == [("breaker", "account", 1, False)]
+
+
+async def _told(store: Store) -> list[tuple[object, ...]]:
+    """Return each incident: its kind, its subject, how often it was opened, whether it is open."""
+    sql = "SELECT kind, subject, occurrences, closed_at IS NULL AS is_open FROM syncd.incidents ORDER BY id"
+    return [tuple(row.values()) for row in await rows(store, sql)]
 
 
 async def test_a_server_that_is_not_there_costs_no_change(store: Store) -> None:
