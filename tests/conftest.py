@@ -27,7 +27,7 @@ from tests.support.proving import is_long
 # A busy machine must not fail a law: no deadlines. `make prove` runs the long form.
 settings.register_profile("quick", deadline=None)
 settings.register_profile("prove", deadline=None, max_examples=5000)
-settings.load_profile(os.environ.get("SYNCD_HYPOTHESIS_PROFILE") or ("prove" if proving.is_long() else "quick"))
+settings.load_profile("prove" if is_long() else "quick")
 
 
 @pytest.fixture
@@ -131,6 +131,6 @@ async def store(database: str) -> AsyncIterator[Store]:
 # These stop processes and servers and time what comes after, or play an hour of requests: `make prove` runs them, where
 # nothing else shares the machine.
 _LONG = ("process/test_world_*.py", "pipelines/test_pull_hour.py")
-collect_ignore_glob = [] if is_long() else list(_LONG)
+collect_ignore_glob: list[str] = []
 
 __all__ = ["admin", "async_url", "database_url"]

@@ -83,3 +83,52 @@ def test_links_in_documents_lead_somewhere() -> None:
             if not target.startswith(("http://", "https://", "mailto:")) and not (page.parent / target).exists():
                 dead.append(f"{page.name}: {target}")
     assert not dead
+
+
+# What sets the size and the sample of a run, and where it may be read.
+SIZES = frozenset({"SYNCD_TEST_PROVE", "SYNCD_TEST_SEED", "SYNCD_HYPOTHESIS_PROFILE"})
+READERS = frozenset({"tests/support/proving.py", "tests/conftest.py"})
+
+
+def test_one_place_says_whether_the_long_form_was_asked_for() -> None:
+    """A test that asks for it by a name of its own plays its short form in `make prove`, and nobody sees it."""
+    files = {str(path.relative_to(ROOT)): path for path in sorted((ROOT / "tests").rglob("*.py"))}
+    assert files.keys() >= READERS
+    others = [path for name, path in files.items() if name not in READERS and path != Path(__file__)]
+    readers = [str(path.relative_to(ROOT)) for path in others if _reads_sizes(path.read_text())]
+    assert not readers
+
+
+@pytest.mark.parametrize(
+    ("line", "is_reading"),
+    [
+        ('os.environ.get("SYNCD_HYPOTHESIS_PROFILE") == "prove"', True),
+        ('os.environ["SYNCD_TEST_PROVE"]', True),
+        ('getenv("SYNCD_TEST_SEED", "7")', True),
+        ('"SYNCD_TEST_PROVE" in os.environ', True),
+        ('NAME = "SYNCD_TEST_PROVE"', True),
+        ('env = {**os.environ, "SYNCD_TEST_PROVE": "1"}', False),
+        ('os.environ["SYNCD_TEST_PROVE"] = "1"', False),
+        ('monkeypatch.setenv("SYNCD_TEST_SEED", "8")', False),
+        ('given = {"x": os.environ["SYNCD_TEST_SEED"]}', True),
+    ],
+)
+def test_what_counts_as_reading_a_size(line: str, is_reading: bool) -> None:
+    """To set it for another process is no reading; to give its name another name is: that would hide one."""
+    assert _reads_sizes(line) is is_reading
+
+
+def _reads_sizes(source: str) -> bool:
+    """Tell whether a source names a size anywhere but where it sets one: a key, what is assigned to, ``setenv``."""
+    tree = ast.parse(source)
+    setting: set[int] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Dict(keys=keys):
+                setting |= {id(key) for key in keys}
+            case ast.Subscript(slice=key, ctx=ast.Store() | ast.Del()):
+                setting.add(id(key))
+            case ast.Call(func=ast.Attribute(attr="setenv" | "delenv"), args=[key, *_]):
+                setting.add(id(key))
+    named = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and node.value in SIZES)
+    return any(id(node) not in setting for node in named)

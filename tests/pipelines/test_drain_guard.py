@@ -7,7 +7,6 @@ another interleaving; `make prove` runs many.
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import replace
 from random import Random
 
@@ -24,11 +23,12 @@ from tests.support.clock import ManualClock
 from tests.support.holds import burst, decided, holds, relations_in
 from tests.support.outbox import QUICK, Circle, circle, rows
 from tests.support.planning import ALONE, applied, filed
+from tests.support.proving import Say, is_long
 from tests.support.pulling import circle as pulling_circle
 
 LIMIT = 10
 GUARD = Guard(relations=LIMIT, share=0, window_s=60)
-SEEDS = range(60 if os.environ.get("SYNCD_HYPOTHESIS_PROFILE") == "prove" else 5)
+SEEDS = range(60 if is_long() else 5)
 LIVE, BURST = 301, 302
 
 
@@ -56,7 +56,7 @@ async def _tag_each(c: Circle, random: Random, people: list[int], tag: int) -> N
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-async def test_nothing_of_a_large_transaction_is_sent_before_approval(store: Store, seed: int) -> None:
+async def test_nothing_of_a_large_transaction_is_sent_before_approval(store: Store, proof: Say, seed: int) -> None:
     """UPDATE without WHERE while the shop goes on: the shop's edits arrive, the slip waits and then goes out whole."""
     random = Random(seed)
     async with circle(store, relations=60) as c:
@@ -80,10 +80,11 @@ async def test_nothing_of_a_large_transaction_is_sent_before_approval(store: Sto
         await asyncio.gather(_drainer(c, random).drain(), _drainer(c, random).drain())
         assert len(_tagged(c, BURST)) == size, f"seed {seed}"
         assert len(await holds(store)) == 1, "an approved burst is not asked about again"
+        proof(f"guard, one transaction: seed {seed}: 0 of {size} sent before approval, {len(live)} live ones meanwhile")
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-async def test_of_a_loop_no_more_than_the_limit_is_sent_before_approval(store: Store, seed: int) -> None:
+async def test_of_a_loop_no_more_than_the_limit_is_sent_before_approval(store: Store, proof: Say, seed: int) -> None:
     """Row by row the same slip: what went out before the window was full is all that ever goes out unasked."""
     random = Random(seed)
     async with circle(store, relations=40) as c:
@@ -103,6 +104,7 @@ async def test_of_a_loop_no_more_than_the_limit_is_sent_before_approval(store: S
         await decided(store, (await holds(store))[0]["id"], HoldStatus.APPROVED)
         await c.drain(guard=GUARD)
         assert len(_tagged(c, BURST)) == len(people), f"seed {seed}"
+        proof(f"guard, a loop: seed {seed}: {sent} of {len(people)} sent before approval, allowed {LIMIT}")
 
 
 async def test_a_rejected_burst_is_taken_back_by_the_next_pull(store: Store) -> None:
