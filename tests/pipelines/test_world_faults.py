@@ -12,10 +12,12 @@ import pytest
 
 from syncd.store import Store
 from tests.support.proving import Say, is_long
-from tests.support.world_play import Schedule, play
+from tests.support.world_play import DRAINERS, INCIDENTS, Schedule, play
 from tests.support.world_verdict import complaints
+from tests.support.world_weather import WRITES
 
-SHORT, LONG = range(3, 5), range(1, 301)
+# Together they have every kind of trouble; what lands late has a test of its own (``test_world_late``).
+SHORT, LONG = (1, 41, 82, 88), range(1, 301)
 
 
 def seeds() -> list[int]:
@@ -39,3 +41,12 @@ async def test_a_faulty_world_comes_right(store: Store, database: str, proof: Sa
         f"{waiting} for a person: {'held' if not wrong else f'{len(wrong)} wrong'}"
     )
     assert not wrong, f"{schedule}\n" + "\n".join(wrong[:20])
+
+
+def test_the_few_that_make_test_plays_have_every_kind_of_trouble() -> None:
+    """A sample that lost its only kill would go on passing, and prove less."""
+    sample = [Schedule.of(seed) for seed in SHORT]
+    assert {each.drainers for each in sample} == set(range(1, DRAINERS + 1))
+    assert {incident.kind for each in sample for incident in each.incidents} == set(INCIDENTS)
+    assert {kind for each in sample for kind in each.climate.kinds} == WRITES.keys()
+    assert {each.climate.is_lying for each in sample} == {True, False}

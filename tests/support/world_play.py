@@ -25,6 +25,7 @@ from tests.support.world_weather import LATEST_S, Climate, Weather, climate
 
 PATIENCE_S = 45.0
 LEASE_S, CALM_LEASE_S = 1.6, 20.0
+DRAINERS, INCIDENTS = 4, ("kill", "stall", "cut")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Schedule:
     def of(cls, seed: int, *, is_late: bool = False) -> Schedule:
         """Draw the schedule of a seed. Every sixth has its drainers in processes of their own."""
         random, are_processes = Random(f"schedule {seed}"), seed % 6 == 0 and not is_late
-        drainers, applications = random.randint(1, 2 if are_processes else 4), random.randint(1, 3)
+        drainers, applications = random.randint(1, 2 if are_processes else DRAINERS), random.randint(1, 3)
         transactions = random.randint(50, 90) // applications
         if is_late:
             applications, transactions = 3, 15
@@ -96,7 +97,7 @@ class Schedule:
 def _incidents(random: Random, drainers: int) -> tuple[Incident, ...]:
     count = random.randint(1, 3)
     at = sorted(random.randint(5, 90) for _ in range(count))
-    return tuple(Incident(each, random.choice(("kill", "stall", "cut")), random.randrange(drainers)) for each in at)
+    return tuple(Incident(each, random.choice(INCIDENTS), random.randrange(drainers)) for each in at)
 
 
 @dataclass(slots=True)
