@@ -128,9 +128,8 @@ async def store(database: str) -> AsyncIterator[Store]:
     await opened.close()
 
 
-# These stop processes and servers and time what comes after, or play an hour of requests: `make prove` runs them, where
-# nothing else shares the machine.
-_LONG = ("process/test_world_*.py", "pipelines/test_pull_hour.py")
-collect_ignore_glob: list[str] = []
+# These take long, or time what they see: `make prove` runs them, where nothing else shares the machine.
+_LONG = ("process/test_world_daemon.py", "pipelines/test_pull_hour.py")
+collect_ignore_glob = [] if is_long() else list(_LONG)
 
 __all__ = ["admin", "async_url", "database_url"]

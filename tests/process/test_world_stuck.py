@@ -13,7 +13,7 @@ import pytest
 from syncd.sandbox import RequestLine
 from syncd.store import Store
 from tests.support.outbox import QUICK, Circle, circle, rows
-from tests.support.proving import is_long
+from tests.support.proving import Say, is_long
 from tests.support.world_crew import Ground, ProcessHand
 
 SHORT = replace(QUICK, lease_s=1.5, timeout_s=0.75, concurrency=2)
@@ -72,13 +72,16 @@ PLACES = {
     "having written": ("hold_answer", "relation_upsert", False),
     "having written and been answered": ("hold_answer", "relation_upsert", True),
 }
-SHORT_PLACES = ("having read before its write", "having written")
+SHORT_PLACES = ("having written",)
 IN_MID_TRANSACTION = {"between two statements": False, "inside a statement": True}
-SHORT_IN_MID_TRANSACTION = ("inside a statement",)
+
+long_form = pytest.mark.skipif(not is_long(), reason="the short form is one place: make prove")
 
 
 @pytest.mark.parametrize("place", PLACES if is_long() else SHORT_PLACES)
-async def test_a_stuck_drainer_is_fenced_and_changes_nothing(store: Store, database: str, place: str) -> None:
+async def test_a_stuck_drainer_is_fenced_and_changes_nothing(
+    store: Store, database: str, proof: Say, place: str
+) -> None:
     """Its lane moved on: no row is written, and the CRM gets nothing from it but what was on the wire already.
 
     An answer may come while it stands still: it is the first thing that it meets when it goes on.
@@ -113,11 +116,13 @@ async def test_a_stuck_drainer_is_fenced_and_changes_nothing(store: Store, datab
         # Stopped while it stages, it keeps the new value from the others for some seconds: the old one goes first.
         assert names in (["New", "Other"], ["Old", "New", "Other"])
         assert [line.parameters["firstName"] for line in written(c)] == on_the_wire + names
+        proof(f"stuck, {place}: past twice its lease, then fenced; {', '.join(names)} settled")
 
 
-@pytest.mark.parametrize("place", IN_MID_TRANSACTION if is_long() else SHORT_IN_MID_TRANSACTION)
+@long_form
+@pytest.mark.parametrize("place", IN_MID_TRANSACTION)
 async def test_a_drainer_stuck_in_mid_transaction_does_not_stop_the_others(
-    store: Store, database: str, place: str
+    store: Store, database: str, proof: Say, place: str
 ) -> None:
     """It holds the stager's lock and stands still: it must lose it, or nobody stages for any account.
 
@@ -148,6 +153,7 @@ async def test_a_drainer_stuck_in_mid_transaction_does_not_stop_the_others(
         await until_changed(c, "Again")
         sent = [line.parameters["firstName"] for line in c.sandbox.requests.of("relation_upsert")]
         assert sent == [*names, "Held", "Again"]
+        proof(f"stuck, {place} of a transaction: the others went on; {', '.join(sent)} sent")
 
 
 async def until_changed(c: Circle, first_name: str) -> None:
@@ -171,8 +177,8 @@ async def until_staging(store: Store, name: str) -> None:
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.skipif(not is_long(), reason="the short form is made of the others: make prove")
-async def test_a_stuck_drainer_does_not_subscribe_twice(store: Store, database: str) -> None:
+@long_form
+async def test_a_stuck_drainer_does_not_subscribe_twice(store: Store, database: str, proof: Say) -> None:
     """The other one looks, finds the subscription, and the stuck one's own answer is dropped."""
     async with circle(store) as c:
         who, number = next(iter(c.sandbox.world.relations)), next(iter(c.sandbox.world.lists))
@@ -196,3 +202,4 @@ async def test_a_stuck_drainer_does_not_subscribe_twice(store: Store, database: 
         assert c.sandbox.requests.by_operation["list_subscribe"] == 1
         assert len(c.sandbox.journal.of("mail.planned")) == 1
         assert [entry["status"] for entry in await c.entries()] == ["verified"]
+        proof("stuck, subscribing: one request, one mail")

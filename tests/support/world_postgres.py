@@ -25,12 +25,8 @@ from syncd.store.embedded.layout import Layout
 from syncd.store.embedded.program import run
 from tests.support.embedded import gone, postmaster
 from tests.support.outbox import run_sql
-from tests.support.proving import is_long
 
-RECOVERS_WITHIN_S = 10.0
-
-# The short form runs beside other tests: it tells that delivery recovers, the long form by how much.
-SHARE = 0.95 if is_long() else 0.25
+RECOVERS_WITHIN_S, SHARE = 10.0, 0.95
 
 
 class Cluster:
