@@ -10,24 +10,37 @@ import asyncio
 import gc
 import os
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any
 
 import asyncpg
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from sqlalchemy.engine import make_url
 
 from syncd.store import Store
 from syncd.store.engine import async_url
 from syncd.store.migrate import upgrade
-from tests.support import proving
+from tests.support import laws, proving
 from tests.support.proving import is_long
 
-# A busy machine must not fail a law: no deadlines. `make prove` runs the long form.
-settings.register_profile("quick", deadline=None)
-settings.register_profile("prove", deadline=None, max_examples=5000)
+# A busy machine must not fail a law: no deadlines, and drawing may be slow. No example need be kept: the seed draws the
+# same again.
+_UNHURRIED = [HealthCheck.too_slow]
+settings.register_profile("quick", deadline=None, database=None, suppress_health_check=_UNHURRIED)
+settings.register_profile("prove", settings.get_profile("quick"), max_examples=5000)
 settings.load_profile("prove" if is_long() else "quick")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    laws.sow(config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    with laws.counted(item):
+        return (yield)
 
 
 @pytest.fixture
@@ -59,7 +72,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what the proofs said, last of all."""
     reports = [each for outcome in ("passed", "failed") for each in terminalreporter.stats.get(outcome, [])]
-    lines = proving.said(each for each in reports if each.when == "call")
+    calls = [each for each in reports if each.when == "call"]
+    lines = [*proving.said(calls), *laws.said(terminalreporter.config, calls)]
     if lines:
         terminalreporter.section("proofs")
         for line in lines:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from syncd.domain.changes import ChangeEmail, CreateRelation, LocalChange
 from syncd.policy.fold import Entry, Step, fold
 from tests.support.lanes import NOW, entry, is_repeat_safe
+from tests.support.laws import many
 
 RELATIONS = 4
 ADDRESSES = [f"{name}@x.example" for name in "abcdefg"]
@@ -96,7 +97,7 @@ def _taken(taker: Entry) -> str | None:
 
 
 @given(MOVES, st.data())
-@settings(max_examples=300)
+@settings(max_examples=many(300))
 def test_no_address_is_taken_before_it_is_free_and_nobody_waits_for_ever(
     moves: list[tuple[int, str]], data: st.DataObject
 ) -> None:

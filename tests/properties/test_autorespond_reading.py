@@ -16,6 +16,7 @@ from syncd.providers.autorespond.elements import Elements
 from syncd.providers.autorespond.endpoints import ENDPOINTS
 from syncd.providers.autorespond.formats import Zone
 from syncd.providers.autorespond.mending import mended
+from tests.support.laws import many
 
 ORDERS = next(row for row in ENDPOINTS if row.operation == "orders")
 TRICKY = st.sampled_from(['},{"a":', '"}', "\\", '\\"', "]", "[", "{", "},{", "é", "\u2028", '","', "}, {"])
@@ -52,7 +53,7 @@ def elements_of(body: bytes, size: int, piece: int) -> list[object]:
     return listed
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=many(150))
 @given(RECORDS, LAYOUTS, st.integers(1, 40), st.integers(1, 60), st.booleans())
 @example([{"a": [{"b": 1}, {"b": 2}]}, {"a": '},{"a":'}], (",", ":"), 3, 8, True)
 def test_pieces_hold_the_elements_of_the_whole(records, layout, size, piece, ascii_only):
@@ -61,14 +62,14 @@ def test_pieces_hold_the_elements_of_the_whole(records, layout, size, piece, asc
     assert elements_of(body[1:], size, piece) == records
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=many(80))
 @given(st.lists(VALUES, max_size=6), LAYOUTS, st.integers(1, 20), st.integers(1, 30))
 def test_elements_that_are_no_objects_are_cut_as_well(values, layout, size, piece):
     body = json.dumps(values, separators=layout).encode()
     assert elements_of(body[1:], size, piece) == values
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=many(100))
 @given(RECORDS, st.integers(1, 40), st.integers(1, 40), st.data())
 def test_a_cut_off_body_is_never_believed(records, size, piece, data):
     """A truncated list looks like a shorter one: every order after the cut would seem gone."""
@@ -78,7 +79,7 @@ def test_a_cut_off_body_is_never_believed(records, size, piece, data):
         list(envelope.pieces(Chunked(cut, size), ORDERS))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=many(200))
 @given(st.binary(max_size=60), st.integers(1, 20))
 def test_bytes_of_any_kind_are_read_or_refused(body, size):
     """Nothing that comes over the wire may crash a pull with anything but a refusal."""
@@ -89,7 +90,7 @@ def test_bytes_of_any_kind_are_read_or_refused(body, size):
     assert msgspec.json.decode(body.removeprefix(b"\xef\xbb\xbf")) is None or b"[" in body or b"null" in body
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=many(150))
 @given(RECORDS, st.binary(min_size=1, max_size=2), st.data())
 def test_a_damaged_body_is_read_as_json_reads_it_or_refused(records, damage, data):
     """One flipped byte may not move an element's border without being noticed."""
@@ -108,7 +109,7 @@ def test_a_damaged_body_is_read_as_json_reads_it_or_refused(records, damage, dat
     assert [mended(raw) for raw in raws] == [mended(bytes(raw)) for raw in listed or []]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=many(150))
 @given(st.lists(VALUES, max_size=4), st.binary(max_size=3), st.data())
 def test_mending_moves_no_border(values, damage, data):
     """It may change what stands inside a text, never how many texts, numbers and brackets there are."""

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.policy.stagemark import LOWEST, StageMark, StageMarks, Took
+from tests.support.laws import many
 
 
 @dataclass
@@ -73,7 +74,7 @@ _STEPS = st.lists(
 )
 
 
-@settings(max_examples=1000)
+@settings(max_examples=many(1000))
 @given(steps=_STEPS, most=st.sampled_from([1, 3, 100]), pace=st.sampled_from([0.1, 0.3]))
 def test_nothing_is_staged_past_what_shows_below_it(steps: list[tuple[str, int]], most: int, pace: float) -> None:
     """A stage takes the lowest that show, all if they fit, whatever its mark: that is the order of each lane."""
