@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 
 import msgspec
 import pytest
@@ -112,15 +113,20 @@ def test_a_damaged_body_is_read_as_json_reads_it_or_refused(records, damage, dat
 @settings(max_examples=many(150))
 @given(st.lists(VALUES, max_size=4), st.binary(max_size=3), st.data())
 def test_mending_moves_no_border(values, damage, data):
-    """It may change what stands inside a text, never how many texts, numbers and brackets there are."""
+    """It may change what stands inside a text, never how many texts, numbers and brackets there are.
+
+    Numbers are read as decimals, as those of records are: no float holds 1e309.
+    """
     body = bytearray(json.dumps(values).encode())
     at = data.draw(st.integers(0, len(body)))
     body[at:at] = damage
     try:
-        loose = json.loads(bytes(body).decode(errors="replace"), strict=False, parse_constant=lambda _: 1 / 0)
+        loose = json.loads(
+            bytes(body).decode(errors="replace"), strict=False, parse_constant=lambda _: 1 / 0, parse_float=Decimal
+        )
     except (ValueError, ZeroDivisionError):
         return
-    read = msgspec.json.decode(mended(bytes(body)))
+    read = msgspec.json.Decoder(float_hook=Decimal).decode(mended(bytes(body)))
     assert read == loose or "\ufffd" in str(read)
     assert [type(value) for value in read] == [type(value) for value in loose]
 

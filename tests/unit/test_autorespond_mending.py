@@ -48,6 +48,13 @@ def test_a_text_that_is_no_text_costs_its_own_characters(text, meant):
     assert [bool(row.warnings) for row in rows] == [False, SIGN in meant, False]
 
 
+@pytest.mark.parametrize(("number", "meant"), [(b"1e309", "1E+309"), (b"-1e999", "-1E+999"), (b"1e-999", "1E-999")])
+def test_a_number_that_no_float_holds_is_read(number, meant):
+    """It stands where a text should be and is no reason to refuse a whole answer."""
+    rows, _ = read("group_members", members(number))
+    assert [row.record.last_name for row in rows] == ["A", meant, "C"]
+
+
 def test_a_single_object_is_mended_too():
     (row,), _ = read("relation_details", b'{"data":{"id":7,"lastName":"x\\ud83d\n","email":"a@b.example"}}')
     assert row.record.last_name == f"x{SIGN}\n"
