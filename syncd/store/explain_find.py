@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
+from typing import Any
 
 from sqlalchemy import text
 
@@ -121,7 +123,7 @@ async def find_by_former_address(
     """Return the relations that had an address before, as far as the outbox and the history are kept. They may have it
     again: ask only when nobody is found by it."""
     binds = {"account": account, "key": address}
-    return tuple(RelationFound(**row) for row in (await connection.execute(_BY_FORMER_ADDRESS, binds)).mappings())
+    return _without_secrets((await connection.execute(_BY_FORMER_ADDRESS, binds)).mappings())
 
 
 async def near_addresses(connection: Connection, key: str, account: str | None) -> tuple[str, ...]:
@@ -158,5 +160,9 @@ async def _rows(connection: Connection, by: str, key: str, account: str | None) 
         if not (key.isascii() and key.isdigit() and int(key) <= _MOST_ID):
             return ()
         binds = {"account": account, "id": int(key)}
-    found = (await connection.execute(statement, binds)).mappings()
-    return tuple(RelationFound(**{**row, "answer": row["answer"] and redact_record(row["answer"])}) for row in found)
+    return _without_secrets((await connection.execute(statement, binds)).mappings())
+
+
+def _without_secrets(rows: Iterable[Mapping[Any, Any]]) -> tuple[RelationFound, ...]:
+    """Return the relations of some rows: however one was found, nobody is shown what its record must not tell."""
+    return tuple(RelationFound(**{**row, "answer": row["answer"] and redact_record(row["answer"])}) for row in rows)

@@ -85,6 +85,17 @@ async def test_a_relation_is_found_by_an_address_that_it_had(store: Store) -> No
     assert await _find_former(store, "new@x.example") == []
 
 
+async def test_a_relation_found_by_a_former_address_shows_its_record_without_secrets(store: Store) -> None:
+    """Whichever way it is found, what its record holds of keys and passwords is nobody's business."""
+    await account_with(store, 1)
+    await remote_sql(store, """UPDATE crm.relations SET raw = '{"password": "hunter2"}' WHERE id = 1""")
+    await run_sql(store, "UPDATE crm.relations SET email = 'new@x.example' WHERE id = 1")
+    async with store.begin() as connection:
+        (former,) = await find_by_former_address(connection, "1@x.example", None)
+    (now,) = await _find(store, "new@x.example")
+    assert former.answer == now.answer == '{"password": "<redacted>"}'
+
+
 async def test_a_delivered_address_change_is_found_in_the_history(store: Store) -> None:
     """The outbox forgets what was delivered; the history of relations is kept by a setting of its own."""
     account = await account_with(store, 3)
