@@ -11,6 +11,7 @@ from syncd.policy.guard import Guard
 from syncd.policy.rewrite import RewriteRule
 from syncd.policy.states import HoldStatus, RunHoldStatus
 from syncd.store import Store, run_holds
+from syncd.store.history_prune import prune_history
 from syncd.store.outbox import set_guard, skip_entries
 from tests.support.holds import decided, holds, staged_all
 from tests.support.pulling import POLICY, Circle, circle
@@ -114,6 +115,25 @@ async def test_a_rejection_excuses_no_later_pull(store: Store) -> None:
             (hold,) = await run_holds.list_run_holds(connection)
             await run_holds.decide(connection, hold.id, RunHoldStatus.APPROVED, "jan", None, for_s=3600)
         assert (await it.pull("relation_details")).status == "succeeded"
+        for remote_id, _, name in known:
+            _rename(it, [str(remote_id)], str(name))
+        assert (await it.pull("relation_details")).status == "held"
+
+
+async def test_where_the_history_is_pruned_nothing_is_excused(store: Store) -> None:
+    """What the CRM said since the rejection is forgotten: nobody can tell any more that this only takes it back."""
+    async with circle(store, relations=40, orders=120, policy=STRICT) as it:
+        known = await _buyers(it)
+        await _rejected(it, "UPDATE crm.relations SET last_name = 'Everybody'")
+        assert (await it.pull("relation_details")).status == "succeeded"
+        _rename(it, [str(remote_id) for remote_id, _, _ in known], "Everybody")
+        assert (await it.pull("relation_details")).status == "held"
+        async with store.begin() as connection:
+            (hold,) = await run_holds.list_run_holds(connection)
+            await run_holds.decide(connection, hold.id, RunHoldStatus.APPROVED, "jan", None, for_s=3600)
+        assert (await it.pull("relation_details")).status == "succeeded"
+        async with store.begin() as connection:
+            assert (await prune_history(connection, it.account.id, keep_days=0, most=10_000)).changes > len(known)
         for remote_id, _, name in known:
             _rename(it, [str(remote_id)], str(name))
         assert (await it.pull("relation_details")).status == "held"

@@ -34,7 +34,8 @@ def is_link_left(relation: str, kind: str, other: str, seen_at: str) -> str:
 def is_edit_taken_back(c: str) -> str:
     """Return the SQL that tells whether a change ``c``, an update of a relation by the transaction under way, only
     takes given-up edits back. It binds ``account_id``. When a pull last had its say is told by the history: the row
-    itself is written already."""
+    itself is written already. What was given up before the history begins is not left out: nobody knows what was said
+    since."""
     return f"""
         NOT EXISTS (
             SELECT FROM jsonb_each(jsonb_strip_nulls({c}.before)) AS k (name, was)
@@ -54,5 +55,7 @@ def is_edit_taken_back(c: str) -> str:
                                   WHERE p.table_name = 'relations' AND p.row_id = {c}.row_id
                                     AND p.origin IN ('remote', 'reproject') AND p.xact <> pg_current_xact_id()
                                     AND p.after ? k.name AND p.changed_at > f.settled_at)
+                  AND NOT EXISTS (SELECT FROM syncd.history_horizons h
+                                  WHERE h.account_id = :account_id AND h.kept_since > f.settled_at)
             ), false))
     """
