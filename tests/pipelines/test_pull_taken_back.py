@@ -229,3 +229,23 @@ async def test_a_rejected_tag_that_the_crm_showed_since_is_the_crms(store: Store
         for relation in holders:
             it.world.untag(relation, int(number))
         assert (await it.pull("relation_tags")).status == "held"
+
+
+async def test_a_true_tag_removed_and_put_back_by_a_given_up_edit_is_the_crms(store: Store) -> None:
+    """The removal never went out, its place taken by the edit that put the tag back: the CRM had the tag all along."""
+    async with circle(store, relations=40, policy=STRICT) as it:
+        await it.pull("groups", "tags", "group_members")
+        number, tag = (await it.rows("SELECT remote_id, id FROM crm.tags ORDER BY id LIMIT 1"))[0]
+        for relation in it.world.relations.values():
+            it.world.tag(relation, int(number))
+        await it.pull("relation_tags")
+        links = await it.rows(LINKS)
+        await it.edit(f"DELETE FROM crm.relation_tags WHERE tag_id = {tag}")
+        await it.edit(f"{TAGGING.format(tag)} WHERE remote_id IS NOT NULL")
+        await staged_all(it.store)
+        assert await it.rows(LINKS) == links
+        ended = "CASE operation WHEN 'add_tag' THEN 'skipped' ELSE 'superseded' END"
+        await it.edit(f"UPDATE syncd.entries SET status = {ended}, settled_at = now()")
+        for relation in it.world.relations.values():
+            it.world.untag(relation, int(number))
+        assert (await it.pull("relation_tags")).status == "held"

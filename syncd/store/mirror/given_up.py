@@ -17,13 +17,14 @@ from __future__ import annotations
 
 def is_link_left(relation: str, kind: str, other: str, seen_at: str) -> str:
     """Return the SQL that tells whether the link of a relation to another row, a tag or a group by its ``kind``, last
-    seen then, is there by given-up edits alone. It binds ``account_id``."""
+    seen then, is there by given-up edits alone. It binds ``account_id``. Where a removal came first, also one that a
+    later edit has superseded, the CRM had the link before them."""
     return f"""
         COALESCE((
-            SELECT f.operation IN ('add_tag', 'join_group')
+            SELECT f.status = 'skipped' AND f.operation IN ('add_tag', 'join_group')
             FROM syncd.lanes l JOIN syncd.entries f ON f.lane_id = l.id
             WHERE l.account_id = :account_id AND l.relation_id = {relation} AND f.facet = '{kind}:' || {other}
-              AND f.status = 'skipped' AND f.reasserts IS NULL AND f.settled_at > {seen_at}
+              AND f.status IN ('skipped', 'superseded') AND f.reasserts IS NULL AND f.settled_at > {seen_at}
               AND NOT EXISTS (SELECT FROM syncd.entries d
                               WHERE d.lane_id = f.lane_id AND d.seq > f.seq AND d.facet = f.facet
                                 AND d.status <> 'skipped' AND d.reasserts IS NULL)
