@@ -62,7 +62,8 @@ class Suppressed:
 
 
 async def suppressed(connection: Connection, account_id: int) -> Suppressed | None:
-    """Return whom this transaction may not write; None when nobody was ever erased.
+    """Return whom this transaction may not write; None when nobody was ever erased. Where all were let in again it is
+    nobody, but not None: stand-ins stay in what has them.
 
     Raises ConfigurationError when the hashes were made with another SYNCD_ERASE_KEY.
     """
@@ -72,7 +73,7 @@ async def suppressed(connection: Connection, account_id: int) -> Suppressed | No
     found = watch.loaded.get(account_id)
     if not isinstance(found, Suppressed):
         found = watch.loaded[account_id] = await _load(connection, account_id, watch)
-    return found if found.fates else None
+    return found
 
 
 async def _load(connection: Connection, account_id: int, watch: Watch) -> Suppressed:

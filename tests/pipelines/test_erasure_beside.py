@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import suppress
+from datetime import date
 
 import msgspec
 import pytest
@@ -220,3 +221,23 @@ async def test_an_order_that_goes_while_it_is_written_is_left_to_the_next_answer
         assert (await pulling).status == "succeeded"
         await it.puller.pull("orders", reach_s=EVER_S)
         assert await it.value(f"SELECT count(*) {one}") == 1
+
+
+async def test_an_invoice_keeps_its_stand_ins_and_follows_its_date_once_nobody_is_kept_out(
+    store: Store,
+) -> None:
+    """The one person who was erased is let in again; what the invoice says of them was given up for good."""
+    async with circle(store, world=world()) as it:
+        number = make_person(it.world)
+        await it.pull(*EVERYTHING)
+        await erased(store)
+        standing = "FROM crm.invoices WHERE pseudonymised_at IS NOT NULL"
+        named = await it.rows(f"SELECT id, relation_email, description {standing} ORDER BY id")
+        assert named
+        await readmitted(store)
+        for key, invoice in it.world.invoices.items():
+            if invoice.relation_id == number:
+                it.world.invoices[key] = msgspec.structs.replace(invoice, invoiced_on=date(2020, 2, 29))
+        assert (await it.puller.pull("invoices", reach_s=EVER_S)).status == "succeeded"
+        assert await it.value(f"SELECT bool_and(invoiced_on = '2020-02-29') {standing}")
+        assert await it.rows(f"SELECT id, relation_email, description {standing} ORDER BY id") == named
