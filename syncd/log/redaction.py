@@ -6,6 +6,7 @@ Cheap where nothing can match: plain substring searches decide which of the expr
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 
@@ -78,7 +79,7 @@ def redact_registered(text: str) -> str:
 def redact_record(text: str) -> str:
     """Return a CRM's record, JSON as text, without secrets. Addresses stay: it is shown to whoever asked for them."""
     try:
-        return json.dumps(_without_secrets(json.loads(text)), ensure_ascii=False)
+        return json.dumps(_without_secrets(json.loads(text, parse_float=_number)), ensure_ascii=False)
     except Exception:  # noqa: BLE001 (as above: what cannot be read is not let through)
         return json.dumps("<record withheld: it could not be redacted>")
 
@@ -91,6 +92,12 @@ def redact_field(name: str, value: object) -> object:
     if name.lower() in SENSITIVE_FIELDS and value is not None:
         return HIDDEN
     return _plain(value)
+
+
+def _number(spelled: str) -> float | str:
+    """Return a number; one that is too large for it as its text, because JSON has no infinity."""
+    number = float(spelled)
+    return number if math.isfinite(number) else spelled
 
 
 def _without_secrets(value: object) -> object:

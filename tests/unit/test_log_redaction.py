@@ -8,6 +8,7 @@ import json
 import time
 from urllib.parse import quote, quote_plus
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -140,3 +141,9 @@ def test_a_record_that_cannot_be_read_is_withheld() -> None:
     """Text that is no JSON may be anything."""
     assert "secret" not in redact_record('{"a": secret')
     assert isinstance(json.loads(redact_record('{"a": secret')), str)
+
+
+def test_a_number_that_is_too_large_leaves_the_record_json() -> None:
+    """Who shows a piece of it reads it again, and JSON has no infinity."""
+    vast = "1" + "0" * 400 + ".5"
+    assert msgspec.json.decode(redact_record(f'{{"a": {vast}, "b": 1.5}}')) == {"a": vast, "b": 1.5}
