@@ -1,15 +1,18 @@
 """Guarding: saying which mass-change guard an account has, for whoever stages its changes.
 
 One stager works for all accounts, whoever it is, so that an account's guard stands in its row. A daemon keeps it there:
-it says so at its start and again and again, and whoever drains beside it, from a shell perhaps that knows nothing of
-the daemon's settings, works under the daemon's guard. Without a daemon the last drain's counts. Commands that send
-nothing say nothing.
+it says so at its start and again and again, however long its rounds take, and whoever drains beside it, from a shell
+perhaps that knows nothing of the daemon's settings, works under the daemon's guard. Without a daemon the last drain's
+counts. Commands that send nothing say nothing.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from syncd.clock import Clock
 from syncd.domain.account import Account
+from syncd.domain.errors import InfrastructureError
 from syncd.log import get
 from syncd.policy.guard import Guard
 from syncd.store import Store
@@ -32,6 +35,13 @@ class Guarding:
         self._clock = clock
         self._stated_at = float("-inf")
         self._told: Guard | None = guard
+
+    async def keep(self) -> None:
+        """State it for ever; a database that is away is told of by others."""
+        while True:
+            with suppress(InfrastructureError):
+                await self.state(is_kept=True)
+            await self._clock.sleep(_AGAIN_S)
 
     async def state(self, *, is_kept: bool) -> None:
         """Set the guard where that is due, and keep it if ``is_kept``; another's is left in force and told of, once.

@@ -89,6 +89,7 @@ class Shift:
         async with asyncio.TaskGroup() as group:
             heeding = group.create_task(self._heed(stop))
             renewing = group.create_task(self._leases.run())
+            guarding = group.create_task(self._keep_guard())
             settling = group.create_task(self._settler.run())
             proving = group.create_task(self._prove(stop))
             workers = [group.create_task(self._send(place)) for place in range(self._post.limits.concurrency)]
@@ -105,10 +106,16 @@ class Shift:
             self._settler.finish()
             await asyncio.wait([settling])
             renewing.cancel()
+            guarding.cancel()
             heeding.cancel()
         await self.watch.leave()
         if failure is not None:
             raise failure
+
+    async def _keep_guard(self) -> None:
+        """Beside the rounds: one may take longer than the guard is kept, as where the CRM lets a probe wait."""
+        if self._is_endless:
+            await self._post.guarding.keep()
 
     async def _take_up_doubtful(self) -> None:
         """Give back at the end what may be ours without our knowing, if the database can be asked."""

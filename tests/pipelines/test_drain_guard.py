@@ -11,8 +11,9 @@ from dataclasses import replace
 from random import Random
 
 import pytest
+from sqlalchemy import text
 
-from syncd.outbound import Drainer
+from syncd.outbound import Drainer, guarding
 from syncd.outbound.applying import Fate
 from syncd.outbound.guarding import KEPT_S, Guarding
 from syncd.policy.guard import Guard
@@ -21,7 +22,7 @@ from syncd.store import Store
 from syncd.store.outbox_guard import read_guard
 from tests.support.clock import ManualClock
 from tests.support.holds import burst, decided, holds, relations_in
-from tests.support.outbox import QUICK, Circle, circle, rows
+from tests.support.outbox import QUICK, Circle, circle, rows, run_sql
 from tests.support.planning import ALONE, applied, filed
 from tests.support.proving import Say, is_long
 from tests.support.pulling import circle as pulling_circle
@@ -172,6 +173,25 @@ async def test_a_running_drainer_keeps_its_guard_in_force(store: Store) -> None:
         await clock.advance(KEPT_S / 2)
         await kept.state(is_kept=True)
         assert await _in_force(store, c) == GUARD
+
+
+async def test_a_guard_is_kept_while_a_round_takes_long(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe that the CRM lets wait takes as long as a guard is kept: a drain beside it would put in its own."""
+    monkeypatch.setattr(guarding, "_AGAIN_S", 0.02)
+    waits = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = CAST('syncd.captures' AS regclass)"
+    kept = "SELECT 1 FROM syncd.account_states WHERE CAST(limits ->> 'guard_kept_until' AS double precision) > 1"
+    async with circle(store, relations=9) as c, asyncio.timeout(20):
+        stop = asyncio.Event()
+        async with store.begin() as connection:  # a round reads what is captured
+            await connection.execute(text("LOCK TABLE syncd.captures"))
+            running = asyncio.create_task(c.drainer(guard=GUARD).run(stop))
+            while not await rows(store, waits):  # noqa: ASYNC110 - nor does a lock
+                await asyncio.sleep(0.01)
+            await run_sql(store, "UPDATE syncd.account_states SET limits = limits || '{\"guard_kept_until\": 1}'")
+            while not await rows(store, kept):  # noqa: ASYNC110 - a table announces nothing
+                await asyncio.sleep(0.01)
+        stop.set()
+        await running
 
 
 async def test_a_plan_is_applied_under_the_guard_of_its_settings(store: Store) -> None:
