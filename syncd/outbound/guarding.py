@@ -3,7 +3,8 @@
 One stager works for all accounts, whoever it is, so that an account's guard stands in its row. A daemon keeps it there:
 it says so at its start and again and again, however long its rounds take, and whoever drains beside it, from a shell
 perhaps that knows nothing of the daemon's settings, works under the daemon's guard. Without a daemon the last drain's
-counts. Commands that send nothing say nothing.
+counts. Commands that send nothing say nothing, except of an account of which nobody has said anything: whoever drains
+another one stages for it as well.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from syncd.service.providers import build_provider
 from syncd.settings import AccountConfig
 from syncd.store import Store
 from syncd.store.accounts import ensure_account
+from syncd.store.outbox import set_first_guard
 from syncd.store.shelf_remote import open_shelf
 from syncd.transport import Transport, TransportLimits
 
@@ -88,6 +89,7 @@ async def _opened(
     stack.push_async_callback(transport.close)
     async with store.begin_remote() as connection:
         account = await ensure_account(connection, config.name, provider.name)
+        await set_first_guard(connection, account.id, guard(config))
     return AccountRuntime(
         config,
         store,

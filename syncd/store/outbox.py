@@ -3,7 +3,7 @@
 from syncd.store.outbox_backlog import Backlog, count_backlog
 from syncd.store.outbox_claim import Claim, ClaimedLane, Terms, claim
 from syncd.store.outbox_contest import write_contests
-from syncd.store.outbox_guard import Sightings, set_guard
+from syncd.store.outbox_guard import Sightings, set_first_guard, set_guard
 from syncd.store.outbox_hold import carry_out, decide, unfinished
 from syncd.store.outbox_intent import write_begun
 from syncd.store.outbox_lease import Renewal, already_settled, renew
@@ -64,6 +64,7 @@ __all__ = [
     "renew",
     "resume_accounts",
     "retry_entries",
+    "set_first_guard",
     "set_guard",
     "settle",
     "show_entry",

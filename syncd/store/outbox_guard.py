@@ -85,20 +85,27 @@ class Sightings:
         self.seen[staged.account_id] = _Seen(guard, limit, relations, since, staged.last_id)
 
 
-# Whoever keeps it may say so anew at any time. Whoever does not must leave alone what another one keeps.
+# Whoever keeps it may say so anew at any time. Whoever does not must leave alone what another one keeps. Until when it
+# is kept stands there as soon as anybody has set one, and be that none.
 _SET = text(
     """
     UPDATE syncd.account_states
     SET limits = (limits - 'guard' - 'guard_kept_until')
                  || CASE WHEN CAST(:guard AS text) IS NULL THEN '{}'
                          ELSE jsonb_build_object('guard', CAST(CAST(:guard AS text) AS jsonb)) END
-                 || CASE WHEN :kept_s > 0
-                         THEN jsonb_build_object('guard_kept_until', extract(epoch FROM now()) + :kept_s)
-                         ELSE '{}' END
+                 || jsonb_build_object('guard_kept_until',
+                                       CASE WHEN :kept_s > 0 THEN extract(epoch FROM now()) + :kept_s ELSE 0 END)
     WHERE account_id = :account_id
       AND (:kept_s > 0
            OR (coalesce(CAST(limits ->> 'guard_kept_until' AS double precision), 0) < extract(epoch FROM now())
-               AND limits -> 'guard' IS DISTINCT FROM CAST(CAST(:guard AS text) AS jsonb)))
+               AND (limits -> 'guard' IS DISTINCT FROM CAST(CAST(:guard AS text) AS jsonb)
+                    OR NOT limits ? 'guard_kept_until')))
+    """
+)
+_SET_FIRST = text(
+    """
+    UPDATE syncd.account_states SET limits = limits || jsonb_build_object('guard', CAST(CAST(:guard AS text) AS jsonb))
+    WHERE account_id = :account_id AND NOT limits ?| ARRAY['guard', 'guard_kept_until']
     """
 )
 _GET = text("SELECT CAST(limits -> 'guard' AS text) FROM syncd.account_states WHERE account_id = :account_id")
@@ -196,9 +203,18 @@ async def set_guard(
     A daemon keeps the account's guard, and says so again before ``kept_s`` are over. What another process would set
     meanwhile does not count: it may have been started from a shell that knows nothing of the daemon's settings.
     """
-    wanted = None if guard is None else msgspec.json.encode(guard).decode()
-    await connection.execute(_SET, {"account_id": account_id, "guard": wanted, "kept_s": kept_s})
+    await connection.execute(_SET, {"account_id": account_id, "guard": _stored(guard), "kept_s": kept_s})
     return read_guard((await connection.execute(_GET, {"account_id": account_id})).scalar_one_or_none())
+
+
+async def set_first_guard(connection: Connection, account_id: AccountId, guard: Guard | None) -> None:
+    """Set an account's guard if nobody has set any: until it is drained itself, others stage what it captures."""
+    if guard is not None:
+        await connection.execute(_SET_FIRST, {"account_id": account_id, "guard": _stored(guard)})
+
+
+def _stored(guard: Guard | None) -> str | None:
+    return None if guard is None else msgspec.json.encode(guard).decode()
 
 
 def read_guard(stored: str | None) -> Guard | None:

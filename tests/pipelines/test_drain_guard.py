@@ -31,6 +31,7 @@ LIMIT = 10
 GUARD = Guard(relations=LIMIT, share=0, window_s=60)
 SEEDS = range(60 if is_long() else 5)
 LIVE, BURST = 301, 302
+IS_KEPT = "SELECT 1 FROM syncd.account_states WHERE CAST(limits ->> 'guard_kept_until' AS double precision) > 1"
 
 
 def _untagged(c: Circle) -> list[int]:
@@ -156,9 +157,8 @@ async def test_a_running_drainer_keeps_its_guard_in_force(store: Store) -> None:
         await Guarding(store, c.account, None, clock).state(is_kept=False)
         drainer = c.drainer(guard=GUARD)
         running = asyncio.create_task(drainer.run(stop))
-        shell = "SELECT 1 FROM syncd.account_states WHERE limits ? 'guard_kept_until'"
         async with asyncio.timeout(20):
-            while not await rows(store, shell):  # noqa: ASYNC110 - a table announces nothing
+            while not await rows(store, IS_KEPT):  # noqa: ASYNC110 - a table announces nothing
                 await asyncio.sleep(0.01)
         await Guarding(store, c.account, None, clock).state(is_kept=False)
         assert await _in_force(store, c) == GUARD
@@ -179,7 +179,6 @@ async def test_a_guard_is_kept_while_a_round_takes_long(store: Store, monkeypatc
     """A probe that the CRM lets wait takes as long as a guard is kept: a drain beside it would put in its own."""
     monkeypatch.setattr(guarding, "_AGAIN_S", 0.02)
     waits = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = CAST('syncd.captures' AS regclass)"
-    kept = "SELECT 1 FROM syncd.account_states WHERE CAST(limits ->> 'guard_kept_until' AS double precision) > 1"
     async with circle(store, relations=9) as c, asyncio.timeout(20):
         stop = asyncio.Event()
         async with store.begin() as connection:  # a round reads what is captured
@@ -188,7 +187,7 @@ async def test_a_guard_is_kept_while_a_round_takes_long(store: Store, monkeypatc
             while not await rows(store, waits):  # noqa: ASYNC110 - nor does a lock
                 await asyncio.sleep(0.01)
             await run_sql(store, "UPDATE syncd.account_states SET limits = limits || '{\"guard_kept_until\": 1}'")
-            while not await rows(store, kept):  # noqa: ASYNC110 - a table announces nothing
+            while not await rows(store, IS_KEPT):  # noqa: ASYNC110 - a table announces nothing
                 await asyncio.sleep(0.01)
         stop.set()
         await running

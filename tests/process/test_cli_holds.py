@@ -103,10 +103,11 @@ async def test_a_plan_sets_no_guard(tmp_path: Path, sandbox: Sandbox, database: 
         assert held.scalar_one() > 10
 
 
+@pytest.mark.parametrize("chosen", [(), ("--account", "first")])
 async def test_a_drain_of_several_accounts_guards_all_before_it_stages_for_one(
-    tmp_path: Path, sandbox: Sandbox, database: str, store: Store
+    tmp_path: Path, sandbox: Sandbox, database: str, store: Store, chosen: tuple[str, ...]
 ) -> None:
-    """Whoever is first stages what all have captured."""
+    """Whoever is first stages what all have captured, also for an account that nobody has drained yet."""
     async with Sandbox(World.seeded(relations=9, orders=2, invoices=0, seed=1)) as first:
         path = tmp_path / "accounts.toml"
         path.write_text(
@@ -116,11 +117,12 @@ async def test_a_drain_of_several_accounts_guards_all_before_it_stages_for_one(
             )
         )
         path.chmod(0o600)
-        settings = {"database_url": database, "accounts_file": str(path), "rate_per_s": "1000"}
+        settings = {"database_url": database, "accounts_file": str(path), "rate_per_s": "1000", "guard_relations": "20"}
         pulled = await syncd("pull", cwd=tmp_path, **settings)
         assert pulled.code == 0, pulled.both
         assert await _slip(store) > PEOPLE
-        drained = await syncd("drain", cwd=tmp_path, **settings, guard_relations="20")
+        await syncd("drain", *chosen, cwd=tmp_path, **settings)
+        drained = await syncd("drain", cwd=tmp_path, **settings)
         assert drained.code == 1, drained.both
     assert _slipped(sandbox) == 0
 

@@ -12,12 +12,12 @@ from syncd.policy.guard import Guard
 from syncd.policy.states import HoldStatus
 from syncd.store import Connection, Store
 from syncd.store.incidents import list_incidents
-from syncd.store.outbox import Sightings, Stager, set_guard, stage
+from syncd.store.outbox import Sightings, Stager, set_first_guard, set_guard, stage
 from syncd.store.outbox_guard import read_guard
-from tests.support.claims import changed, claimed, claimed_one, delivered, lane_of, settled
+from tests.support.claims import account_with, changed, claimed, claimed_one, delivered, lane_of, settled
 from tests.support.holds import TIGHT, burst, decided, guarded, holds, relations_in, staged, staged_all
 from tests.support.lanes import add, new_field
-from tests.support.outbox import new_account, remote_sql, run_sql
+from tests.support.outbox import new_account, remote_sql, rows, run_sql
 
 BATCHES = pytest.mark.parametrize("most", [1, 7, 5000])
 
@@ -353,6 +353,29 @@ async def test_a_daemon_keeps_the_guard_of_its_account(store: Store) -> None:
         assert await set_guard(connection, account.id, loose) == loose
         assert await set_guard(connection, account.id, None) is None
         assert await set_guard(connection, account.id, TIGHT) == TIGHT
+
+
+async def test_who_sends_nothing_sets_an_account_s_first_guard_alone(store: Store) -> None:
+    """None is a guard as well: whoever switched it off has said so."""
+    account = await account_with(store)
+    loose = Guard(relations=500, share=0)
+
+    async def said(guard: Guard | None, kept_s: float | None = None) -> Guard | None:
+        async with store.begin() as connection:
+            if kept_s is None:
+                await set_first_guard(connection, account.id, guard)
+            else:
+                await set_guard(connection, account.id, guard, kept_s=kept_s)
+        found = await rows(store, "SELECT CAST(limits -> 'guard' AS text) AS guard FROM syncd.account_states")
+        return read_guard(found[0]["guard"])
+
+    assert await said(None) is None
+    assert await said(TIGHT) == TIGHT
+    assert await said(loose) == TIGHT
+    assert await said(None, kept_s=0) is None
+    assert await said(loose) is None
+    assert await said(None, kept_s=60) is None
+    assert await said(loose) is None
 
 
 @pytest.mark.parametrize("is_one", [True, False])
