@@ -36,18 +36,20 @@ class Backlog:
         return Backlog(self.pending + other.pending, self.blocked + other.blocked, self.reasserting + other.reasserting)
 
 
-# Lanes in which nothing waits for a person, or everything does, are counted as they are; the others are named.
+# Lanes in which nothing waits for a person, or everything does, are counted as they are; the others are named. One that
+# is shown otherwise is not counted here, but an older change of its facet may wait for it.
 _BY_LANE = text(
     """
     WITH lane AS (
         SELECT lane_id, count(*) FILTER (WHERE status = 'pending' AND reasserts IS NULL) AS pending,
                count(*) FILTER (WHERE status = 'pending' AND reasserts IS NOT NULL) AS reasserting,
-               count(*) FILTER (WHERE status <> 'pending') AS blocked
+               count(*) FILTER (WHERE status NOT IN ('pending', 'diverged')) AS blocked,
+               bool_and(status = 'pending') AS is_free
         FROM syncd.entries
-        WHERE account_id = :account_id AND status IN ('pending', 'held', 'dead', 'parked')
+        WHERE account_id = :account_id AND status IN ('pending', 'held', 'dead', 'parked', 'diverged')
         GROUP BY lane_id
     ), told AS (
-        SELECT *, (pending > 0 AND blocked > 0) OR lane_id = ANY (CAST(:entangled AS bigint[])) AS is_played FROM lane
+        SELECT *, (pending > 0 AND NOT is_free) OR lane_id = ANY (CAST(:entangled AS bigint[])) AS is_played FROM lane
     )
     SELECT coalesce(sum(pending) FILTER (WHERE NOT is_played), 0) AS pending,
            coalesce(sum(blocked) FILTER (WHERE NOT is_played), 0) AS blocked,

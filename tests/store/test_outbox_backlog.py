@@ -114,6 +114,15 @@ async def test_an_edit_is_counted_as_a_claim_would_find_it(store: Store) -> None
     assert len((await claimed_one(store, account)).plan.steps) == 1
 
 
+async def test_a_change_that_a_newer_one_in_doubt_has_passed_waits_for_a_person(store: Store) -> None:
+    """The newer one is shown otherwise: counted as on its way, the older would be tried again for ever."""
+    account = await account_with(store)
+    await changed(store, account, 1, remove(1), add(1), add(2))
+    await run_sql(store, "UPDATE syncd.entries SET status = 'diverged', is_uncertain = true WHERE seq = 2")
+    assert await _backlog(store, account.id) == Backlog(pending=1, blocked=1)
+    assert len((await claimed_one(store, account)).plan.steps) == 1
+
+
 async def test_lanes_are_played_in_batches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox_backlog, "_BATCH", 2)
     account = await account_with(store, 5)
