@@ -136,12 +136,18 @@ _FATES = text(
     """
 )
 
-_TAKERS = text(
+# Of a whole account. The two are not joined here: the planner does not know of a burst before it has counted again, and
+# looks through all that leave for each that takes.
+_ALL_LEAVERS = text(
     f"""
-    SELECT DISTINCT w.lane_id FROM syncd.entries w
-    CROSS JOIN LATERAL {leavers("w.account_id", _TAKES)} AS l
-    WHERE w.facet = 'identity' AND w.status = 'pending' AND w.account_id = :account_id AND w.reasserts IS NULL
-      AND l.id < w.id AND l.lane_id <> w.lane_id
+    SELECT id, lane_id, lower(payload ->> 'old') AS address FROM syncd.entries
+    WHERE {_LEAVES} AND account_id = :account AND payload ->> 'old' IS NOT NULL
+    """
+)
+_ALL_TAKERS = text(
+    f"""
+    SELECT w.id, w.lane_id, {_TAKES} AS address FROM syncd.entries w
+    WHERE w.facet = 'identity' AND w.status = 'pending' AND w.account_id = :account AND w.reasserts IS NULL
     """
 )
 
@@ -226,7 +232,15 @@ async def note_addresses(connection: Connection, lanes: Collection[list[Entry]],
 
 async def find_takers(connection: Connection, account_id: AccountId) -> set[int]:
     """Return the lanes that take an address which another has left, delivered or not."""
-    return {row.lane_id for row in await connection.execute(_TAKERS, {"account_id": account_id})}
+    left: dict[str, list[tuple[int, int]]] = {}
+    for id_, lane_id, address in await connection.execute(_ALL_LEAVERS, {"account": account_id}):
+        left.setdefault(address, []).append((id_, lane_id))
+    takers = (await connection.execute(_ALL_TAKERS, {"account": account_id})).all() if left else ()
+    return {
+        lane_id
+        for id_, lane_id, address in takers
+        if any(leaver < id_ and other != lane_id for leaver, other in left.get(address, ()))
+    }
 
 
 async def find_awaited(connection: Connection, lanes: Collection[Sequence[Entry]]) -> list[Awaited]:

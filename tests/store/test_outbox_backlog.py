@@ -9,7 +9,7 @@ from syncd.store import Store, outbox_backlog
 from syncd.store.outbox import Backlog, count_backlog
 from tests.support.claims import account_with, changed, claimed_one
 from tests.support.lanes import add, email, is_repeat_safe, profile, remove, subscribe
-from tests.support.outbox import run_sql
+from tests.support.outbox import remote_sql, run_sql, stage_all
 
 
 async def _backlog(store: Store, account_id: int) -> Backlog:
@@ -33,6 +33,20 @@ async def test_one_endless_lane_is_counted_at_once(store: Store) -> None:
     assert await _backlog(store, account.id) == Backlog(5001, 0)
     await run_sql(store, "UPDATE syncd.entries SET status = 'parked' WHERE seq = 1")
     assert await _backlog(store, account.id) == Backlog(4999, 2)
+
+
+async def test_a_burst_of_new_addresses_is_counted_at_once(store: Store) -> None:
+    """Nothing has counted the table since: asking for each who has left its address looked through the whole burst."""
+    account = await account_with(store)
+    await remote_sql(
+        store,
+        """INSERT INTO syncd.captures (account_id, relation_id, operation, facet, payload)
+           SELECT :a, n, 'change_email', 'identity', jsonb_build_object('old', n || '@x.nl', 'new', n || '@y.nl')
+               FROM generate_series(1, 4000) n""",
+        a=account.id,
+    )
+    await stage_all(store)
+    assert await _backlog(store, account.id) == Backlog(4000, 0)
 
 
 async def test_what_waits_behind_something_waits_as_well(store: Store) -> None:
