@@ -14,7 +14,7 @@ from syncd.domain.ids import AccountId
 from syncd.log import redact_record
 from syncd.policy.facet_choice import NamedFacet
 from syncd.store.engine import Connection
-from syncd.store.outbox_address import leavers
+from syncd.store.outbox_leaving import LEAVES
 
 _MOST_ID = 2**63 - 1
 _CANDIDATES = 5000
@@ -67,7 +67,8 @@ _BY_FORMER_ADDRESS = text(
     {_COLUMNS}
     FROM crm.accounts a
     CROSS JOIN LATERAL (
-        SELECT relation_id FROM {leavers("a.id", "lower(:key)")} AS leaving
+        SELECT relation_id FROM syncd.entries
+        WHERE {LEAVES} AND account_id = a.id AND lower(payload ->> 'old') = lower(:key)
         UNION
         SELECT relation_id FROM syncd.captures c
         WHERE c.account_id = a.id AND c.operation = 'change_email' AND lower(c.payload ->> 'old') = lower(:key)

@@ -24,7 +24,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import TextClause, text
+from sqlalchemy import text
 
 from syncd.domain.changes import IDENTITY
 from syncd.domain.ids import AccountId
@@ -32,6 +32,7 @@ from syncd.policy.fold import Entry
 from syncd.policy.passing import is_to_be_told, told
 from syncd.policy.states import EntryStatus
 from syncd.store.engine import Connection
+from syncd.store.outbox_leaving import TAKES, leavers_of, pairs
 from syncd.store.refusal import was_refused
 
 
@@ -42,52 +43,6 @@ class Awaited(NamedTuple):
     awaits: int
     lane_id: int
 
-
-_TAKES = "lower(coalesce(w.payload ->> 'new', w.payload ->> 'email'))"
-# What only says a delivered address once more has left the old one already. Waiting for it, two lanes could wait for
-# each other for ever, because it goes out with the newest change of its own lane.
-_LEAVES = """
-    operation = 'change_email' AND status IN ('pending', 'held', 'dead', 'parked', 'diverged', 'skipped')
-    AND reasserts IS NULL
-"""
-
-
-def leavers(account: str, address: str) -> str:
-    """Return the subquery of the changes away from an address, by index: fenced by OFFSET 0, or another order would be
-    served by walking back through all entries."""
-    return f"""
-        (SELECT e.id, e.lane_id, e.seq, e.relation_id FROM syncd.entries e
-         WHERE {_LEAVES} AND e.account_id = {account} AND lower(e.payload ->> 'old') = {address} OFFSET 0)
-    """
-
-
-_LEFT = text(
-    f"""
-    SELECT w.id AS taker, l.id AS leaver
-    FROM syncd.entries w
-    CROSS JOIN LATERAL {leavers("w.account_id", _TAKES)} AS l
-    WHERE w.id = ANY (CAST(:ids AS bigint[])) AND l.id < w.id AND l.lane_id <> w.lane_id
-    """
-)
-
-# What is captured only stands behind all that is staged. Such changes are gathered once.
-_LEFT_BY_CAPTURES = text(
-    f"""
-    WITH leaving AS MATERIALIZED (
-        SELECT id, account_id, relation_id, lower(payload ->> 'old') AS address
-        FROM syncd.captures WHERE operation = 'change_email'
-    )
-    SELECT -w.id AS taker, l.id AS leaver
-    FROM unnest(CAST(:ids AS bigint[])) AS asked (id) JOIN syncd.captures w ON w.id = -asked.id
-    CROSS JOIN LATERAL (
-        SELECT -c.id AS id, c.relation_id FROM leaving c
-        WHERE c.account_id = w.account_id AND c.address = {_TAKES} AND c.id < w.id
-        UNION ALL
-        SELECT s.id, s.relation_id FROM {leavers("w.account_id", _TAKES)} AS s
-    ) AS l
-    WHERE l.relation_id <> w.relation_id
-    """
-)
 
 # A later change that was delivered has given the relation another address, whatever became of this one.
 _HAS_MOVED_ON = """
@@ -136,28 +91,11 @@ _FATES = text(
     """
 )
 
-# Of a whole account. The two are not joined here: the planner does not know of a burst before it has counted again, and
-# looks through all that leave for each that takes.
-_ALL_LEAVERS = text(
-    f"""
-    SELECT id, lane_id, lower(payload ->> 'old') AS address FROM syncd.entries
-    WHERE {_LEAVES} AND account_id = :account AND payload ->> 'old' IS NOT NULL
-    """
-)
-_ALL_TAKERS = text(
-    f"""
-    SELECT w.id, w.lane_id, {_TAKES} AS address FROM syncd.entries w
-    WHERE w.facet = 'identity' AND w.status = 'pending' AND w.account_id = :account AND w.reasserts IS NULL
-    """
-)
-
 _OTHERS = text(
     f"""
-    SELECT DISTINCT g.lane_id, r.remote_id
-    FROM unnest(CAST(:lane_ids AS bigint[]), CAST(:addresses AS text[])) AS g (lane_id, address)
-    CROSS JOIN LATERAL {leavers(":account_id", "g.address")} AS l
-    JOIN crm.relations r ON r.id = l.relation_id
-    WHERE l.lane_id <> g.lane_id AND r.remote_id IS NOT NULL AND NOT {_HAS_MOVED_ON}
+    SELECT l.id, r.remote_id
+    FROM syncd.entries l JOIN crm.relations r ON r.id = l.relation_id
+    WHERE l.id = ANY (CAST(:ids AS bigint[])) AND r.remote_id IS NOT NULL AND NOT {_HAS_MOVED_ON}
     """
 )
 
@@ -191,7 +129,7 @@ _WAITING = text(
         CROSS JOIN LATERAL (
             SELECT w.lane_id FROM syncd.entries w
             WHERE w.facet = 'identity' AND w.status = 'pending' AND w.account_id = g.account_id
-              AND {_TAKES} = l.address OFFSET 0
+              AND {TAKES} = l.address OFFSET 0
         ) AS t
         WHERE t.lane_id <> g.lane_id
     ) AS waiting
@@ -224,28 +162,15 @@ async def note_addresses(connection: Connection, lanes: Collection[list[Entry]],
 
     ``are_captured``: these are not staged yet, and have the negative numbers of their captures.
     """
-    if found := await _fates(connection, lanes, _LEFT_BY_CAPTURES if are_captured else _LEFT):
+    if found := await _fates(connection, lanes, are_captured=are_captured):
         noted = _noted(found)
         for trail in lanes:
             trail[:] = [msgspec.structs.replace(entry, **noted.get(entry.id, {})) for entry in trail]
 
 
-async def find_takers(connection: Connection, account_id: AccountId) -> set[int]:
-    """Return the lanes that take an address which another has left, delivered or not."""
-    left: dict[str, list[tuple[int, int]]] = {}
-    for id_, lane_id, address in await connection.execute(_ALL_LEAVERS, {"account": account_id}):
-        left.setdefault(address, []).append((id_, lane_id))
-    takers = (await connection.execute(_ALL_TAKERS, {"account": account_id})).all() if left else ()
-    return {
-        lane_id
-        for id_, lane_id, address in takers
-        if any(leaver < id_ and other != lane_id for leaver, other in left.get(address, ()))
-    }
-
-
 async def find_awaited(connection: Connection, lanes: Collection[Sequence[Entry]]) -> list[Awaited]:
     """Return every entry that these staged ones wait for."""
-    found = await _fates(connection, lanes, _LEFT)
+    found = await _fates(connection, lanes)
     return [Awaited(row.taker, row.awaits, row.lane_id) for row in found if row.awaits is not None]
 
 
@@ -254,14 +179,23 @@ async def find_others(
 ) -> dict[int, list[str]]:
     """Return by lane the remote ids of relations that left one of these addresses (lower case), by a change that is not
     delivered or was given up: found by the address, it is they who are found."""
-    pairs = [(lane_id, address) for lane_id, theirs in addresses.items() for address in theirs]
-    found: dict[int, list[str]] = {}
-    if pairs:
-        lane_ids, sought = (list(column) for column in zip(*pairs, strict=True))
-        binds = {"account_id": account_id, "lane_ids": lane_ids, "addresses": sought}
-        for lane_id, remote_id in await connection.execute(_OTHERS, binds):
-            found.setdefault(lane_id, []).append(remote_id)
-    return found
+    if not addresses:
+        return {}
+    left = await leavers_of(connection, account_id, {address for theirs in addresses.values() for address in theirs})
+    ids = {leaver.id for leavers in left.values() for leaver in leavers}
+    if not ids:
+        return {}
+    remote_ids = dict(tuple(row) for row in await connection.execute(_OTHERS, {"ids": list(ids)}))
+    found = {
+        lane_id: {
+            remote_ids[leaver.id]
+            for address in theirs
+            for leaver in left.get(address, ())
+            if leaver.lane_id != lane_id and leaver.id in remote_ids
+        }
+        for lane_id, theirs in addresses.items()
+    }
+    return {lane_id: sorted(others) for lane_id, others in found.items() if others}
 
 
 async def tell_of_moves(connection: Connection, entries: Mapping[int, list[Entry]], window: int) -> None:
@@ -288,14 +222,16 @@ async def wake_takers(connection: Connection, ids: Collection[int]) -> None:
         await connection.execute(_WAKE, {"lane_ids": lane_ids, "places": places})
 
 
-async def _fates(connection: Connection, lanes: Collection[Sequence[Entry]], leavers: TextClause) -> Sequence[Any]:
+async def _fates(
+    connection: Connection, lanes: Collection[Sequence[Entry]], *, are_captured: bool = False
+) -> Sequence[Any]:
     """Return what became of the changes away from addresses that these entries take."""
     ids = [entry.id for trail in lanes for entry in trail if _may_take(entry)]
-    found = (await connection.execute(leavers, {"ids": ids})).all() if ids else []
+    found = await pairs(connection, ids, are_captured=are_captured) if ids else []
     if not found:
         return []
-    takers, sought = (list(column) for column in zip(*found, strict=True))
-    binds = {"takers": takers, "leavers": sought, "soon": _SOON, "asleep_s": _ASLEEP_S}
+    takers, left = (list(column) for column in zip(*found, strict=True))
+    binds = {"takers": takers, "leavers": left, "soon": _SOON, "asleep_s": _ASLEEP_S}
     return (await connection.execute(_FATES, binds)).all()
 
 

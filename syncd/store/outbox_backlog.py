@@ -18,8 +18,9 @@ from syncd.policy.fold import Entry, RepeatSafe
 from syncd.policy.standstill import standstill
 from syncd.policy.states import EntryStatus
 from syncd.store.engine import Connection
-from syncd.store.outbox_address import find_awaited, find_takers
+from syncd.store.outbox_address import find_awaited
 from syncd.store.outbox_claim import read_entries
+from syncd.store.outbox_leaving import all_takers
 from syncd.store.outbox_overtaken import leave_out_overtaken
 
 
@@ -83,7 +84,7 @@ async def _entangled(
     """Return the lanes that take addresses which others leave, those others, and by entry for whom it waits."""
     lanes: dict[int, list[Entry]] = {}
     awaited: dict[int, list[int]] = {}
-    to_read = await find_takers(connection, account_id)
+    to_read = await all_takers(connection, account_id)
     while to_read:
         found = await _read(connection, to_read)
         lanes |= {lane_id: found.get(lane_id, []) for lane_id in to_read}

@@ -31,6 +31,15 @@ CAPTURED = """
     FROM generate_series(CAST(:first AS bigint), :last) lane, generate_series(1, CAST(:tags AS bigint)) tag
 """
 
+MOVING = 16
+# Relations of a range that go from an address to another.
+MOVED = """
+    INSERT INTO syncd.captures (account_id, relation_id, operation, facet, payload)
+    SELECT :a, n + CAST(:more AS bigint), 'change_email', 'identity',
+           jsonb_build_object('old', n || '@' || CAST(:leave AS text), 'new', n || '@' || CAST(:take AS text))
+    FROM generate_series(CAST(:first AS bigint), :last) n
+"""
+
 # Of the lanes above the live ones a third waits behind a parked address, a third has nothing but dead tags, and a third
 # backs off for an hour.
 STUCK_THERE = """
@@ -100,6 +109,22 @@ async def test_live_lanes_cost_no_more_the_more_was_delivered(store: Store, data
     assert costs[1] <= NOISE * costs[0], (
         f"after {SOME} deliveries of each lane {costs[0]} pages, after {MANY} {costs[1]}"
     )
+
+
+async def test_a_claim_looks_at_the_addresses_it_needs_however_many_move(store: Store) -> None:
+    """A burst of new addresses, of which the planner has no statistics yet: it must not be walked through for each."""
+    account, costs = await account_with(store, 2 * MANY), []
+    for since, upto in ((0, SOME), (SOME, MANY)):
+        await run_sql(store, MOVED, a=account.id, first=since + 1, last=upto, leave="a", take="b", more=0)
+        await stage_all(store)
+        await run_sql(store, ASLEEP)
+        await run_sql(store, MOVED, a=account.id, first=since + 1, last=since + MOVING, leave="c", take="a", more=MANY)
+        async with store.begin() as connection:
+            await stage(connection)
+            before = await pages_so_far(connection)
+            assert (await claim(connection, account.id, TERMS, most=MOVING)).looked == MOVING
+            costs.append(await pages_so_far(connection) - before)
+    assert costs[1] <= 1.3 * costs[0], f"with {SOME} on the move {costs[0]} pages, with {MANY} {costs[1]}"
 
 
 async def test_an_endless_lane_costs_a_window_however_long_it_is(store: Store, database: str) -> None:
