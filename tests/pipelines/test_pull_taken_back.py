@@ -54,6 +54,18 @@ def _rename(it: Circle, remote_ids: Sequence[str], name: str = "News") -> None:
         it.world.relations[number] = msgspec.structs.replace(it.world.relations[number], last_name=name)
 
 
+async def _said_by_the_crm_itself(it: Circle, known: Sequence[tuple[object, ...]]) -> None:
+    """Reject a name for all, take it back, and let the CRM rename all to it by itself, approved."""
+    await _rejected(it, "UPDATE crm.relations SET last_name = 'Everybody'")
+    assert (await it.pull("relation_details")).status == "succeeded"
+    _rename(it, [str(remote_id) for remote_id, _, _ in known], "Everybody")
+    assert (await it.pull("relation_details")).status == "held"
+    async with it.store.begin() as connection:
+        (hold,) = await run_holds.list_run_holds(connection)
+        await run_holds.decide(connection, hold.id, RunHoldStatus.APPROVED, "jan", None, for_s=3600)
+    assert (await it.pull("relation_details")).status == "succeeded"
+
+
 async def test_a_rejected_update_of_all_is_taken_back_unasked(store: Store) -> None:
     """Whoever rejected it has decided; a second question would leave half of the mirror wrong until it is answered."""
     async with circle(store, relations=40, policy=STRICT) as it:
@@ -107,14 +119,7 @@ async def test_a_rejection_excuses_no_later_pull(store: Store) -> None:
     """What the CRM itself brought since, and takes away again, is the CRM's rewriting, whatever its values."""
     async with circle(store, relations=40, orders=120, policy=STRICT) as it:
         known = await _buyers(it)
-        await _rejected(it, "UPDATE crm.relations SET last_name = 'Everybody'")
-        assert (await it.pull("relation_details")).status == "succeeded"
-        _rename(it, [str(remote_id) for remote_id, _, _ in known], "Everybody")
-        assert (await it.pull("relation_details")).status == "held"
-        async with store.begin() as connection:
-            (hold,) = await run_holds.list_run_holds(connection)
-            await run_holds.decide(connection, hold.id, RunHoldStatus.APPROVED, "jan", None, for_s=3600)
-        assert (await it.pull("relation_details")).status == "succeeded"
+        await _said_by_the_crm_itself(it, known)
         for remote_id, _, name in known:
             _rename(it, [str(remote_id)], str(name))
         assert (await it.pull("relation_details")).status == "held"
@@ -124,14 +129,7 @@ async def test_where_the_history_is_pruned_nothing_is_excused(store: Store) -> N
     """What the CRM said since the rejection is forgotten: nobody can tell any more that this only takes it back."""
     async with circle(store, relations=40, orders=120, policy=STRICT) as it:
         known = await _buyers(it)
-        await _rejected(it, "UPDATE crm.relations SET last_name = 'Everybody'")
-        assert (await it.pull("relation_details")).status == "succeeded"
-        _rename(it, [str(remote_id) for remote_id, _, _ in known], "Everybody")
-        assert (await it.pull("relation_details")).status == "held"
-        async with store.begin() as connection:
-            (hold,) = await run_holds.list_run_holds(connection)
-            await run_holds.decide(connection, hold.id, RunHoldStatus.APPROVED, "jan", None, for_s=3600)
-        assert (await it.pull("relation_details")).status == "succeeded"
+        await _said_by_the_crm_itself(it, known)
         async with store.begin() as connection:
             assert (await prune_history(connection, it.account.id, keep_days=0, most=10_000)).changes > len(known)
         for remote_id, _, name in known:

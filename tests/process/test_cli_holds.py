@@ -17,7 +17,7 @@ from syncd.policy.states import HoldStatus
 from syncd.sandbox import Sandbox, World
 from syncd.store import Store
 from syncd.store.outbox import decide, stage
-from tests.support.commands import Ended, daemon, environment, reap, syncd
+from tests.support.commands import Ended, accounts_file, daemon, environment, reap, syncd
 from tests.support.outbox import rows, run_sql, stage_all
 
 PEOPLE = 60
@@ -109,14 +109,7 @@ async def test_a_drain_of_several_accounts_guards_all_before_it_stages_for_one(
 ) -> None:
     """Whoever is first stages what all have captured, also for an account that nobody has drained yet."""
     async with Sandbox(World.seeded(relations=9, orders=2, invoices=0, seed=1)) as first:
-        path = tmp_path / "accounts.toml"
-        path.write_text(
-            "\n".join(
-                f"[accounts.{name}]\nadmin = '{crm.admin}'\nkey = '{crm.key}'\nbase_url = '{crm.base_url}'"
-                for name, crm in (("first", first), ("second", sandbox))
-            )
-        )
-        path.chmod(0o600)
+        path = accounts_file(tmp_path, first=first, second=sandbox)
         settings = {"database_url": database, "accounts_file": str(path), "rate_per_s": "1000", "guard_relations": "20"}
         pulled = await syncd("pull", cwd=tmp_path, **settings)
         assert pulled.code == 0, pulled.both

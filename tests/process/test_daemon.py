@@ -19,7 +19,7 @@ from sqlalchemy import text
 from syncd.sandbox import Sandbox, World
 from syncd.store import Store
 from tests.conftest import admin, database_url
-from tests.support.commands import daemon, free_port, proxied
+from tests.support.commands import accounts_file, daemon, free_port, proxied
 from tests.support.embedded import reachable_directory
 
 CANARY = "canary8f2d1c"
@@ -288,14 +288,7 @@ async def test_two_accounts_from_a_file_are_kept_apart(tmp_path: Path, database:
         Sandbox(World.seeded(relations=9, orders=20, invoices=5, seed=1)) as one,
         Sandbox(World.seeded(relations=9, orders=20, invoices=5, seed=2)) as two,
     ):
-        path = tmp_path / "accounts.toml"
-        path.write_text(
-            "\n".join(
-                f"[accounts.{name}]\nadmin = '{crm.admin}'\nkey = '{crm.key}'\nbase_url = '{crm.base_url}'"
-                for name, crm in (("one", one), ("two", two))
-            )
-        )
-        path.chmod(0o600)
+        path = accounts_file(tmp_path, one=one, two=two)
         async with daemon(tmp_path, database_url=database, accounts_file=str(path)) as running:
             await running.until("service.started", accounts=["one", "two"])
             for name in ("one", "two"):

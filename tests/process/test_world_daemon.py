@@ -15,7 +15,7 @@ import pytest
 from syncd.domain.errors import InfrastructureError
 from syncd.sandbox import Sandbox, World
 from syncd.store import Store
-from tests.support.commands import daemon, syncd
+from tests.support.commands import accounts_file, daemon, syncd
 from tests.support.outbox import rows, run_sql
 from tests.support.proving import Say, is_long
 from tests.support.world_edits import Rename, Transaction, commit, read_ledger
@@ -124,14 +124,7 @@ async def test_a_throttled_account_does_not_delay_another(
         Sandbox(World.seeded(relations=6, orders=4, invoices=2, seed=1)) as slow,
         Sandbox(World.seeded(relations=6, orders=4, invoices=2, seed=2)) as quick,
     ):
-        path = tmp_path / "accounts.toml"
-        path.write_text(
-            "\n".join(
-                f"[accounts.{name}]\nadmin = '{crm.admin}'\nkey = '{crm.key}'\nbase_url = '{crm.base_url}'"
-                for name, crm in (("slow", slow), ("quick", quick))
-            )
-        )
-        path.chmod(0o600)
+        path = accounts_file(tmp_path, slow=slow, quick=quick)
         async with daemon(tmp_path, database_url=database, accounts_file=str(path)) as running:
             for name in ("slow", "quick"):
                 while not any(

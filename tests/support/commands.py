@@ -17,6 +17,7 @@ from typing import Any
 
 from sqlalchemy.engine import make_url
 
+from syncd.sandbox import Sandbox
 from tests.support import warm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -132,6 +133,19 @@ async def daemon(cwd: Path, env: Mapping[str, str] | None = None, **settings: st
         yield Daemon(process)
     finally:
         await reap(process)
+
+
+def accounts_file(directory: Path, **crms: Sandbox) -> Path:
+    """Write a file of accounts, each with its own CRM, as a user would."""
+    path = directory / "accounts.toml"
+    path.write_text(
+        "\n".join(
+            f"[accounts.{name}]\nadmin = '{crm.admin}'\nkey = '{crm.key}'\nbase_url = '{crm.base_url}'"
+            for name, crm in crms.items()
+        )
+    )
+    path.chmod(0o600)
+    return path
 
 
 def free_port() -> int:
