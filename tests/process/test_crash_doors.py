@@ -38,7 +38,8 @@ async def test_a_commit_is_done_after_its_point_and_not_before(database: str, mo
         client = await asyncpg.connect(through(database, port))
         task = asyncio.create_task(_mark(client))
         await gate.reached.wait()
-        assert not task.done()
+        await asyncio.wait([task], timeout=0.3)
+        assert not task.done(), "nobody has told it that the line is gone"
         client.terminate()
         await asyncio.wait([task])
     assert isinstance(task.exception(), asyncpg.PostgresError | asyncpg.InterfaceError | OSError)

@@ -188,6 +188,7 @@ class Door:
         self._dial = dial
         self._lines: list[asyncio.Task[None]] = []
         self._server: asyncio.Server | None = None
+        self._is_over = asyncio.Event()
         self.port = 0
 
     async def open(self) -> None:
@@ -198,6 +199,7 @@ class Door:
         """Let nobody in any more, and return when every line is gone on both sides; the drainer has ended before."""
         assert self._server is not None
         self._server.close()
+        self._is_over.set()
         async with asyncio.timeout(20):
             ended = await asyncio.gather(*self._lines, return_exceptions=True)
         for error in ended:
@@ -210,6 +212,8 @@ class Door:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await self._kind(self._gate, (reader, writer), await self._dial()).carry()
+            if self._gate.is_shut:  # who is to be killed must not be told by a broken line, however long that takes
+                await self._is_over.wait()
         finally:
             await hang_up(writer)
 
