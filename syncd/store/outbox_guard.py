@@ -34,7 +34,15 @@ from syncd.domain.ids import AccountId
 from syncd.domain.incidents import Incident
 from syncd.policy.guard import Change, Guard, crowded, too_large
 from syncd.store.engine import Connection
-from syncd.store.outbox_hold import add_transactions, find_open, hold_entries, open_hold, pass_entries, tell_of
+from syncd.store.outbox_hold import (
+    MAY_BE_HELD,
+    add_transactions,
+    find_open,
+    hold_entries,
+    open_hold,
+    pass_entries,
+    tell_of,
+)
 
 # Transactions of a stager may begin in another order than they stage in, by moments.
 SLACK = timedelta(seconds=5)
@@ -157,16 +165,15 @@ _CHANGES = text(
 )
 
 # What was sent before its guard was lowered is no reason to ask anybody.
-_WAITS = """
-    e.status = 'pending' AND e.attempts = 0 AND NOT e.is_uncertain AND e.hold_id IS NULL AND e.reasserts IS NULL
-"""
-_WAITING = text(f"SELECT EXISTS (SELECT FROM syncd.entries e WHERE e.id = ANY (CAST(:ids AS bigint[])) AND {_WAITS})")
+_WAITING = text(
+    f"SELECT EXISTS (SELECT FROM syncd.entries e WHERE e.id = ANY (CAST(:ids AS bigint[])) AND {MAY_BE_HELD})"
+)
 _WAITING_TRANSACTIONS = text(
     f"""
     SELECT x.xact FROM unnest(CAST(:xacts AS text[])) AS x (xact)
     WHERE EXISTS (SELECT FROM syncd.entries e
                   WHERE e.id > :bottom AND e.id <= :last_id AND e.account_id = :account_id
-                    AND e.xact = CAST(x.xact AS xid8) AND {_WAITS})
+                    AND e.xact = CAST(x.xact AS xid8) AND {MAY_BE_HELD})
        OR EXISTS (SELECT FROM syncd.captures c WHERE c.account_id = :account_id AND c.xact = CAST(x.xact AS xid8))
     """
 )

@@ -40,14 +40,19 @@ _LOCK = text(
     """
 )
 
+# Of an entry that may be held: nothing of it was tried, and no hold has asked about it.
+MAY_BE_HELD = """
+    e.status = 'pending' AND e.attempts = 0 AND NOT e.is_uncertain AND e.hold_id IS NULL AND e.reasserts IS NULL
+"""
+
 # Joined, not "= ANY (array)": that compares every entry with every lane. What a worker has in hand is not held, also
 # where its call has not begun (a negative intent): it could begin at any moment.
 _HOLD = text(
-    """
+    f"""
     UPDATE syncd.entries e SET status = 'held', hold_id = :hold_id
     FROM unnest(CAST(:ids AS bigint[])) AS g (id), unnest(CAST(:lane_ids AS bigint[])) AS m (id), syncd.lanes l
     WHERE e.id = g.id AND l.id = e.lane_id AND m.id = l.id
-      AND e.status = 'pending' AND e.attempts = 0 AND NOT e.is_uncertain AND e.hold_id IS NULL AND e.reasserts IS NULL
+      AND {MAY_BE_HELD}
       AND (l.sending_upto IS NULL OR e.seq > abs(l.sending_upto))
     """
 )

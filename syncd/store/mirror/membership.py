@@ -8,7 +8,7 @@ apart in time, lacks it too.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import text
@@ -96,9 +96,15 @@ async def apply(connection: Connection, scope: Scope, table: LinkTable, change: 
     await _delete(connection, scope, table, confirmed, change.rows)
     await _touch(connection, scope, table, change)
     shown = len(change.new) + len(change.found) + len(change.same)
-    deferred = len(change.new) - inserted
-    counted = Written(shown, inserted, len(change.found), len(change.same), deferred=deferred)
-    return replace(counted, missing=len(confirmed), warnings=change.warnings)
+    return Written(
+        shown,
+        inserted,
+        len(change.found),
+        len(change.same),
+        missing=len(confirmed),
+        deferred=len(change.new) - inserted,
+        warnings=change.warnings,
+    )
 
 
 Both = Mapping[Pair, tuple[bool, bool]]
